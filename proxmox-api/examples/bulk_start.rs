@@ -25,7 +25,7 @@ async fn main() -> Outcome {
     let tag = match (std::env::args().nth(1), &simulator) {
         (Some(tag), _) => tag,
         (None, Some(_)) => "web".to_owned(),
-        (None, None) => return Err("which ones? Give a tag".into()),
+        (None, None) => return Err("pass the tag of the guests to start".into()),
     };
 
     let inventory = Inventory::fetch(&pve).await?;

@@ -1,4 +1,5 @@
-//! Attaches this terminal to a container, a virtual machine's serial port or a node's shell. Ctrl-] leaves.
+//! Attaches this terminal to a container, a virtual machine's serial port or a node's shell. Ctrl-]
+//! exits.
 //!
 //! ```text
 //! PROXMOX_HOST=pve1 PROXMOX_TOKEN_ID=root@pam!ci PROXMOX_TOKEN_SECRET=… \
@@ -29,12 +30,12 @@ async fn main() -> Fallible<()> {
         _ => return Err("usage: console NODE [lxc VMID | qemu VMID]".into()),
     };
     let mut terminal = console.terminal().await?;
-    eprintln!("Connected; Ctrl-] leaves.");
+    eprintln!("Connected; Ctrl-] exits.");
 
     let raw = Raw::enter()?;
     let (resize, mut sizes) = tokio::sync::mpsc::channel(1);
     tokio::spawn(report_sizes(resize));
-    // Standard input is read until the key to leave, so that the session ends as if the input did.
+    // Standard input ends at the exit key, so that the session ends like at the end of the input.
     let (mut keys, mut typed) = tokio::io::duplex(1024);
     tokio::spawn(async move {
         let mut stdin = tokio::io::stdin();
@@ -54,11 +55,11 @@ async fn main() -> Fallible<()> {
     println!();
     result?;
     terminal.close().await?;
-    // A read of standard input cannot be given up, and the runtime would wait for it.
+    // A read of standard input cannot be cancelled, and the runtime would wait for it.
     std::process::exit(0);
 }
 
-/// Tells the window's size now and whenever it changes.
+/// Sends the window's size now and whenever it changes.
 async fn report_sizes(resize: tokio::sync::mpsc::Sender<(u16, u16)>) -> Option<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut changes = signal(SignalKind::window_change()).ok()?;
@@ -71,7 +72,7 @@ async fn report_sizes(resize: tokio::sync::mpsc::Sender<(u16, u16)>) -> Option<(
     }
 }
 
-/// Keys go through unchanged while this lives.
+/// Raw mode of the terminal while this lives.
 struct Raw(String);
 
 impl Raw {
@@ -85,7 +86,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         if let Err(error) = stty(&[&self.0]) {
-            eprintln!("the terminal is left as it is: {error}");
+            eprintln!("the terminal mode cannot be restored: {error}");
         }
     }
 }
@@ -97,7 +98,7 @@ fn stty(arguments: &[&str]) -> Fallible<String> {
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
-        return Err("standard input is no terminal".into());
+        return Err("standard input is not a terminal".into());
     }
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -1,5 +1,5 @@
-//! Opens a container's terminal here and attaches to it there, with a text in between that another process could take:
-//! `cargo run -p proxmox-api --features console --example console_handover`.
+//! Opens a container's terminal, and attaches to it with a text that could be passed to another
+//! process: `cargo run -p proxmox-api --features console --example console_handover`.
 //!
 //! On a real server (`PROXMOX_HOST` and so on), `PROXMOX_GUEST` is the container.
 

@@ -1,5 +1,5 @@
-//! Tells how a virtual machine differs from what it is to be, and puts that right:
-//! `cargo run -p proxmox-api --example drift`.
+//! Shows how a virtual machine differs from its wanted configuration, and corrects it: `cargo run
+//! -p proxmox-api --example drift`.
 //!
 //! On a real server (`PROXMOX_HOST` and so on), `PROXMOX_VMID` is the machine's number; it is changed if `PROXMOX_REPAIR` is set.
 

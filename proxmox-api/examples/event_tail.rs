@@ -1,8 +1,8 @@
-//! Prints what changes in a cluster: `cargo run -p proxmox-api --example event_tail`.
+//! Prints the events of a cluster: `cargo run -p proxmox-api --example event_tail`.
 //!
-//! With `PROXMOX_CURSOR` set to a file's name it goes on where it was stopped. With `PROXMOX_WEBHOOK` set to a URL and
-//! `PROXMOX_WEBHOOK_SECRET` to a secret it posts the events there, too. On the simulated cluster it plays
-//! through a few changes and ends.
+//! With `PROXMOX_CURSOR` set to a file, it continues from the last run. With `PROXMOX_WEBHOOK` set
+//! to a URL and `PROXMOX_WEBHOOK_SECRET` to a secret, it also posts the events there. On the
+//! simulated cluster it makes a few changes and ends.
 
 mod common;
 
@@ -35,7 +35,7 @@ async fn main() -> Outcome {
     let mut watch = match cursor.as_deref().map(std::fs::read_to_string) {
         Some(Ok(text)) => {
             let json = serde_json::from_str(&text)?;
-            let state = State::from_json(&json).ok_or("the cursor's file holds no cursor")?;
+            let state = State::from_json(&json).ok_or("the file contains no cursor")?;
             Watch::resume(&pve, state)
         }
         _ => Watch::new(&pve),
@@ -70,7 +70,7 @@ async fn main() -> Outcome {
     }
 }
 
-/// Replaces the file as a whole, so that it is never half written.
+/// Replaces the file atomically.
 fn keep(path: &Path, state: &State) -> Outcome {
     let new = path.with_extension("new");
     std::fs::write(&new, state.to_json().to_string())?;

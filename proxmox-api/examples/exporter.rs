@@ -1,7 +1,7 @@
-//! Serves a cluster's figures to Prometheus: `cargo run -p proxmox-api --example exporter`.
+//! Serves a cluster's metrics to Prometheus: `cargo run -p proxmox-api --example exporter`.
 //!
-//! Listens on `PROXMOX_EXPORTER`, or `127.0.0.1:9221`. On the simulated cluster it listens on a free port, asks itself
-//! once, shows the answer and ends.
+//! Listens on `PROXMOX_EXPORTER`, by default `127.0.0.1:9221`. On the simulated cluster it listens
+//! on a free port, reads its own metrics once, prints them and ends.
 
 mod common;
 
@@ -56,7 +56,7 @@ async fn serve(listener: TcpListener, pve: Client) -> Outcome {
         let (stream, _) = listener.accept().await?;
         let pve = pve.clone();
         tokio::spawn(async move {
-            // Somebody who went away is no concern of ours.
+            // Ignores a client that disconnected.
             let _ = tokio::time::timeout(Duration::from_secs(30), answer(stream, &pve)).await;
         });
     }
@@ -79,7 +79,7 @@ async fn answer(mut stream: TcpStream, pve: &Client) -> std::io::Result<()> {
                 (
                     "502 Bad Gateway",
                     "text/plain",
-                    "The cluster cannot be asked.\n".to_owned(),
+                    "The cluster is unreachable.\n".to_owned(),
                 )
             }
         }

@@ -1,6 +1,7 @@
-//! Firewall rules by what they say, and a network to lay them over: `cargo run -p proxmox-api --example firewall`.
+//! Firewall rules by content, and a virtual network: `cargo run -p proxmox-api --example firewall`.
 //!
-//! Works on a simulated cluster only, whatever `PROXMOX_HOST` says: it sets all rules of the cluster.
+//! Works on a simulated cluster only, even if `PROXMOX_HOST` is set, because it replaces all rules
+//! of the cluster.
 
 mod common;
 
@@ -39,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..2 {
         let made = pve.carry_out(lab.clone());
         let changes = made.on_step(|step| println!("  {step}")).await?;
-        println!("{changes} changes of the network are in force");
+        println!("{changes} changes of the network are active");
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! Follows tasks to their ends: `cargo run -p proxmox-api --example follow_task -- UPID…`.
+//! Waits for tasks: `cargo run -p proxmox-api --example follow_task -- UPID…`.
 //!
-//! One task is shown with its log while it grows, several are waited for together. Without any, on the simulated
-//! cluster, backs a guest up and fails, stops a backup, and starts ten guests at once. On a real server it only watches.
+//! For one task it prints the log while it grows; several are waited for together. Without
+//! arguments, on the simulated cluster, it runs a backup that fails, stops a backup, and starts ten
+//! guests at once. On a real server it only reads.
 
 mod common;
 
@@ -25,7 +26,7 @@ async fn main() -> Outcome {
     let tasks: Vec<Task> = given?.into_iter().map(|upid| pve.task(upid)).collect();
     let Some(simulator) = simulator else {
         return match tasks.as_slice() {
-            [] => Err("which ones? Give their UPIDs".into()),
+            [] => Err("pass the UPIDs of the tasks".into()),
             [task] => show(task).await,
             _ => all(tasks).await,
         };
@@ -50,7 +51,7 @@ async fn main() -> Outcome {
     all(starts).await
 }
 
-/// The log as it grows, and how the task ended.
+/// Prints the log as it grows, and the outcome.
 async fn show(task: &Task) -> Outcome {
     println!(
         "{task} on {}",
@@ -76,12 +77,12 @@ async fn all(tasks: Vec<Task>) -> Outcome {
         .on_end(|_, end| match &end.outcome {
             Ok(outcome) => println!("{}: {outcome}", end.task),
             Err(Error::Task(error)) if error.may_be_running() => {
-                println!("not seen to end: {error}")
+                println!("outcome unknown: {error}")
             }
             Err(error) => println!("{error}"),
         })
         .await?;
     let done = ends.iter().filter(|end| end.is_success()).count();
-    println!("{done} of {count} did their work");
+    println!("{done} of {count} succeeded");
     Ok(())
 }

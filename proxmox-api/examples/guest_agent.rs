@@ -1,8 +1,9 @@
-//! Looks into a virtual machine through its guest agent: `cargo run -p proxmox-api --example guest_agent -- VMID`.
+//! Accesses the inside of a virtual machine through its guest agent: `cargo run -p proxmox-api
+//! --example guest_agent -- VMID`.
 //!
-//! Shows its addresses and file systems and runs `uname -a`. Further arguments are run instead of that. On the
-//! simulated cluster it starts machine 100, puts a file there and reads it back as well; on a real server nothing is
-//! written.
+//! Shows its addresses and file systems and runs `uname -a`, or the command given as further
+//! arguments. On the simulated cluster it starts machine 100, and also writes and reads a file; on
+//! a real server nothing is written.
 
 mod common;
 
@@ -30,7 +31,7 @@ async fn main() -> Outcome {
     let vmid: u32 = match (arguments.next(), &simulator) {
         (Some(number), _) => number.parse()?,
         (None, Some(_)) => 100,
-        (None, None) => return Err("which machine? Give its number".into()),
+        (None, None) => return Err("pass the number of the machine".into()),
     };
     let guest = pve.guest(vmid);
     let agent = guest.agent();

@@ -1,6 +1,7 @@
-//! Has a guest looked after on two nodes, as groups or rules: `cargo run -p proxmox-api --example high_availability`.
+//! Manages a guest by high availability on two nodes, with groups or rules: `cargo run -p
+//! proxmox-api --example high_availability`.
 //!
-//! On a real cluster (`PROXMOX_HOST` and so on), `PROXMOX_GUEST` is the guest, and nothing of it is taken back.
+//! On a real cluster (`PROXMOX_HOST` and so on), `PROXMOX_GUEST` is the guest; nothing is undone.
 
 mod common;
 

@@ -1,7 +1,9 @@
-//! Lists the guests of a cluster and how full its nodes are: `cargo run -p proxmox-api --example inventory`.
+//! Lists the guests of a cluster and the usage of its nodes: `cargo run -p proxmox-api --example
+//! inventory`.
 //!
-//! Arguments narrow and sort the list as `status=running`, `node=pve1`, `pool=…`, `tag=…`, `kind=lxc`, and `sort=memory`
-//! with `order=desc`. Ends with where a guest of 4 GiB and two processors would go, and what storages hold.
+//! Arguments filter and sort the list, such as `status=running`, `node=pve1`, `pool=…`, `tag=…`,
+//! `kind=lxc`, and `sort=memory` with `order=desc`. The last lines show the nodes with room for a
+//! guest of 4 GiB and two processors, and the usage of storages.
 
 mod common;
 
@@ -39,7 +41,7 @@ async fn main() -> Outcome {
     let mut guests = inventory.select().of_type(ResourceType::Vm);
     let (mut by, mut order) = (SortBy::Vmid, Order::Ascending);
     for argument in std::env::args().skip(1) {
-        let (key, value) = argument.split_once('=').ok_or("give key=value")?;
+        let (key, value) = argument.split_once('=').ok_or("expected key=value")?;
         guests = match key {
             "status" => guests.status(value),
             "node" => guests.node(value),
@@ -56,7 +58,7 @@ async fn main() -> Outcome {
                     "uptime" => SortBy::Uptime,
                     "node" => SortBy::Node,
                     "status" => SortBy::Status,
-                    _ => return Err(format!("nothing is sorted by {value}").into()),
+                    _ => return Err(format!("cannot sort by {value}").into()),
                 };
                 guests
             }

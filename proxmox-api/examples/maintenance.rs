@@ -1,7 +1,8 @@
-//! Drains a node, restarts it and brings its guests back: `cargo run -p proxmox-api --example maintenance`.
+//! Drains a node, reboots it and moves its guests back: `cargo run -p proxmox-api --example
+//! maintenance`.
 //!
-//! On a real cluster (`PROXMOX_HOST` and so on), `PROXMOX_NODE` is the node. It only shows the plan unless
-//! `PROXMOX_REBOOT=1` is set. The node that is asked should be another one.
+//! On a real cluster (`PROXMOX_HOST` and so on), `PROXMOX_NODE` is the node. Without
+//! `PROXMOX_REBOOT=1` it only shows the plan. The client should connect to another node.
 
 mod common;
 

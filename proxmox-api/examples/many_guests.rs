@@ -1,4 +1,5 @@
-//! Many handles on a large cluster, and how often it is asked for its list: `cargo run -p proxmox-api --example many_guests`.
+//! Many handles on a large cluster, and the number of requests for its list: `cargo run -p
+//! proxmox-api --example many_guests`.
 
 mod common;
 
@@ -11,7 +12,7 @@ async fn main() -> Outcome {
     let running = guests.iter().filter(|guest| guest.is_running()).count();
     println!("{} guests, {running} of them run", guests.len());
     for listed in guests.iter().take(5) {
-        // Each handle knows its place from the list that is there.
+        // Each handle gets its location from the shared list.
         let status = pve.guest(listed.vmid).status().await?;
         let name = listed.name.as_deref().unwrap_or("-");
         println!(
@@ -22,7 +23,7 @@ async fn main() -> Outcome {
     if let Some(simulator) = &simulator {
         let lists = simulator.requests().into_iter();
         let lists = lists.filter(|request| request.path == "/cluster/resources");
-        println!("the list was asked for {} time(s)", lists.count());
+        println!("the list was read {} time(s)", lists.count());
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Moves a guest to another node after looking at all that could stand in the way:
-//! `cargo run -p proxmox-api --example migration`.
+//! Moves a guest to another node after checking for obstacles: `cargo run -p proxmox-api --example
+//! migration`.
 //!
 //! On a real cluster (`PROXMOX_HOST` and so on), `PROXMOX_GUEST` is the guest and `PROXMOX_TARGET` the node.
 
@@ -27,7 +27,7 @@ async fn main() -> Outcome {
     ) {
         (Some(guest), Some(target), _) => (vec![guest.parse()?], target),
         (_, _, Some(_)) => (vec![101, 102], "pve2".to_owned()),
-        _ => return Err("PROXMOX_GUEST and PROXMOX_TARGET have to say who goes where".into()),
+        _ => return Err("set PROXMOX_GUEST and PROXMOX_TARGET".into()),
     };
     for vmid in vmids {
         let moved = pve

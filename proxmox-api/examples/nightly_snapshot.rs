@@ -1,8 +1,8 @@
-//! Snapshots all guests that have a tag and removes old ones, for running every night:
-//! `cargo run -p proxmox-api --example nightly_snapshot -- TAG`.
+//! Takes snapshots of all guests with a tag and removes old ones, to be run every night: `cargo run
+//! -p proxmox-api --example nightly_snapshot -- TAG`.
 //!
-//! Keeps the snapshots of seven days and four weeks, and touches only those it made itself. On the simulated cluster it
-//! does so for twenty nights in a row.
+//! Keeps the snapshots of seven days and four weeks, and touches only its own snapshots. On the
+//! simulated cluster it runs for twenty nights.
 
 mod common;
 
@@ -47,7 +47,7 @@ async fn main() -> Outcome {
     let tag = match (std::env::args().nth(1), &simulator) {
         (Some(tag), _) => tag,
         (None, Some(_)) => "nightly".to_owned(),
-        (None, None) => return Err("which ones? Give a tag".into()),
+        (None, None) => return Err("pass the tag of the guests".into()),
     };
     if simulator.is_none() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
@@ -75,7 +75,7 @@ async fn night(pve: &Client, tag: &str, now: u64) -> Outcome {
         .parallel(2)
         .run(|guest| async move {
             let snapshot = guest.snapshot(format!("{PREFIX}{now}"));
-            let taken = snapshot.description("Taken by night.").await?;
+            let taken = snapshot.description("Nightly snapshot.").await?;
             taken.wait().await?;
             prune(&guest).await
         })
@@ -89,7 +89,7 @@ async fn night(pve: &Client, tag: &str, now: u64) -> Outcome {
     Ok(())
 }
 
-/// One after the other: a guest can only work on one snapshot at a time.
+/// One after the other, because a guest can have only one snapshot operation at a time.
 async fn prune(guest: &Guest) -> Result<(), Error> {
     let own: Vec<_> = (guest.snapshots().await?.into_iter())
         .filter(|snapshot| snapshot.name.starts_with(PREFIX))
@@ -98,7 +98,7 @@ async fn prune(guest: &Guest) -> Result<(), Error> {
     let times: Vec<u64> = own.iter().map(|(time, _)| *time).collect();
     for ((_, name), verdict) in own.iter().zip(KEEP.evaluate(&times)) {
         if verdict == Verdict::Remove {
-            println!("guest {}: {name} can go", guest.vmid());
+            println!("guest {}: {name} is removed", guest.vmid());
             guest.delete_snapshot(name).await?.wait().await?;
         }
     }

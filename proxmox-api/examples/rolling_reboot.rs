@@ -1,8 +1,9 @@
 //! Reboots the nodes of a cluster one after the other: `cargo run -p proxmox-api --example rolling_reboot`.
 //!
-//! Before each node goes down its running guests move to the others, and afterwards they come back. On a real cluster
-//! it only says what it would do unless `PROXMOX_REBOOT=1` is set, and it stops at the first problem. The node it talks
-//! to should not be one of those it reboots alone: name another one in `PROXMOX_HOST` for that.
+//! Before a node reboots, its running guests move to the other nodes, and afterwards they move
+//! back. On a real cluster it only prints the plan unless `PROXMOX_REBOOT=1` is set, and it stops
+//! at the first problem. The client should connect to a node that is not rebooted: set another one
+//! in `PROXMOX_HOST`.
 
 mod common;
 
@@ -37,7 +38,7 @@ async fn main() -> Outcome {
         .filter_map(|node| node.node.clone())
         .collect();
     if nodes.len() < 2 {
-        return Err("a single node has nowhere to put its guests".into());
+        return Err("a single node has no targets for its guests".into());
     }
     for node in nodes {
         reboot(&pve, &node, simulator.as_ref(), really).await?;
@@ -48,7 +49,7 @@ async fn main() -> Outcome {
 async fn reboot(pve: &Client, node: &str, simulator: Option<&Simulator>, really: bool) -> Outcome {
     let mut moved = Vec::new();
     loop {
-        // Anew for each guest: the last one took room somewhere.
+        // Read again for each guest, because the last one took room.
         let inventory = Inventory::fetch(pve).await?;
         let next = (inventory.select())
             .of_type(ResourceType::Vm)
@@ -75,7 +76,7 @@ async fn reboot(pve: &Client, node: &str, simulator: Option<&Simulator>, really:
     if really {
         pve.api().nodes().node(node).status().post("reboot").await?;
         if let Some(simulator) = simulator {
-            // Simulated nodes do not go down by themselves.
+            // Simulated nodes do not reboot by themselves.
             simulator.set_online(node, false);
         }
         wait_for(pve, node, "offline").await?;
@@ -97,7 +98,7 @@ async fn reboot(pve: &Client, node: &str, simulator: Option<&Simulator>, really:
 
 async fn wait_for(pve: &Client, node: &str, status: &str) -> Outcome {
     for _ in 0..180 {
-        // While the node we talk to is down there is no answer at all.
+        // There is no answer while the connected node is down.
         if let Ok(nodes) = pve.api().nodes().get().await
             && (nodes.iter()).any(|row| row.node == node && row.status.as_str() == status)
         {

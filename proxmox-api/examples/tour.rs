@@ -2,10 +2,11 @@
 //!
 //! Without any environment it starts a simulated Proxmox VE in this process and shows everything.
 //!
-//! With `PROXMOX_HOST` set it visits that server instead (the other variables are those of
-//! `Client::from_env`) and only reads. `PROXMOX_TOUR_WRITE=1` runs the whole tour there: it makes one virtual
-//! machine, changes it and removes it again. The disk (never written to) goes to `PROXMOX_TOUR_STORAGE`, or else
-//! to the first storage that takes disks; the network card is plugged into `vmbr0`.
+//! With `PROXMOX_HOST` set it uses that server (the other variables are those of
+//! `Client::from_env`) and only reads. `PROXMOX_TOUR_WRITE=1` runs the whole tour there: it creates
+//! one virtual machine, changes it and removes it again. The disk (never written to) is on
+//! `PROXMOX_TOUR_STORAGE`, by default the first storage for disks; the network card is connected to
+//! `vmbr0`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -75,7 +76,7 @@ async fn run() -> Outcome {
     Ok(())
 }
 
-/// The server that is visited, with the simulator that has to stay alive meanwhile.
+/// The server, with the simulator that has to live as long.
 async fn open() -> Outcome<(Option<Simulator>, Client)> {
     if std::env::var_os("PROXMOX_HOST").is_some_and(|host| !host.is_empty()) {
         return Ok((None, Client::from_env()?));
@@ -96,11 +97,11 @@ fn flag(name: &str) -> Outcome<bool> {
     }
 }
 
-/// What would stay behind if the tour ended now.
+/// What would be left behind if the tour ended now.
 #[derive(Default)]
 struct Left {
     guest: Option<(String, u32)>,
-    /// What is still at work on it.
+    /// The task that still works on it.
     task: Option<Task>,
 }
 
@@ -197,7 +198,7 @@ impl Tour {
         self.left.borrow_mut().guest = Some((node.to_owned(), vmid));
         let made = self.follow(&task).await;
         if made.is_err() {
-            // A task that failed takes back what it did.
+            // A failed task removes what it created.
             self.left.borrow_mut().guest = None;
         }
         made.map(|()| vmid)
@@ -224,7 +225,7 @@ impl Tour {
             .digest
             .ok_or("the configuration came without a digest")?;
         let mut card = (config.net.get(0).cloned()).ok_or("the network card is gone")?;
-        // The MAC address, and whatever else the card has, goes back as it came.
+        // The MAC address and the other values of the card are sent back unchanged.
         card.tag = Some(42);
         let request = vm
             .config()
@@ -255,7 +256,7 @@ impl Tour {
         self.refusal(request.await)
     }
 
-    /// The configuration as the server writes it, for comparing every key of it.
+    /// The configuration as the server sends it, to compare all keys.
     async fn raw_config(&self, node: &str, vmid: u32) -> Outcome<serde_json::Map<String, Value>> {
         let path = format!("/nodes/{node}/qemu/{vmid}/config");
         match self.pve.request::<Value>(Method::Get, path).await? {
@@ -296,7 +297,7 @@ impl Tour {
     async fn refused_write(&self, node: &str, vmid: u32) -> Outcome {
         heading("What a refusal looks like");
         let vm = self.pve.nodes().node(node).qemu().vmid(vmid);
-        // What no server takes is not sent at all.
+        // Values that no server accepts are not sent.
         let request = vm.config().put().cores(0);
         show(request.call());
         match request.await {
@@ -318,7 +319,7 @@ impl Tour {
         self.refusal(request.await.map(|_| ()))
     }
 
-    /// Shows the error of a call that has to be refused.
+    /// Prints the error of a call that must be refused.
     fn refusal(&self, answer: Result<(), Error>) -> Outcome {
         let error = match answer {
             Ok(()) => return Err("the server accepted what it had to refuse".into()),
@@ -390,7 +391,7 @@ impl Tour {
         Ok(())
     }
 
-    /// Takes back what a tour that was cut short left behind.
+    /// Removes what an interrupted tour left behind.
     async fn tidy_up(&self) {
         let Left { guest, task } = self.left.take();
         let Some((node, vmid)) = guest else {
@@ -434,12 +435,13 @@ fn heading(text: &str) {
     say(format_args!("\n{text}"));
 }
 
-/// Prints a line. A reader who has seen enough, such as `head`, is no reason to leave a machine behind.
+/// Prints a line. A closed pipe, such as that of `head`, must not end the tour before the machine
+/// is removed.
 fn say(line: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Text from elsewhere on one line of a terminal, which it must not steer.
+/// Text from a server on one line, with control characters escaped.
 struct Plain<T>(T);
 
 impl<T: fmt::Display> fmt::Display for Plain<T> {

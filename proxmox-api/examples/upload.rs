@@ -1,4 +1,4 @@
-//! Uploads a file to a storage and shows how far it is.
+//! Uploads a file to a storage and shows the progress.
 //!
 //! ```text
 //! PROXMOX_HOST=pve1 PROXMOX_TOKEN_ID=root@pam!ci PROXMOX_TOKEN_SECRET=… \
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             shown.set_position(progress.sent);
         });
 
-    // Ctrl-C drops the upload, which ends it on the server as well.
+    // Ctrl-C drops the upload, which also ends it on the server.
     let task = tokio::select! {
         task = upload => task?,
         _ = tokio::signal::ctrl_c() => {

@@ -50,7 +50,7 @@ pub trait SendBlocking<T>: IntoFuture<Output = Result<T, Error>> + Sized {
     /// # Errors
     /// Those of awaiting the value. [`RequestErrorKind::InsideRuntime`] in a thread of an
     /// asynchronous runtime; nothing is sent then. That includes `spawn_blocking` and
-    /// `block_in_place`, which cannot be told apart from here: use `Handle::block_on` there, or
+    /// `block_in_place`, which cannot be distinguished here: use `Handle::block_on` there, or
     /// block in a thread of your own.
     fn send_blocking(self) -> Result<T, Error> {
         if Handle::try_current().is_ok() {
@@ -93,7 +93,7 @@ impl<T: 'static> Items<T> {
 
 /// A blocking iterator over the items of a list; made by [`Items::blocking`].
 #[derive(Debug)]
-#[must_use = "nothing is asked for until the next item is"]
+#[must_use = "does nothing unless iterated"]
 pub struct BlockingItems<T>(Items<T>);
 
 impl<T: 'static> Iterator for BlockingItems<T> {
@@ -113,7 +113,7 @@ impl<T: 'static> Pages<T> {
 
 /// A blocking iterator over the pages of a list; made by [`Pages::blocking`].
 #[derive(Debug)]
-#[must_use = "nothing is asked for until the next page is"]
+#[must_use = "does nothing unless iterated"]
 pub struct BlockingPages<T>(Pages<T>);
 
 impl<T: 'static> Iterator for BlockingPages<T> {
@@ -133,7 +133,7 @@ impl Lines {
 
 /// A blocking iterator over the lines of an answer; made by [`Lines::blocking`].
 #[derive(Debug)]
-#[must_use = "nothing is read until the next line is asked for"]
+#[must_use = "does nothing unless iterated"]
 pub struct BlockingLines(Lines);
 
 impl Iterator for BlockingLines {

@@ -27,7 +27,7 @@ const LARGE: usize = match (256 * KIB).checked_mul(MIB) {
 /// A call whose answer exceeds one of them ends with [`Error::Exceeded`](crate::Error::Exceeded),
 /// which names the limit. The server has acted on the request by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "limits do nothing until a client is built with them"]
+#[must_use = "does nothing unless used by a client"]
 pub struct Bounds {
     pub(crate) body: usize,
     pub(crate) unpacked: usize,
@@ -242,7 +242,7 @@ impl fmt::Display for Exceeded {
             Bound::Unpacked => {
                 write!(
                     f,
-                    "the answer's body is longer than {limit} bytes when unpacked"
+                    "the answer's body is longer than {limit} bytes when decompressed"
                 )
             }
             Bound::Memory => write!(f, "the answer takes more than {limit} bytes of memory"),
@@ -256,10 +256,10 @@ impl fmt::Display for Exceeded {
             Bound::Element => write!(f, "an element of the list is longer than {limit} bytes"),
             Bound::Frame => write!(f, "a message is longer than {limit} bytes"),
             Bound::File => write!(f, "the file is longer than {limit} bytes"),
-            Bound::Image => write!(f, "the file is longer than {limit} bytes when unpacked"),
+            Bound::Image => write!(f, "the file is longer than {limit} bytes when decompressed"),
             Bound::Window => write!(
                 f,
-                "unpacking the file takes more than {limit} bytes of memory"
+                "decompressing the file takes more than {limit} bytes of memory"
             ),
             Bound::Pages => write!(f, "the list has more than {limit} pages"),
             Bound::Depth => write!(f, "the JSON is nested deeper than {limit} levels"),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_cannot_be_are_the_nearest_that_can() {
+    fn invalid_limits_become_the_nearest_valid_ones() {
         assert_eq!(Bounds::new().head(0).head, MIN_HEAD);
         assert_eq!(Bounds::new().depth(usize::MAX).depth, MAX_DEPTH);
     }

@@ -16,7 +16,7 @@
 //! | tests without a server | [`testing`] |
 //! | what the server does on the wire | [`guide::wire_protocol`] |
 //! | servers, logins, certificates | [`Client::builder`], [`client::auth`], [`tls`] |
-//! | work that continues after the answer | [`task`] |
+//! | operations that continue after the answer | [`task`] |
 //! | what went wrong, and whether to try again | [`Error`] |
 //! | a request as a value: inspect it, send it later | [`request`], [`pve::Root::detached`] |
 //! | answers: what is lenient, what is kept | [`value::decode`] |

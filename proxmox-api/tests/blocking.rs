@@ -1,4 +1,4 @@
-//! Blocking calls against the simulator, which runs in a runtime of its own.
+//! Blocking calls with a simulator that has its own runtime.
 
 #![cfg(all(feature = "blocking", feature = "full"))]
 
@@ -182,7 +182,7 @@ fn inside_a_runtime_nothing_is_sent() {
 }
 
 #[test]
-fn nor_where_a_runtime_lends_a_thread_to_block_in() {
+fn inside_spawn_blocking_nothing_is_sent() {
     let server = server();
     let pve = client(&server);
     let threads = tokio::runtime::Builder::new_multi_thread()
@@ -206,7 +206,7 @@ fn nor_where_a_runtime_lends_a_thread_to_block_in() {
     });
     assert!(refused(one) && refused(other));
     assert!(server.pve.requests().is_empty());
-    // What the documentation says to do instead.
+    // The alternative that the documentation names.
     let handle = threads.handle().clone();
     let lent = pve.clone();
     let waited = threads.block_on(async move {
@@ -222,9 +222,9 @@ fn nor_where_a_runtime_lends_a_thread_to_block_in() {
     own.join().unwrap().unwrap();
 }
 
-/// Everything of the layer for everyday work is sent from the same values as in asynchronous code.
+/// Operations of the everyday layer are sent from the same values as in asynchronous code.
 #[test]
-fn guests_are_worked_with_without_a_runtime() {
+fn the_everyday_layer_works_without_a_runtime() {
     let server = server_with(|builder| {
         let settings = [("memory", "2048"), ("scsi0", "local-lvm:8")];
         (builder.time_factor(0.0).node("pve2"))

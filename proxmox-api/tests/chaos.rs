@@ -1,8 +1,9 @@
-//! Many calls over bad connections: two hosts of one cluster, each behind a proxy that drops, resets, delays, holds and
-//! cuts off what goes over it. Nothing is done twice, and nothing is lost: what a caller is told agrees with what the
-//! server saw. Which connection has which fault follows from a seed; which call meets it is left to chance.
+//! Many calls over bad connections: two hosts of one cluster, each behind a proxy that resets,
+//! delays, holds and cuts off connections. Nothing is done twice, and nothing is lost: the results
+//! of the callers agree with the server's record. A seed determines the faults of the connections;
+//! which call meets a fault is random.
 //!
-//! `CHAOS_CALLS` and `CHAOS_SEED` make longer and other runs; with `FAULTS_WRITE=1` the counts are written into
+//! `CHAOS_CALLS` and `CHAOS_SEED` change the run; `FAULTS_WRITE=1` writes the counts into
 //! `docs/faults.md`.
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use proxmox_test_support::page::Part;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Numbers that follow from a seed (SplitMix64).
+/// Pseudo-random numbers from a seed (SplitMix64).
 struct Dice(u64);
 
 impl Dice {
@@ -33,19 +34,19 @@ impl Dice {
     }
 }
 
-/// What becomes of a connection. The numbers count bytes since its start.
+/// The fault of a connection. The numbers count bytes since its start.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     None,
-    /// Everything comes a little later.
+    /// Everything is delayed a little.
     Delayed,
-    /// Reset as soon as it is there.
+    /// Reset as soon as it is open.
     Refused,
-    /// Ends after so much was sent; by a reset or in order.
+    /// Ends after this many sent bytes, by a reset or orderly.
     CutRequest(u64, bool),
-    /// Ends after so much came back.
+    /// Ends after this many received bytes.
     CutAnswer(u64, bool),
-    /// After so much came back, nothing more does.
+    /// Hangs after this many received bytes.
     Held(u64),
 }
 
@@ -59,7 +60,7 @@ const KINDS: [&str; 6] = [
 ];
 
 impl Fault {
-    /// A connection over TLS begins with some 2,000 bytes each way; a call takes some 300.
+    /// A TLS connection starts with about 2,000 bytes each way; a call has about 300.
     fn roll(dice: &mut Dice) -> Self {
         let at = 500 + dice.below(4_000);
         let reset = dice.below(2) == 0;
@@ -85,11 +86,11 @@ impl Fault {
     }
 }
 
-/// How many connections there are.
+/// The number of connections.
 type Live = Arc<AtomicU64>;
 type Counts = Arc<[AtomicU64; KINDS.len()]>;
 
-/// A way to the server with faults on it; gives its address.
+/// A proxy with faults before the server; returns its address.
 async fn faulty(server: String, seed: u64, counts: Counts, live: Live) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -110,7 +111,7 @@ async fn faulty(server: String, seed: u64, counts: Counts, live: Live) -> String
     format!("https://{address}")
 }
 
-/// Carries bytes both ways until one side or the fault ends it.
+/// Copies bytes both ways until one side or the fault ends it.
 async fn relay(client: TcpStream, server: String, fault: Fault, mut pauses: Dice) {
     if let Fault::Refused = fault {
         let _ = client.set_zero_linger();
@@ -172,9 +173,9 @@ async fn relay(client: TcpStream, server: String, fault: Fault, mut pauses: Dice
     }
 }
 
-/// What a caller was told.
+/// The result of a call for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum Outcome {
     Accepted,
     Refused,
     Unknown,
@@ -184,19 +185,23 @@ enum Told {
 /// A call that changes something, by verb, pool and comment.
 type Change = (String, String, String);
 
-fn told<T>(result: &Result<T, Error>) -> Told {
+fn outcome_of<T>(result: &Result<T, Error>) -> Outcome {
     match result {
-        Ok(_) => Told::Accepted,
-        Err(Error::Api(_)) => Told::Refused,
-        Err(error) if error.never_sent() => Told::NeverSent,
-        Err(Error::Interrupted(_) | Error::Timeout(_)) => Told::Unknown,
+        Ok(_) => Outcome::Accepted,
+        Err(Error::Api(_)) => Outcome::Refused,
+        Err(error) if error.never_sent() => Outcome::NeverSent,
+        Err(Error::Interrupted(_) | Error::Timeout(_)) => Outcome::Unknown,
         Err(error) => panic!("{error}"),
     }
 }
 
-/// Makes, changes, reads and removes pools of its own, whatever happens.
-async fn work(client: Client, task: u64, calls: u64) -> (Vec<(Change, Told)>, BTreeMap<Told, u64>) {
-    let (mut changes, mut reads) = (Vec::new(), BTreeMap::<Told, u64>::new());
+/// Creates, changes, reads and removes its own pools, whatever happens.
+async fn work(
+    client: Client,
+    task: u64,
+    calls: u64,
+) -> (Vec<(Change, Outcome)>, BTreeMap<Outcome, u64>) {
+    let (mut changes, mut reads) = (Vec::new(), BTreeMap::<Outcome, u64>::new());
     for number in 0..calls / 5 {
         let pool = format!("p{task}-{number}");
         let mut last = None;
@@ -214,16 +219,19 @@ async fn work(client: Client, task: u64, calls: u64) -> (Vec<(Change, Told)>, BT
                 call = call.param("comment", comment);
             }
             let result = call.await;
-            let told = told(&result);
+            let outcome = outcome_of(&result);
             if verb == Method::Get {
-                *reads.entry(told).or_default() += 1;
+                *reads.entry(outcome).or_default() += 1;
                 if let (Ok(rows), Some(comment)) = (&result, last) {
                     assert_eq!(rows[0]["comment"], comment, "{pool}");
                 }
                 continue;
             }
-            last = (told == Told::Accepted).then_some(comment);
-            changes.push(((verb.to_string(), pool.clone(), comment.to_owned()), told));
+            last = (outcome == Outcome::Accepted).then_some(comment);
+            changes.push((
+                (verb.to_string(), pool.clone(), comment.to_owned()),
+                outcome,
+            ));
         }
     }
     (changes, reads)
@@ -232,14 +240,14 @@ async fn work(client: Client, task: u64, calls: u64) -> (Vec<(Change, Told)>, BT
 #[derive(Default)]
 struct Tally {
     calls: u64,
-    /// By what was told, and how often the server saw the call.
-    changes: BTreeMap<(Told, u64), u64>,
-    reads: BTreeMap<Told, u64>,
+    /// By result, and by the number of times that the server saw the call.
+    changes: BTreeMap<(Outcome, u64), u64>,
+    reads: BTreeMap<Outcome, u64>,
 }
 
 const TASKS: u64 = 16;
 
-/// One run. Every change is looked for in what the server saw.
+/// One run. Every change is searched in the server's record.
 async fn run(
     seed: u64,
     calls: u64,
@@ -274,16 +282,16 @@ async fn run(
         tasks.spawn(work(client.clone(), task, calls / TASKS));
     }
     let mut seen: BTreeMap<Change, u64> = BTreeMap::new();
-    let mut told = Vec::new();
+    let mut outcome = Vec::new();
     while let Some(done) = tasks.join_next().await {
         let (changes, reads) = done.expect("no panic");
         for (kind, count) in reads {
             *tally.reads.entry(kind).or_default() += count;
             tally.calls += count;
         }
-        told.extend(changes);
+        outcome.extend(changes);
     }
-    // What the client gave up may be on its way yet.
+    // A request that the client gave up may still arrive.
     drop(client);
     while live.load(Ordering::Relaxed) > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -298,21 +306,21 @@ async fn run(
             *seen.entry(change).or_default() += 1;
         }
     }
-    for (change, told) in told {
+    for (change, outcome) in outcome {
         let times = seen.remove(&change).unwrap_or(0);
-        let right = match told {
-            Told::Accepted | Told::Refused => times == 1,
-            Told::Unknown => times <= 1,
-            Told::NeverSent => times == 0,
+        let right = match outcome {
+            Outcome::Accepted | Outcome::Refused => times == 1,
+            Outcome::Unknown => times <= 1,
+            Outcome::NeverSent => times == 0,
         };
         assert!(
             right,
-            "seed {seed}: {change:?} is {told:?}, and the server saw it {times} times"
+            "seed {seed}: {change:?} is {outcome:?}, and the server saw it {times} times"
         );
-        *tally.changes.entry((told, times)).or_default() += 1;
+        *tally.changes.entry((outcome, times)).or_default() += 1;
         tally.calls += 1;
     }
-    assert!(seen.is_empty(), "nobody sent these: {seen:?}");
+    assert!(seen.is_empty(), "unexpected requests: {seen:?}");
 }
 
 const PASSWORD: &str = "r00t-pa55";
@@ -333,16 +341,16 @@ fn table(tally: &Tally, counts: &Counts, calls: u64, seed: u64) -> String {
         tally.calls,
         faults.join(", ")
     );
-    text += "| the caller is told | changes, seen by the server once | changes, never seen | changes, seen twice | reads |\n";
+    text += "| result for the caller | changes, seen by the server once | changes, never seen | changes, seen twice | reads |\n";
     text += "|---|---|---|---|---|\n";
-    for (told, name) in [
-        (Told::Accepted, "the answer"),
-        (Told::Refused, "a refusal"),
-        (Told::Unknown, "it may have been processed"),
-        (Told::NeverSent, "it was never sent"),
+    for (outcome, name) in [
+        (Outcome::Accepted, "the answer"),
+        (Outcome::Refused, "a refusal"),
+        (Outcome::Unknown, "it may have been processed"),
+        (Outcome::NeverSent, "it was never sent"),
     ] {
-        let changes = |times| tally.changes.get(&(told, times)).copied().unwrap_or(0);
-        let reads = tally.reads.get(&told).copied().unwrap_or(0);
+        let changes = |times| tally.changes.get(&(outcome, times)).copied().unwrap_or(0);
+        let reads = tally.reads.get(&outcome).copied().unwrap_or(0);
         let (once, never, twice) = (changes(1), changes(0), changes(2));
         let _ = writeln!(text, "| {name} | {once} | {never} | {twice} | {reads} |");
     }
@@ -350,7 +358,7 @@ fn table(tally: &Tally, counts: &Counts, calls: u64, seed: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_doubled_and_nothing_is_lost() {
+async fn no_change_is_duplicated_or_lost() {
     let number = |name: &str| std::env::var(name).ok()?.parse().ok();
     let calls = number("CHAOS_CALLS").unwrap_or(1_200);
     let seed = number("CHAOS_SEED").unwrap_or(1);
@@ -367,14 +375,19 @@ async fn nothing_is_doubled_and_nothing_is_lost() {
     }
     let table = table(&tally, &counts, calls, seed);
     println!("{table}");
-    // It was not all the same to the calls.
-    assert!(tally.changes.keys().any(|(told, _)| *told == Told::Unknown));
-    let seen = |times| tally.changes.get(&(Told::Unknown, times)).copied();
+    // Some calls were affected.
+    assert!(
+        tally
+            .changes
+            .keys()
+            .any(|(outcome, _)| *outcome == Outcome::Unknown)
+    );
+    let seen = |times| tally.changes.get(&(Outcome::Unknown, times)).copied();
     assert!(
         seen(0).is_some() && seen(1).is_some(),
         "both happen: {:?}",
         tally.changes
     );
-    // The counts differ from run to run.
+    // The counts differ between runs.
     Part::read("faults.md", "chaos").write_if_asked(&table);
 }

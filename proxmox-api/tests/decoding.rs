@@ -1,4 +1,4 @@
-//! How answers become values: leniency, what is kept, and what an error says.
+//! Decoding: leniency, kept values, and errors.
 
 #![cfg(all(
     feature = "cluster-sdn",
@@ -29,7 +29,7 @@ fn failure(body: &str) -> String {
 }
 
 #[test]
-fn scalars_are_taken_in_every_spelling_that_servers_use() {
+fn scalars_are_accepted_in_every_spelling_of_servers() {
     for text in ["2", "\"2\"", "2.0", "\"2.0\"", "2e0"] {
         assert_eq!(
             config(&format!(r#","cores":{text}"#)).cores,
@@ -62,7 +62,7 @@ fn null_is_absent() {
 }
 
 #[test]
-fn what_does_not_fit_stays_in_extra_and_leaves_no_trace_elsewhere() {
+fn values_that_do_not_fit_are_only_in_extra() {
     let config = config(r#","cores":"many","net0":[1],"name":{"a":1},"brand-new":[true]"#);
     assert_eq!(
         (config.cores, config.name.as_deref(), config.net.len()),
@@ -75,7 +75,7 @@ fn what_does_not_fit_stays_in_extra_and_leaves_no_trace_elsewhere() {
 }
 
 #[test]
-fn an_indexed_family_is_a_map_and_its_neighbour_of_the_same_name_is_not() {
+fn indexed_members_are_a_map_and_a_plain_member_of_the_name_is_not() {
     let config = config(
         r#","net0":"virtio=BC:24:11:00:00:01,bridge=vmbr0","net12":"e1000","numa":1,"numa0":"cpus=0-1","net999":"virtio""#,
     );
@@ -92,7 +92,7 @@ fn list(data: &str) -> Answer<Vec<ClusterResourcesItem>> {
 }
 
 #[test]
-fn an_odd_element_of_an_answered_list_stays_beside_the_data() {
+fn an_invalid_list_element_is_kept_beside_the_data() {
     let odd = json!({"id": {}, "type": "qemu", "node": "pve1"});
     let answer = list(&format!(
         r#"[{{"id":"node/pve1","type":"node"}},{odd},null,{{"id":"lxc/101","type":"lxc"}},7]"#
@@ -108,7 +108,7 @@ fn an_odd_element_of_an_answered_list_stays_beside_the_data() {
 }
 
 #[test]
-fn a_bridge_that_is_not_up_costs_nothing() {
+fn an_inactive_bridge_decodes() {
     let body = br#"{"data":[{"ports":[],"name":"vmbr5","vlan_filtering":null},{"vlan_filtering":0,"name":"vmbr0",
         "ports":[{"name":"tap100i0"},7]}]}"#;
     let answer: Answer<Vec<NodeSdnZonesBridgesItem>> = Answer::from_body(body).unwrap();
@@ -120,7 +120,7 @@ fn a_bridge_that_is_not_up_costs_nothing() {
 }
 
 #[test]
-fn a_change_of_a_network_that_waits_tells_what_goes() {
+fn pending_network_changes_include_removals() {
     let body = br#"{"data":[{"subnet":"lab-10.9.0.0-24","dhcp-range":[{"start-address":"10.9.0.10","end-address":"10.9.0.20"}],
         "pending":{"dhcp-range":["start-address=10.9.0.30,end-address=10.9.0.40"],"snat":"deleted","gateway":"10.9.0.1",
         "dnszoneprefix":"deleted"}},{"subnet":"lab-10.8.0.0-24","pending":{"dhcp-range":"deleted"}}]}"#;
@@ -141,7 +141,7 @@ fn a_change_of_a_network_that_waits_tells_what_goes() {
 }
 
 #[test]
-fn a_misfit_below_a_list_or_a_map_stays_in_the_nearest_object() {
+fn a_value_that_does_not_fit_is_kept_in_the_nearest_object() {
     let body = br#"{"data":{"running":0,"local_disks":[{"volid":"a:1","size":1},5],"local_resources":["usb0",[1]],
         "not_allowed_nodes":{"pve2":{"blocking-ha-resources":{"sid":"vm:1"}},"pve3":"full"}}}"#;
     let check: QemuMigrate = from_answer(body).unwrap();
@@ -154,7 +154,7 @@ fn a_misfit_below_a_list_or_a_map_stays_in_the_nearest_object() {
 }
 
 #[test]
-fn a_list_of_which_nothing_fits_is_absent_or_empty_and_an_error_where_it_is_the_whole_answer() {
+fn a_list_without_a_fitting_element_is_an_error_only_as_the_whole_answer() {
     let body = br#"{"data":{"running":0,"local_disks":[5,"x"],"local_resources":[],"mapped-resources":[[1]]}}"#;
     let check: QemuMigrate = from_answer(body).unwrap();
     assert!(check.local_disks.is_empty());
@@ -169,7 +169,7 @@ fn a_list_of_which_nothing_fits_is_absent_or_empty_and_an_error_where_it_is_the_
 }
 
 #[test]
-fn a_property_string_reads_every_form_and_writes_back_what_it_read() {
+fn a_property_string_survives_every_form() {
     for text in [
         "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1",
         "virtio,bridge=vmbr0,macaddr=BC:24:11:00:00:01,firewall=1",
@@ -201,7 +201,7 @@ fn a_property_string_reads_every_form_and_writes_back_what_it_read() {
 }
 
 #[test]
-fn a_property_string_that_cannot_be_understood_keeps_its_text() {
+fn an_invalid_property_string_keeps_its_text() {
     let config = config(r#","net0":"virtio,tag=none","net1":{"model":"e1000","tag":7,"odd":[1]}"#);
     assert_eq!(config.net[&0].unknown.text(), Some("virtio,tag=none"));
     assert_eq!(config.net[&0].to_string(), "virtio,tag=none");
@@ -213,14 +213,14 @@ fn a_property_string_that_cannot_be_understood_keeps_its_text() {
 }
 
 #[test]
-fn an_unlisted_enum_value_is_kept() {
+fn an_unknown_enum_value_is_kept() {
     let body = br#"{"data":[{"vmid":100,"status":"hibernating"}]}"#;
     let items: Vec<QemuItem> = from_answer(body).unwrap();
     assert_eq!(items[0].status.as_str(), "hibernating");
 }
 
 #[test]
-fn an_error_names_the_place_and_never_quotes_a_text() {
+fn an_error_has_the_path_and_quotes_no_text() {
     assert_eq!(
         failure(r#"{"data":[{"id":{},"type":"qemu"}]}"#),
         "at data[0].id: expected scalar, found object (line 1 column 17)"
@@ -238,7 +238,7 @@ fn an_error_names_the_place_and_never_quotes_a_text() {
 }
 
 #[test]
-fn null_is_told_from_missing() {
+fn null_differs_from_missing() {
     let text = failure(r#"{"data":[{"id":null,"type":"node"}]}"#);
     assert!(
         text.contains("at data[0]: the required member `id` is null"),
@@ -247,19 +247,19 @@ fn null_is_told_from_missing() {
 }
 
 #[test]
-fn a_text_that_is_no_utf8_is_an_error_with_its_place() {
+fn invalid_utf8_is_an_error_with_a_path() {
     let body = b"{\"data\":[{\"id\":\"a\",\"type\":\"node\"},{\"id\":\"caf\xe9\"}]}";
     let text = from_answer::<Vec<ClusterResourcesItem>>(body)
         .expect_err("not UTF-8")
         .to_string();
     assert!(
-        text.starts_with("at data[1].id: what follows is not UTF-8"),
+        text.starts_with("at data[1].id: the text is not UTF-8 from here on"),
         "{text}"
     );
 }
 
 #[test]
-fn debug_shows_what_is_set_and_no_secret() {
+fn debug_shows_set_members_and_no_secret() {
     let read = config(
         r#","cores":4,"net2":"virtio=BC:24:11:00:00:01,bridge=vmbr0","cipassword":"hunter2","new":1"#,
     );

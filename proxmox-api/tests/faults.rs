@@ -1,5 +1,5 @@
-//! What a caller sees when something goes wrong: every fault is made, and the table that comes of it is the one in
-//! `docs/faults.md`. With `FAULTS_WRITE=1` the table is written there instead.
+//! The result of each fault for the caller: every fault is injected, and the results are compared
+//! with the table in `docs/faults.md`. `FAULTS_WRITE=1` writes the table.
 
 use std::fmt::Write as _;
 use std::future::IntoFuture;
@@ -25,18 +25,18 @@ const PASSWORD: &str = "r00t-pa55";
 #[derive(Default)]
 struct Matrix {
     rows: Vec<[String; 4]>,
-    /// Everything a caller could print.
+    /// All texts that a caller could print.
     texts: String,
 }
 
 impl Matrix {
-    /// `sent` is how often the server got the request.
+    /// `sent` is the number of times that the server received the request.
     fn row<T>(&mut self, fault: &str, request: &str, sent: usize, result: Result<T, Error>) {
         let seen = match &result {
             Ok(_) => "the answer".to_owned(),
             Err(error) => {
                 let _ = write!(self.texts, "{error} {error:?}");
-                told(error)
+                description(error)
             }
         };
         let times = match sent {
@@ -62,8 +62,8 @@ impl Matrix {
     }
 }
 
-/// The error, without what differs from run to run and from system to system.
-fn told(error: &Error) -> String {
+/// The error, without parts that differ between runs and systems.
+fn description(error: &Error) -> String {
     let text = error.to_string();
     let (_, after) = text.split_once(": ").unwrap_or(("", &text));
     match error {
@@ -130,7 +130,7 @@ fn sent(pve: &Simulator, method: &str, path: &str) -> usize {
 const READ: &str = "/nodes/pve1/qemu/100/status/current";
 const WRITE: &str = "/nodes/pve1/qemu/100/config";
 
-/// Reads and writes against a simulator with one fault.
+/// Reads and writes with a simulator that has one fault.
 async fn both(
     matrix: &mut Matrix,
     name: &str,
@@ -156,7 +156,8 @@ async fn both(
     }
 }
 
-/// A server of plain HTTP: gives an answer to each request line, or closes the connection where there is none.
+/// A server of plain HTTP: answers each request line, or closes the connection if there is no
+/// answer for it.
 async fn raw(
     answer: impl Fn(usize, &str) -> Option<String> + Send + Sync + 'static,
 ) -> (String, Arc<AtomicUsize>) {
@@ -183,7 +184,7 @@ async fn raw(
     (url, count)
 }
 
-/// Reads a whole request and gives its first line.
+/// Reads a whole request and returns its first line.
 async fn request_line(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -213,7 +214,7 @@ async fn version(client: Client) -> Result<(), Error> {
 
 const VERSION: &str = r#"{"data":{"release":"9.2","version":"9.2.1","repoid":"0"}}"#;
 
-/// Reads and writes against a plain server; every number stands for one request that arrived.
+/// Reads and writes with a plain server; every number stands for one received request.
 async fn both_raw(
     matrix: &mut Matrix,
     name: &str,
@@ -243,9 +244,9 @@ async fn connections(matrix: &mut Matrix) {
     for (method, verb) in [(Method::Get, "GET"), (Method::Post, "POST")] {
         let client = with_token(&closed().await).build().expect("complete");
         let result = client.request::<proxmox_api::Value>(method, "/pools").await;
-        matrix.row("nobody listens", verb, 0, result);
+        matrix.row("connection refused", verb, 0, result);
     }
-    let name = "nobody listens on the first of three hosts";
+    let name = "connection refused by the first of three hosts";
     for (method, verb, path) in [(Method::Get, "GET", READ), (Method::Post, "POST", WRITE)] {
         let pve = simulator().await;
         let client = with_token(&closed().await)
@@ -268,11 +269,11 @@ async fn connections(matrix: &mut Matrix) {
     let result = client
         .request::<proxmox_api::Value>(Method::Post, "/pools")
         .await;
-    matrix.row("nobody listens on any host", "POST", 0, result);
+    matrix.row("connection refused by all hosts", "POST", 0, result);
 
     both(
         matrix,
-        "the connection closes once, before the server acts",
+        "the connection closes once, before processing",
         Some(1),
         Fault::Drop,
         same,
@@ -288,7 +289,7 @@ async fn connections(matrix: &mut Matrix) {
     .await;
     both(
         matrix,
-        "the server acts, and the connection closes without an answer",
+        "the server processes the request, and the connection closes without an answer",
         Some(1),
         Fault::DropAnswer,
         same,
@@ -296,7 +297,7 @@ async fn connections(matrix: &mut Matrix) {
     .await;
     both(
         matrix,
-        "the answer ends in its middle",
+        "the answer ends early",
         Some(1),
         Fault::Truncate(5),
         same,
@@ -320,8 +321,8 @@ async fn connections(matrix: &mut Matrix) {
     .await;
 }
 
-/// A server that closes each connection after its first answer without a word, once told that the client has seen
-/// it close.
+/// A server that closes each connection after its first answer without announcing it, and waits
+/// until the client has noticed.
 async fn closes_idle() -> (String, Arc<AtomicUsize>, Arc<Semaphore>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -337,7 +338,7 @@ async fn closes_idle() -> (String, Arc<AtomicUsize>, Arc<Semaphore>) {
             let answer = http("200 OK", "", VERSION).unwrap_or_default();
             let _ = stream.write_all(answer.as_bytes()).await;
             let _ = stream.shutdown().await;
-            // The client hangs up when it notices.
+            // The client closes the connection when it notices.
             let _ = stream.read_u8().await;
             done.add_permits(1);
         }
@@ -359,15 +360,15 @@ async fn idle(matrix: &mut Matrix) {
     }
 }
 
-/// A task whose log is slow, and one whose status is.
+/// A task with a slow log, and one with a slow status.
 async fn tasks(matrix: &mut Matrix) {
     for (name, path) in [
         (
-            "the log of a task that is waited for hangs once",
+            "the log of a task hangs once during a wait",
             "/nodes/*/tasks/*/log",
         ),
         (
-            "the status of a task that is waited for hangs once",
+            "the status of a task hangs once during a wait",
             "/nodes/*/tasks/*/status",
         ),
     ] {
@@ -412,10 +413,7 @@ async fn uploads(matrix: &mut Matrix) {
             "the connection closes within an upload",
             Fault::DropBody(1000),
         ),
-        (
-            "an upload is complete, and no answer comes",
-            Fault::DropAnswer,
-        ),
+        ("no answer to a complete upload", Fault::DropAnswer),
     ] {
         let pve = simulator().await;
         let _handle = pve.faults().on("POST", path).times(1).respond(fault);
@@ -430,7 +428,7 @@ async fn uploads(matrix: &mut Matrix) {
             "status 503 once, for a download",
             status(503, "Service Unavailable"),
         ),
-        ("a download breaks off", Fault::Truncate(8)),
+        ("a download ends early", Fault::Truncate(8)),
     ] {
         let pve = simulator().await;
         let _handle = pve.faults().on("GET", path).times(1).respond(fault);
@@ -502,7 +500,7 @@ async fn statuses(matrix: &mut Matrix) {
     .await;
     both_raw(
         matrix,
-        "status 429 with an hour to wait",
+        "status 429 with a pause of an hour",
         |_, _| http("429 Too Many Requests", "Retry-After: 3600\r\n", ""),
         false,
     )
@@ -525,12 +523,12 @@ async fn statuses(matrix: &mut Matrix) {
     let result = client
         .request::<proxmox_api::Value>(Method::Post, "/nope")
         .await;
-    matrix.row("a path the server does not know", "POST", 1, result);
+    matrix.row("an unknown path", "POST", 1, result);
     let missing = client
         .request::<proxmox_api::Value>(Method::Put, "/nodes/pve1/qemu/999/config")
         .param("cores", "2")
         .await;
-    matrix.row("a guest that is not there", "PUT", 1, missing);
+    matrix.row("a missing guest", "PUT", 1, missing);
 }
 
 async fn contents(matrix: &mut Matrix) {
@@ -538,24 +536,20 @@ async fn contents(matrix: &mut Matrix) {
     for (name, headers, body) in [
         ("a web page with status 200", page, "<title>Sign in</title>"),
         ("an empty answer", "", ""),
-        (
-            "JSON that breaks off",
-            "",
-            r#"{"data":{"release":"9.2","vers"#,
-        ),
+        ("incomplete JSON", "", r#"{"data":{"release":"9.2","vers"#),
         ("an answer without `data`", "", "{}"),
         (
-            "a member of another type",
+            "a member of a wrong type",
             "",
             r#"{"data":{"release":{},"version":"9","repoid":"0"}}"#,
         ),
         (
-            "a member is missing",
+            "a missing required member",
             "",
             r#"{"data":{"release":"9.2","version":"9"}}"#,
         ),
         (
-            "a member is null",
+            "a null required member",
             "",
             r#"{"data":{"release":"9.2","version":"9","repoid":null}}"#,
         ),
@@ -572,7 +566,7 @@ async fn encryption(matrix: &mut Matrix) {
     let pve = simulator().await;
     let result = version(with_token(&pve.url()).build().expect("complete")).await;
     matrix.row(
-        "a certificate nobody vouches for",
+        "a certificate of no known authority",
         "GET",
         sent(&pve, "GET", "/version"),
         result,
@@ -581,7 +575,7 @@ async fn encryption(matrix: &mut Matrix) {
     let pinned = with_token(&pve.url()).fingerprint(other.fingerprint().parse().expect("a pin"));
     let result = version(pinned.build().expect("complete")).await;
     matrix.row(
-        "another certificate than the pinned one",
+        "a certificate other than the pinned one",
         "GET",
         sent(&pve, "GET", "/version"),
         result,
@@ -599,32 +593,32 @@ async fn encryption(matrix: &mut Matrix) {
     });
     let client = with_token(&url);
     let result = version(client.build().expect("complete")).await;
-    matrix.row("no TLS where there should be", "GET", 0, result);
+    matrix.row("no TLS on the port", "GET", 0, result);
 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("https://{}", listener.local_addr().expect("it is bound"));
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            // The first bytes of a server's hello, and then nothing.
+            // The first bytes of a server's hello, without the rest.
             let mut some = [0; 64];
             let _ = stream.read_exact(&mut some).await;
             let _ = stream.write_all(b"\x16\x03\x03\x00\x7a\x02\x00\x00").await;
         }
     });
     let result = version(with_token(&url).build().expect("complete")).await;
-    matrix.row("the TLS handshake breaks off", "GET", 0, result);
+    matrix.row("the TLS handshake ends early", "GET", 0, result);
 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("https://{}", listener.local_addr().expect("it is bound"));
     for (method, verb) in [(Method::Get, "GET"), (Method::Post, "POST")] {
-        // Takes the connection, and that is all.
+        // Accepts the connection and sends nothing.
         let client = with_token(&url)
             .timeout(Duration::from_millis(100))
             .retry(RetryPolicy::none())
             .build()
             .expect("complete");
         let result = client.request::<proxmox_api::Value>(method, "/pools").await;
-        let name = "the limit in time is over before TLS is there";
+        let name = "the time limit ends during the TLS handshake";
         matrix.row(name, verb, 0, result);
     }
 
@@ -634,14 +628,14 @@ async fn encryption(matrix: &mut Matrix) {
         .request::<proxmox_api::Value>(Method::Post, "/pools")
         .await;
     matrix.row(
-        "TLS breaks off within the answer",
+        "TLS ends within the answer",
         "POST",
         count.load(Ordering::SeqCst),
         result,
     );
 }
 
-/// A server of TLS that announces more than it sends, and closes the socket without ending TLS.
+/// A TLS server that announces more than it sends, and closes the socket without close_notify.
 async fn cut_off() -> (String, String, Arc<AtomicUsize>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
@@ -698,7 +692,7 @@ async fn logins(matrix: &mut Matrix) {
         result,
     );
 
-    let name = "the ticket runs out while 20 calls are made";
+    let name = "the ticket expires during 20 calls";
     let pve = simulator().await;
     let here = Clock::manual(1_800_000_000);
     let now = here.clone();
@@ -727,8 +721,8 @@ async fn logins(matrix: &mut Matrix) {
     );
     matrix.row(name, "20 GET", sent(&pve, "GET", "/version"), Ok(()));
 
-    let name = "the clocks of both go on by two hours";
-    // The client's is behind by what the server's was moved before.
+    let name = "both clocks advance by two hours";
+    // The client's clock is behind by the server's earlier advance.
     here.advance(Duration::from_secs(3 * 3600));
     version(client.clone()).await.expect("with another ticket");
     pve.clock().advance(Duration::from_secs(2 * 3600));
@@ -737,7 +731,7 @@ async fn logins(matrix: &mut Matrix) {
     let result = version(client.clone()).await;
     matrix.row(name, "GET", sent(&pve, "GET", "/version"), result);
 
-    let name = "the ticket runs out by this machine's clock too";
+    let name = "the ticket expires by the client's clock, too";
     pve.clock().advance(Duration::from_secs(3 * 3600));
     here.advance(Duration::from_secs(6 * 3600));
     pve.clear_requests();
@@ -774,7 +768,7 @@ async fn logins(matrix: &mut Matrix) {
         .expect("the simulator starts");
     let result = version(with_password(&pve, PASSWORD).build().expect("complete")).await;
     matrix.row(
-        "a second factor is needed and nobody is there to ask",
+        "a second factor is needed and there is no handler",
         "GET",
         sent(&pve, "GET", "/version"),
         result,
@@ -825,7 +819,7 @@ async fn requests(matrix: &mut Matrix) {
         .password("hunter22")
         .await;
     matrix.row(
-        "a token where a ticket is needed",
+        "a token for an endpoint that requires a ticket",
         "PUT",
         sent(&pve, "PUT", "/access/password"),
         result,
@@ -836,7 +830,7 @@ async fn requests(matrix: &mut Matrix) {
         .param("comment", text.as_str())
         .await;
     matrix.row(
-        "more parameters than the server reads",
+        "parameters beyond the server's limit",
         "POST",
         sent(&pve, "POST", "/pools"),
         result,
@@ -849,17 +843,17 @@ async fn requests(matrix: &mut Matrix) {
         .param("comment", text.as_str())
         .await;
     matrix.row(
-        "more than a server before 8.4 reads, which it is known to be",
+        "parameters beyond the limit of a server known to be before 8.4",
         "POST",
         sent(&pve, "POST", "/pools"),
         result,
     );
     let result = client.nodes_like("..").await;
-    matrix.row("a value that would lead to another path", "GET", 0, result);
+    matrix.row("a value that would change the path", "GET", 0, result);
 
     let result = client.pools().get().poolid("p").await;
     matrix.row(
-        "a parameter the server does not have yet",
+        "a parameter that is newer than the server",
         "GET",
         sent(&pve, "GET", "/pools"),
         result,

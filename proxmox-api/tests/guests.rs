@@ -1,4 +1,4 @@
-//! The layer for everyday work, against a simulated server.
+//! The everyday layer with a simulated server.
 #![cfg(feature = "guests")]
 
 use std::time::Duration;
@@ -59,7 +59,7 @@ async fn state(guest: &Guest) -> PowerState {
     guest.status().await.expect("it is there").state
 }
 
-/// What is wrong with the guest.
+/// The kind of a guest error.
 fn reason<T>(result: Result<T, Error>) -> GuestErrorKind {
     match result {
         Err(Error::Guest(error)) => error.reason().clone(),
@@ -135,7 +135,7 @@ async fn a_migrated_guest_is_found_again() {
     let (simulator, pve) = start(small()).await;
     let guest = pve.guest(101);
     assert_eq!(guest.place().await.unwrap().node, "pve1");
-    // Somebody else moves it.
+    // Another client moves it.
     pve.guest(101).check_migration("pve2").await.unwrap();
     let other = pve.guest(101).migrate("pve2").with_local_disks();
     other.await.unwrap().wait().await.unwrap();
@@ -152,7 +152,7 @@ async fn a_migrated_guest_is_found_again() {
         1
     );
 
-    // A handle that moves its guest knows at once.
+    // A handle that moves its guest knows the new location at once.
     let back = guest.migrate("pve1").with_local_disks();
     back.await.unwrap().wait().await.unwrap();
     assert_eq!(guest.place().await.unwrap().node, "pve1");
@@ -161,14 +161,14 @@ async fn a_migrated_guest_is_found_again() {
         .collect();
     assert_eq!(moves[0].params["online"], "1", "it runs, so it moves live");
 
-    // A node that is wrong from the start does no harm either.
+    // A wrong node from the start is harmless.
     let guess = pve.guest_at(201, "pve1", Kind::Lxc);
     assert_eq!(guess.status().await.unwrap().name.as_deref(), Some("dns"));
 }
 
-/// The server takes some orders for a guest that the node does not have, and only the task finds out.
+/// The server accepts some requests for a guest that the node does not have; only the task fails.
 #[tokio::test]
-async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
+async fn an_operation_on_the_wrong_node_is_repeated_on_the_right_one() {
     let (simulator, pve) = start(small()).await;
     let of = |vmid, kind| pve.guest_at(vmid, "pve2", kind);
     let machine = || of(101, Kind::Qemu);
@@ -197,17 +197,17 @@ async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
     container().start().and_wait().await.unwrap();
     container().shutdown().and_wait().await.unwrap();
     assert_eq!(state(201).await, PowerState::Stopped);
-    // One that is off gives no interfaces, wherever it is asked for.
+    // A stopped container has no interfaces on any node.
     assert!(container().interfaces().await.unwrap().is_empty());
 
-    // Somewhere it was, and nowhere any more.
+    // The guest was removed.
     let gone = pve.guest_at(999, "pve1", Kind::Qemu);
     let error = gone.start().and_wait().await.unwrap_err();
     assert!(
         matches!(&error, Error::Guest(why) if matches!(why.reason(), GuestErrorKind::NoSuchGuest { .. })),
         "{error:?}"
     );
-    // What else a task misses is not looked for on other nodes.
+    // Errors about other missing objects do not lead to other nodes.
     simulator.clear_requests();
     let missing = pve.guest(101).delete_snapshot("nope");
     assert_eq!(
@@ -221,7 +221,7 @@ async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
 }
 
 #[tokio::test]
-async fn settings_are_changed_and_removed_and_conflicts_repeated() {
+async fn settings_are_changed_and_removed_and_conflicts_retried() {
     let (simulator, pve) = start(small()).await;
     let guest = pve.guest(101);
     guest
@@ -239,7 +239,7 @@ async fn settings_are_changed_and_removed_and_conflicts_repeated() {
     guest.edit_qemu(|_, request| request).await.unwrap();
     assert_eq!(asked(&simulator, "PUT", "/nodes/pve1/qemu/101/config"), 0);
 
-    // A digest that is always out of date makes it give up after five attempts.
+    // A digest that is always outdated ends after five attempts.
     let error = guest
         .edit_qemu(|_, request| request.cores(1).digest("00"))
         .await
@@ -314,7 +314,7 @@ async fn tags() {
         assert!(guest.tags().await.unwrap().is_empty());
         guest.add_tags(["prod", "web"]).await.unwrap();
         guest.add_tags(["WEB", "blue"]).await.unwrap();
-        // The server keeps them in order.
+        // The server keeps the order of tags.
         assert_eq!(guest.tags().await.unwrap(), ["blue", "prod", "web"]);
         guest.remove_tags(["web", "never-had"]).await.unwrap();
         assert_eq!(guest.tags().await.unwrap(), ["blue", "prod"]);
@@ -411,7 +411,7 @@ async fn disks_and_network_cards() {
 }
 
 #[tokio::test]
-async fn resizing_is_done_at_once_on_old_releases() {
+async fn resizing_has_no_task_on_old_releases() {
     let (_simulator, pve) = start(small().release("7.4")).await;
     let guest = pve.guest(101);
     let resized = guest
@@ -454,7 +454,7 @@ async fn cloud_init() {
         request.params["sshkeys"],
         "ssh-ed25519%20AAAA%2Bb%2Fc%3D%3D%20ann%40desk%0Assh-rsa%20BBBB%20bob%40desk"
     );
-    // The drive is there now.
+    // The cloud-init drive exists now.
     guest.set_cloud_init(settings).await.unwrap();
     assert_eq!(guest.qemu_config().await.unwrap().ide.len(), 1);
     guest.regenerate_cloud_init().await.unwrap();
@@ -510,7 +510,7 @@ async fn snapshots() {
 }
 
 #[tokio::test]
-async fn templates_clones_and_their_end() {
+async fn templates_clones_and_destroying() {
     let (_simulator, pve) = start(small()).await;
     let original = pve.guest(101);
     original
@@ -573,7 +573,7 @@ async fn free_numbers() {
     };
     assert_eq!(reason(next_free(&pve, 101..=101).await), none);
 
-    // Somebody takes the number between the question and the answer.
+    // Another client takes the number between the query and the creation.
     let mut tried = Vec::new();
     let qemu = pve.api().nodes().node("pve1").qemu();
     let (vmid, task) = allocate(&pve, 102..=110, |vmid| {
@@ -621,7 +621,7 @@ async fn backup_and_restore() {
 }
 
 #[tokio::test]
-async fn a_guests_life_on_every_release() {
+async fn a_guest_from_creation_to_removal_on_every_release() {
     for release in proxmox_simulator::releases() {
         let (_simulator, pve) = start(small().release(release)).await;
         let journey = async {
@@ -666,7 +666,7 @@ async fn a_guests_life_on_every_release() {
 }
 
 #[tokio::test]
-async fn a_change_says_what_waits_and_reboots_if_that_is_needed() {
+async fn a_change_reports_pending_settings_and_reboots_if_needed() {
     let patience = Duration::from_secs(60);
     for release in ["7.4", "8.4", "9.2"] {
         let (simulator, pve) = start(small().release(release).running(101).running(201)).await;
@@ -694,7 +694,7 @@ async fn a_change_says_what_waits_and_reboots_if_that_is_needed() {
         assert!(applied.needs_reboot() && !applied.rebooted);
         assert!(steps[0].starts_with("Written") && steps.last().unwrap().starts_with("Pending"));
 
-        // The reboot fails half way: nothing is lost, and the next time goes on from there.
+        // The reboot fails: settings are not lost, and the next call continues.
         let rule = simulator
             .faults()
             .on("POST", "/nodes/*/qemu/101/status/reboot");

@@ -59,13 +59,13 @@ fn machines() -> Builder {
 }
 
 #[tokio::test]
-async fn the_agent_is_waited_for_while_the_system_comes_up() {
+async fn waiting_for_the_agent_while_the_system_boots() {
     let clock = Clock::manual(1_793_491_200);
     let builder = machines().clock(clock.clone()).time_factor(1.0);
     let (simulator, pve) = start(builder).await;
     let guest = pve.guest(101);
     let agent = guest.agent();
-    // Waiting does not help a machine that is off.
+    // Waiting does not help if the machine is stopped.
     let off = agent.wait_until_up(PATIENCE).await.unwrap_err();
     assert_eq!(off.kind(), Some(ErrorKind::NotRunning), "{off}");
 
@@ -93,7 +93,7 @@ async fn the_agent_is_waited_for_while_the_system_comes_up() {
     let silent = agent.wait_until_up(Duration::from_secs(1)).await;
     let silent = silent.unwrap_err();
     assert!(silent.to_string().contains("within 1s"), "{silent}");
-    // Nor does waiting help one without an agent.
+    // Waiting does not help if no agent is configured.
     pve.guest(102).start().await.unwrap().detach();
     clock.advance(Duration::from_secs(20));
     let none = pve.guest(102).agent().wait_until_up(PATIENCE).await;
@@ -129,7 +129,7 @@ async fn programs_run_to_their_end_on_every_release() {
         assert_eq!((output.exit_code, output.signal), (None, Some(15)));
         assert!(!output.success());
 
-        // Of a form the server takes this for no array; before 8.0 a command is a text.
+        // The server does not read one form field as an array; before 8.0 a command is a string.
         if release != "7.4" {
             let output = agent.exec(["0"]).await.unwrap();
             assert_eq!(output.exit_code, Some(3), "{release}");
@@ -143,7 +143,7 @@ async fn programs_run_to_their_end_on_every_release() {
 }
 
 #[tokio::test]
-async fn a_program_that_goes_on_is_left_alone_when_the_time_is_up() {
+async fn a_timeout_does_not_stop_the_program() {
     let clock = Clock::manual(1_793_491_200);
     let builder = (machines().clock(clock.clone()).time_factor(1.0)).running(101);
     let (simulator, pve) = start(builder).await;
@@ -153,7 +153,7 @@ async fn a_program_that_goes_on_is_left_alone_when_the_time_is_up() {
     let error = slow.timeout(Duration::from_millis(300)).await.unwrap_err();
     assert!(error.to_string().contains("within 300ms"), "{error}");
 
-    // A look that fails is not a program that failed.
+    // A failed poll is not a failed program.
     let rule = (simulator.faults()).on("GET", "/nodes/*/qemu/*/agent/exec-status");
     let rule = rule.times(2).respond(proxmox_simulator::Fault::NodeDown);
     let running = agent.exec(["echo", "done"]);
@@ -167,7 +167,7 @@ async fn a_program_that_goes_on_is_left_alone_when_the_time_is_up() {
 }
 
 #[tokio::test]
-async fn files_of_any_size_on_every_kind_of_release() {
+async fn files_of_any_size_on_every_release() {
     const MIB: usize = 1 << 20;
     for release in ["7.4", "8.4", "9.2"] {
         let (simulator, pve) = start(machines().running(101).release(release)).await;
@@ -187,16 +187,16 @@ async fn files_of_any_size_on_every_kind_of_release() {
         let partial = simulator.guest_agent(101).read_file("/srv/data.partial");
         assert_eq!(partial, None, "nothing is left behind");
 
-        // More than the server asks the agent for at once, and more than is asked for here at once.
+        // More than one read of the server from the agent, and more than one read of this crate.
         for size in [MIB, 5 * MIB + 5] {
             simulator.guest_agent(101).write_file("/big", content(size));
             let read = agent.read_file("/big").await.unwrap();
             assert!(read == content(size), "{release}: {size} bytes read");
         }
-        // What one call cannot read, and the release has no other.
+        // This release cannot read files beyond one call.
         if release == "8.4" {
             let huge = simulator.guest_agent(101);
-            // Bytes that take the most room in an answer.
+            // Bytes whose JSON is longest.
             huge.write_file("/huge", vec![1; 16 * MIB - 1]);
             let read = agent.read_file("/huge").await.unwrap();
             assert!(read == vec![1; 16 * MIB - 1], "as much as one call can");
@@ -204,7 +204,7 @@ async fn files_of_any_size_on_every_kind_of_release() {
             let error = agent.read_file("/huge").await.unwrap_err().to_string();
             assert!(error.contains("more than 16 MiB"), "{error}");
         }
-        // What the program is ready to hold, in pieces or at once.
+        // The limit of the program, for reads in chunks and as a whole.
         let bounds = Bounds::new().file(MIB - 1);
         let frugal = client(&simulator).bounds(bounds).build().unwrap();
         simulator
@@ -221,7 +221,7 @@ async fn files_of_any_size_on_every_kind_of_release() {
         let missing = agent.read_file("/nowhere").await.unwrap_err();
         assert!(missing.to_string().contains("No such file"), "{missing}");
         let nowhere = agent.write_file("/big/inside", &content(50_000)).await;
-        assert!(nowhere.is_err(), "a file is no directory");
+        assert!(nowhere.is_err(), "a file is not a directory");
     }
 }
 

@@ -26,7 +26,7 @@ fn nodes(names: &[&str]) -> Builder {
 }
 
 #[tokio::test]
-async fn the_report_has_the_promised_shape() {
+async fn the_report_has_the_documented_shape() {
     let mut builder = nodes(&["pve1"]);
     for vmid in 100..104 {
         builder = builder.qemu(vmid, "pve1", &[]);
@@ -64,14 +64,14 @@ async fn the_report_has_the_promised_shape() {
         report.results[2].error().unwrap().kind(),
         Some(ErrorKind::Locked)
     );
-    // Kept and read again it is the same report, with the texts of the errors.
+    // Written and read again, it is the same report, with texts instead of errors.
     let back: BatchReport = serde_json::from_value(json.clone()).unwrap();
     assert_eq!((&back, back.to_json()), (&report, json));
     assert!(back.results[2].error().is_none());
 }
 
 #[tokio::test]
-async fn a_thousand_guests_keep_the_limits_and_the_count_is_exact() {
+async fn a_thousand_guests_stay_within_the_limits() {
     let names = ["pve1", "pve2", "pve3"];
     let mut builder = nodes(&names);
     for vmid in 1000..2000 {
@@ -81,7 +81,7 @@ async fn a_thousand_guests_keep_the_limits_and_the_count_is_exact() {
     for vmid in (1000..2000).step_by(10) {
         simulator.set_lock(vmid, Some("backup"));
     }
-    // Who is at work, and the most there ever were, in all and by node.
+    // The guests in progress, and the maximum: in total and by node.
     #[derive(Default)]
     struct Load {
         now: BTreeMap<String, usize>,
@@ -107,7 +107,7 @@ async fn a_thousand_guests_keep_the_limits_and_the_count_is_exact() {
                 load.most_on_a_node = load.most_on_a_node.max(load.now[&node]);
                 load.most = load.most.max(load.now.values().sum());
             }
-            // Everything is done inside, so that the count covers the whole time.
+            // All work is inside the future, so that the count covers the whole time.
             let done = async { guest.start().await?.wait().await }.await;
             *load.lock().unwrap().now.entry(node).or_default() -= 1;
             done.map(drop)
@@ -136,7 +136,7 @@ async fn a_thousand_guests_keep_the_limits_and_the_count_is_exact() {
 }
 
 #[tokio::test]
-async fn without_continuing_the_rest_is_left_alone() {
+async fn without_continuing_the_remaining_guests_are_skipped() {
     let mut builder = nodes(&["pve1"]);
     for vmid in 100..110 {
         builder = builder.qemu(vmid, "pve1", &[]);
@@ -160,7 +160,7 @@ async fn without_continuing_the_rest_is_left_alone() {
 }
 
 #[tokio::test]
-async fn guests_that_are_not_there_and_numbers_given_twice() {
+async fn missing_guests_and_repeated_numbers() {
     let (_simulator, pve) = start(nodes(&["pve1"]).qemu(100, "pve1", &[])).await;
     let report = pve
         .batch([100, 100, 404])
@@ -182,7 +182,7 @@ async fn a_batch_can_be_spawned() {
 }
 
 #[tokio::test]
-async fn a_batch_without_guests_is_not_one_of_all_guests() {
+async fn a_batch_without_guests_does_not_mean_all_guests() {
     let (simulator, pve) = start(nodes(&["pve1", "pve2"]).qemu(100, "pve1", &[])).await;
     let none = pve.batch([]);
     assert!(none.on_server(PowerAction::Start).await.unwrap().is_none());
@@ -199,7 +199,7 @@ async fn a_batch_without_guests_is_not_one_of_all_guests() {
 }
 
 #[tokio::test]
-async fn the_servers_own_bulk_calls_where_there_are_any() {
+async fn bulk_calls_of_the_server_if_it_has_them() {
     for (release, there) in [("8.4", false), ("9.2", true)] {
         let (simulator, pve) = start(nodes(&["pve1", "pve2"]).release(release).qemu(
             100,

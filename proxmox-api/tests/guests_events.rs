@@ -1,4 +1,4 @@
-//! Events, figures and the inventory of a simulated cluster.
+//! Events, metrics and the inventory of a simulated cluster.
 #![cfg(feature = "guests")]
 
 use proxmox_api::Client;
@@ -42,7 +42,7 @@ fn kinds(events: &[Event]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_is_done_to_guests_and_nodes_is_told() {
+async fn changes_of_guests_and_nodes_are_events() {
     let (simulator, pve) = cluster().await;
     let mut watch = Watch::new(&pve);
     assert!(watch.poll().await.unwrap().is_empty());
@@ -93,7 +93,8 @@ async fn what_is_done_to_guests_and_nodes_is_told() {
         assert!(kinds_now.contains(&kind), "{kind}: {kinds_now:?}");
     }
 
-    // Resumed from before, the clone has come and gone unseen; the tasks tell of it.
+    // Resumed from an earlier state: the clone was created and removed meanwhile, which the tasks
+    // show.
     let events = Watch::resume(&pve, cursor).poll().await.unwrap();
     let tasks = events
         .iter()
@@ -104,20 +105,20 @@ async fn what_is_done_to_guests_and_nodes_is_told() {
 }
 
 #[tokio::test]
-async fn the_next_event_is_waited_for() {
+async fn waiting_for_the_next_event() {
     let (_simulator, pve) = cluster().await;
     let mut watch = Watch::new(&pve).interval(std::time::Duration::from_millis(1));
     watch.poll().await.unwrap();
     let guest = pve.guest(200);
     let (event, started) = tokio::join!(watch.next_event(), async { guest.start().await });
-    // The look may have asked for the tasks just before the start, and for the guests just after it.
+    // The poll may have read the tasks just before the start and the guests just after it.
     let kind = event.unwrap().change.kind();
     assert!(["task.started", "guest.started"].contains(&kind), "{kind}");
     started.unwrap().detach();
 }
 
 #[tokio::test]
-async fn figures_of_a_node_and_of_all() {
+async fn metrics_of_a_node_and_of_the_cluster() {
     let (_simulator, pve) = cluster().await;
     let node = metrics::node_metrics(&pve, "pve1").await.unwrap();
     assert_eq!(node.cpus, 16);
@@ -158,7 +159,7 @@ async fn figures_of_a_node_and_of_all() {
 }
 
 #[tokio::test]
-async fn the_inventory_is_chosen_from() {
+async fn selecting_from_the_inventory() {
     let (_simulator, pve) = cluster().await;
     let inventory = Inventory::fetch(&pve).await.unwrap();
     let vms = || inventory.select().of_type(ResourceType::Vm);
@@ -208,7 +209,7 @@ fn header(head: &[String], wanted: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_receiver_believes_a_delivery_over_the_network() {
+async fn a_receiver_verifies_a_delivery() {
     let (_simulator, pve) = cluster().await;
     let mut watch = Watch::new(&pve);
     watch.poll().await.unwrap();

@@ -1,4 +1,4 @@
-//! What is started and goes on, against a simulated server.
+//! Tasks of guests with a simulated server.
 #![cfg(feature = "guests")]
 
 use std::time::Duration;
@@ -48,7 +48,7 @@ async fn state(guest: &Guest) -> PowerState {
 }
 
 #[tokio::test]
-async fn many_tasks_are_waited_for_together() {
+async fn waiting_for_many_tasks_at_once() {
     let mut builder = Simulator::builder();
     for vmid in 100..120 {
         builder = builder.qemu(vmid, "pve1", &[]);
@@ -84,7 +84,7 @@ async fn many_tasks_are_waited_for_together() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_stopped_is_told_apart_from_one_that_fails() {
+async fn a_stopped_task_differs_from_a_failed_one() {
     let clock = Clock::manual(1_793_491_200);
     let builder = small().clock(clock.clone());
     let (simulator, pve) = start(builder, 1.0).await;
@@ -133,7 +133,7 @@ async fn a_task_that_is_stopped_is_told_apart_from_one_that_fails() {
 }
 
 #[tokio::test]
-async fn a_guest_that_high_availability_manages_is_followed_to_its_state() {
+async fn operations_wait_for_high_availability() {
     let builder = small().clock(Clock::manual(1_793_491_200));
     let (simulator, pve) = start(builder, 1.0).await;
     let resources = pve.api().cluster().ha().resources();
@@ -158,7 +158,8 @@ async fn a_guest_that_high_availability_manages_is_followed_to_its_state() {
     assert_eq!(guest.place().await.unwrap().node, "pve2");
 }
 
-/// Waits for an order, with a clock that goes on a little with every look. Its task ends before that of the manager.
+/// Waits for an operation, while each poll advances the clock. The task ends before the manager is
+/// done.
 async fn follow(
     simulator: &Simulator,
     order: &StartedOperation,

@@ -1,5 +1,5 @@
-//! Many calls at once over real sockets, some of them refused at first: none lost, none done twice, and no memory that
-//! grows.
+//! Many calls at once over real sockets, some refused at first: none is lost, none is done twice,
+//! and memory does not grow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -11,13 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 const TASKS: usize = 64;
 const REQUESTS: usize = 10_000;
-/// After so many requests the server closes a connection, and says so in the last answer (wire protocol §2).
+/// The number of requests after which the server closes a connection, as its last answer announces
+/// (wire protocol §2).
 const KEEP_ALIVE: usize = 100;
 
-/// One in so many is told to come again, and one of the next is told that nobody is there; both once.
+/// The share of requests that get a 429, and a 503, once each.
 const REFUSED: usize = 50;
 
-/// What the server did, and what it refused.
+/// The server's record: accepted and refused requests.
 #[derive(Default)]
 struct Book {
     done: BTreeMap<String, usize>,
@@ -26,12 +27,12 @@ struct Book {
 
 type Seen = Arc<Mutex<Book>>;
 
-/// How a request is refused that comes for the first time.
+/// The refusal of a request's first attempt.
 fn refusal(number: &str) -> Option<&'static str> {
     let number: usize = number.parse().ok()?;
     match number % REFUSED {
         0 | 1 => Some("429 Too Many Requests\r\nRetry-After: 0"),
-        // Even numbers only read.
+        // Even numbers are reads.
         2 => Some("503 Service Unavailable"),
         _ => None,
     }
@@ -66,7 +67,7 @@ async fn serve(mut stream: TcpStream, seen: Seen) {
         if let Some(refused) = refused {
             let answer =
                 format!("HTTP/1.1 {refused}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-            // Whoever does not read it asks again, and is counted.
+            // A client that ignores the announcement repeats the request, which is counted.
             let _ = stream.write_all(answer.as_bytes()).await;
             return;
         }
@@ -95,7 +96,7 @@ async fn server() -> (String, Seen) {
     (url, seen)
 }
 
-/// Kilobytes in memory now, where the system tells.
+/// Resident memory in kilobytes, if the system reports it.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -129,7 +130,7 @@ async fn run(client: &Client, numbers: std::ops::Range<usize>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ten_thousand_requests_of_64_tasks_arrive_once_each() {
+async fn ten_thousand_requests_of_64_tasks_arrive_exactly_once() {
     let (url, seen) = server().await;
     let client = Client::builder(url)
         .api_token("root@pam!ci", "secret")
@@ -154,7 +155,7 @@ async fn ten_thousand_requests_of_64_tasks_arrive_once_each() {
             "{REQUESTS} requests; memory grew by {grown} kB over the last {}",
             REQUESTS / 5 * 4
         );
-        // What the server of this test remembers is in it.
+        // This includes the server's own record.
         assert!(grown < 16 * 1024, "memory grew by {grown} kB");
     }
 }

@@ -1,4 +1,5 @@
-//! What a program's log shows with everything turned on: of this crate and of all below it, not one secret.
+//! A program's log at the most verbose level, of this crate and all crates below it, contains no
+//! secret.
 
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
@@ -18,7 +19,7 @@ fn builder(pve: &Simulator) -> ClientBuilder {
         .retry(RetryPolicy::none())
 }
 
-/// Logs in, does this and that with secrets, and gives those that came up.
+/// Logs in and uses secrets in many ways; returns those that the server issued.
 async fn work(pve: &Simulator) -> Vec<String> {
     let root = builder(pve).password("root@pam", ROOT_PASSWORD);
     let root = root.build().expect("complete");
@@ -86,7 +87,7 @@ async fn work(pve: &Simulator) -> Vec<String> {
     vnc.write_all(SHOWN.as_bytes()).await.expect("open");
     vnc.shutdown().await.expect("open");
 
-    // A refusal that quotes, and logins that fail.
+    // A refusal that quotes the request, and failed logins.
     let wrong = "wr0ng-but-nearly-right";
     let refused = builder(pve).password("alice@pve", wrong);
     let refused = refused.build().expect("complete");
@@ -114,7 +115,7 @@ async fn work(pve: &Simulator) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_crate_logs_a_secret_whatever_is_turned_on() {
+async fn no_crate_logs_a_secret_at_any_level() {
     captured_log::install();
     let pve = Simulator::builder()
         .node("pve1")
@@ -132,7 +133,7 @@ async fn no_crate_logs_a_secret_whatever_is_turned_on() {
         .expect("it starts");
     let secrets = work(&pve).await;
     let log = captured_log::text();
-    // It does see what is logged.
+    // The capture works.
     for target in ["proxmox_api:", "rustls::", "hyper_util::"] {
         assert!(log.contains(target), "nothing of {target}");
     }

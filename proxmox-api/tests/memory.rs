@@ -1,4 +1,5 @@
-//! Memory while 2 GiB go up and come down over TLS, and a long journal is read. Prints what it measures:
+//! Memory while 2 GiB are uploaded and downloaded over TLS, and a long journal is read. Prints the
+//! figures:
 //!
 //! ```text
 //! cargo test --release -p proxmox-api --test memory -- --ignored --nocapture
@@ -22,11 +23,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 const SIZE: u64 = 2 << 30;
 const LIMIT_KIB: u64 = 64 << 10;
-/// More lines than would fit below the limit.
+/// More lines than would fit into the limit.
 const LINES: u64 = 1 << 20;
 const LINE: &str = "Jan 01 00:00:00 pve1 pvedaemon[1234]: <root@pam> \u{e4} \"start\" of task UPID:pve1:0001:0001:";
 
-/// Bytes that are made as they are read.
+/// Bytes that are generated while they are read.
 struct Generated(u64);
 
 impl AsyncRead for Generated {
@@ -48,7 +49,7 @@ impl AsyncRead for Generated {
     }
 }
 
-/// The most memory this process had at once, in KiB.
+/// The peak memory of this process, in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("readable");
     status
@@ -73,7 +74,7 @@ fn head_of(line: &mut Line) -> String {
     String::from_utf8(head).expect("plain text")
 }
 
-/// Takes what is uploaded, or gives as much.
+/// Reads an upload, or sends as many bytes.
 fn serve(mut line: Line) {
     let head = head_of(&mut line);
     let mut piece = vec![0; 64 << 10];
@@ -122,7 +123,7 @@ fn serve(mut line: Line) {
 
 #[tokio::test]
 #[ignore = "moves 4 GiB"]
-async fn two_gibibytes_go_up_and_come_down_in_little_memory() {
+async fn two_gibibytes_are_uploaded_and_downloaded_in_constant_memory() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -1,4 +1,5 @@
-//! How parameters are written: lists as their readers split them, and what is refused before it is sent.
+//! Encoding of parameters: lists with the separators of their readers, and values that are refused
+//! before sending.
 
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::error::{ErrorKind, RequestErrorKind};
@@ -38,7 +39,7 @@ fn sent<'a>(call: &'a Call, name: &str) -> &'a str {
     }
 }
 
-/// Why a request is not sent.
+/// The reason why a request is not sent.
 async fn refused<R: ApiRequest>(request: R) -> String {
     let error = request.into_request().await.err().expect("not sent");
     let Error::Request(error) = &error else {
@@ -52,7 +53,7 @@ async fn refused<R: ApiRequest>(request: R) -> String {
 }
 
 #[tokio::test]
-async fn a_bond_with_two_slaves_and_all_its_kin_can_be_made_and_written_back() {
+async fn a_bond_and_similar_interfaces_can_be_created_and_written_back() {
     let (_pve, client) = start().await;
     let network = client.nodes().node("pve1").network();
     network
@@ -85,7 +86,7 @@ async fn a_bond_with_two_slaves_and_all_its_kin_can_be_made_and_written_back() {
         .ovs_bonds(List::from("eth5;eth6"))
         .await
         .unwrap();
-    // What is read is written back as it was.
+    // A value that was read is written unchanged.
     let read = async |name: &str| network.iface(name).get().await.unwrap();
     let bond = network.iface("bond0").put("bond");
     let bond = bond.slaves(read("bond0").await.slaves.unwrap());
@@ -106,7 +107,7 @@ async fn a_bond_with_two_slaves_and_all_its_kin_can_be_made_and_written_back() {
 }
 
 #[tokio::test]
-async fn the_alias_of_an_optical_drive_is_a_drive() {
+async fn the_alias_of_an_optical_drive_has_the_type_of_a_drive() {
     let (_pve, client) = start().await;
     let config = client.nodes().node("pve1").qemu().vmid(100).config();
     let mut drive = QemuDrive::new("local:iso/debian-13.iso");
@@ -121,12 +122,12 @@ async fn the_alias_of_an_optical_drive_is_a_drive() {
     assert_eq!(held[&2].to_string(), "none,media=cdrom");
     config.put().delete(["cdrom"]).await.unwrap();
     assert!(config.get().await.unwrap().ide.is_empty());
-    let told = refused(config.put().cdrom("none,cache=warm")).await;
-    assert!(told.contains("cdrom"), "{told}");
+    let text = refused(config.put().cdrom("none,cache=warm")).await;
+    assert!(text.contains("cdrom"), "{text}");
 }
 
 #[tokio::test]
-async fn name_servers_of_a_machine_arrive_one_by_one() {
+async fn name_servers_of_a_machine_are_separate() {
     let (_pve, client) = start().await;
     let guest = client.guest(100);
     let servers = |text: Value| -> Vec<String> {
@@ -152,7 +153,7 @@ async fn name_servers_of_a_machine_arrive_one_by_one() {
     let all = ["192.0.2.1", "192.0.2.2", "a.example", "b.example"];
     assert_eq!(servers(dump.clone().await.unwrap()), all);
 
-    // Read, and written back by the generated call.
+    // Reading it, and writing it with the generated call.
     let config = client.nodes().node("pve1").qemu().vmid(100).config();
     let held = config.get().await.unwrap();
     let (servers_held, domains_held) = (held.nameserver.unwrap(), held.searchdomain.unwrap());
@@ -164,7 +165,7 @@ async fn name_servers_of_a_machine_arrive_one_by_one() {
     change.await.unwrap();
     assert_eq!(servers(dump.clone().await.unwrap()), all);
 
-    // And by changing the configuration as a whole.
+    // Changing the configuration as a whole.
     guest
         .update_qemu(|config| {
             config
@@ -181,7 +182,7 @@ async fn name_servers_of_a_machine_arrive_one_by_one() {
 }
 
 #[test]
-fn each_list_is_written_as_its_reader_splits_it() {
+fn each_list_has_the_separator_of_its_reader() {
     let qemu = proxmox_api::pve::Root::detached()
         .nodes()
         .node("pve1")
@@ -307,7 +308,7 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
 }
 
 #[tokio::test]
-async fn what_no_release_takes_is_not_sent_unless_asked_for() {
+async fn values_that_no_release_accepts_are_refused_unless_the_check_is_off() {
     let (pve, client) = start().await;
     let config = client.nodes().node("pve1").qemu().vmid(100).config();
     for (error, wanted) in [
@@ -351,7 +352,7 @@ async fn what_no_release_takes_is_not_sent_unless_asked_for() {
         assert!(error.ends_with(wanted), "{error}\n{wanted}");
     }
     let agent = client.nodes().node("pve1").qemu().vmid(100).agent();
-    // A query has no way to say that this is an array.
+    // A query cannot express that this is an array.
     let lone = client.request::<Value>(Method::Get, "/nodes/pve1/qemu/100/agent/exec-status");
     let error = refused(lone.param("pid", vec!["0"])).await;
     assert!(error.contains("more than one element"), "{error}");
@@ -368,9 +369,9 @@ async fn what_no_release_takes_is_not_sent_unless_asked_for() {
     );
     assert!(pve.requests().is_empty());
 
-    // A later value makes up for an earlier one.
+    // A later value replaces an invalid one.
     config.put().cores(-1).cores(2).await.unwrap();
-    // A newer server may take more; what would arrive as something else stays refused.
+    // A newer server may accept more; a value that would be misread stays refused.
     let bold = Client::builder(pve.url())
         .ca_pem(pve.ca_pem())
         .api_token(TOKEN_ID, TOKEN_SECRET)
@@ -384,14 +385,14 @@ async fn what_no_release_takes_is_not_sent_unless_asked_for() {
     refused(config.put().tags(["a b"])).await;
 }
 
-/// Calls as people write them; that they compile is what is proved, and that they arrive as the plain ones do.
+/// Calls in usual spellings: they compile, and send the same as the plain spelling.
 #[test]
 #[allow(
     clippy::needless_borrows_for_generic_args,
     clippy::cloned_ref_to_slice_refs,
-    reason = "people write it"
+    reason = "usual spelling"
 )]
-fn setters_take_what_people_have() {
+fn setters_accept_usual_types() {
     use std::collections::{BTreeSet, HashSet};
 
     use proxmox_api::pve::Root;
@@ -589,33 +590,33 @@ fn setters_take_what_people_have() {
     assert_eq!(sent(request.call(), "x"), "1");
 }
 
-/// What somebody is told whose request fails.
-async fn told<R: ApiRequest>(request: R) -> String {
+/// The error of a request.
+async fn error_of<R: ApiRequest>(request: R) -> String {
     let error = request.into_request().await.err();
     error.expect("refused").to_string()
 }
 
 #[tokio::test]
-async fn arguments_in_the_wrong_order_are_told_by_name() {
+async fn swapped_arguments_have_an_error_with_their_names() {
     let (_pve, client) = start().await;
     let node = client.nodes().node("pve1");
     let rules = client.cluster().firewall().rules();
     let at = node.storage().storage("local").download_url();
     for (text, parameter) in [
         (
-            told(client.storage().post().type_("nas").storage("dir")).await,
+            error_of(client.storage().post().type_("nas").storage("dir")).await,
             "type: ",
         ),
         (
-            told(rules.post().type_("ACCEPT").action("in")).await,
+            error_of(rules.post().type_("ACCEPT").action("in")).await,
             "type: ",
         ),
         (
-            told(node.network().post().type_("vmbr7").iface("bridge")).await,
+            error_of(node.network().post().type_("vmbr7").iface("bridge")).await,
             "type: ",
         ),
         (
-            told((at.post().url("iso").content("a.iso")).filename("https://example.org/a.iso"))
+            error_of((at.post().url("iso").content("a.iso")).filename("https://example.org/a.iso"))
                 .await,
             "the parameter `url` takes ",
         ),
@@ -647,7 +648,7 @@ async fn a_path_value_with_white_space_is_not_sent() {
         );
     }
     assert!(pve.requests().is_empty());
-    // Whoever sends it all the same learns what the server says.
+    // The server's own error, if it is sent all the same.
     let path = "/nodes/pve1/storage/local/content/local%3Aiso%2Ftwo%20words.iso";
     let error = client
         .request::<Value>(Method::Get, path)

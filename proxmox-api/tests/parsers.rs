@@ -1,12 +1,14 @@
-//! Whatever bytes a server, a file or a person gives, what reads them gives a value or an error.
+//! All parsers return a value or an error for any input from a server, a file or a person.
 //!
-//! Each parser has a property like these. Those that are not public have it beside them: the first line of an answer
-//! (`transport/tests.rs`), refusals (`error/api/tests.rs`), texts in errors (`value/text.rs`), streams of lines and elements
-//! (`stream/lines/tests.rs`), frames of consoles (`stream/console/tests.rs`), tickets, saved sessions and addresses of browsers
-//! (`client/auth/tests.rs`), pauses and limits a server asks for (`client/retry/tests.rs`, `client/limit/tests.rs`), dates
-//! (`manage/guest/places.rs`), versions (`client/availability/tests.rs`), files of known hosts (`tls/known_hosts.rs`), proxies
-//! and `NO_PROXY` (`transport/proxy/tests.rs`), webhooks' headers (`manage/webhook.rs`), addresses (`value/address.rs`). Whole
-//! answers are damaged on a socket in `hostile.rs`, and the everyday layer meets odd ones in `twisted.rs`.
+//! Each parser has such a property test. Those of private parsers are beside them: the first line
+//! of an answer (`transport/tests.rs`), refusals (`error/api/tests.rs`), texts in errors
+//! (`value/text.rs`), streams of lines and elements (`stream/lines/tests.rs`), frames of consoles
+//! (`stream/console/tests.rs`), tickets, saved sessions and redirect URLs (`client/auth/tests.rs`),
+//! pauses and limits that a server requests (`client/retry/tests.rs`, `client/limit/tests.rs`),
+//! dates (`manage/guest/places.rs`), versions (`client/availability/tests.rs`), files of known
+//! hosts (`tls/known_hosts.rs`), proxies and `NO_PROXY` (`transport/proxy/tests.rs`), headers of
+//! webhooks (`manage/webhook.rs`), addresses (`value/address.rs`). `hostile.rs` damages whole
+//! answers on a socket, and `twisted.rs` sends invalid ones to the everyday layer.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +25,13 @@ use proxmox_api::value::formats::{Cidr, DiskSize, IpAddress, MacAddr, UserId, Vo
 use proxmox_api::value::upid::Upid;
 use serde_json::{Value, json};
 
-/// Any JSON, with names and texts that mean something here more often than by chance.
+/// Any JSON, often with names and texts that are known here.
 fn any_json() -> impl Strategy<Value = Value> {
     let name = prop_oneof![
         prop::sample::select(vec![
             "data", "net0", "net255", "net256", "net00", "cores", "digest", "smbios1", "password",
-            "vmid", "type", "pending", "version", "guests", "nodes", "tasks", "told", "origin", "",
+            "vmid", "type", "pending", "version", "guests", "nodes", "tasks", "reported", "origin",
+            "",
         ])
         .prop_map(str::to_owned),
         "\\PC{0,10}",
@@ -64,14 +67,14 @@ fn read_all(body: &[u8]) {
 
 proptest! {
     #[test]
-    fn no_bytes_are_too_much_for_an_answer(
+    fn any_bytes_as_an_answer(
         bytes in prop::collection::vec(any::<u8>(), 0..300), start in r#"|[{]"data":|[{]"data":[{]"net0":"#,
     ) {
         read_all(&[start.as_bytes(), &bytes].concat());
     }
 
     #[test]
-    fn no_json_is_too_much_for_an_answer(data in any_json(), beside in any_json(), cut in any::<prop::sample::Index>()) {
+    fn any_json_as_an_answer(data in any_json(), beside in any_json(), cut in any::<prop::sample::Index>()) {
         let whole = json!({ "data": data, "beside": beside }).to_string();
         read_all(whole.as_bytes());
         read_all(&whole.as_bytes()[..cut.index(whole.len())]);
@@ -79,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn no_state_is_too_much_for_a_watch(json in any_json(), version in 0..4_u8) {
+    fn any_json_as_a_cursor(json in any_json(), version in 0..4_u8) {
         let mut state = State::default().to_json();
         state["version"] = version.into();
         if let (Some(members), Value::Object(odd)) = (state.as_object_mut(), &json) {
@@ -93,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_too_much_for_what_has_a_form(
+    fn any_text_for_each_text_format(
         text in prop_oneof!["\\PC{0,60}", ".{0,60}", "[a-z0-9=,;:/.!@_-]{0,60}", "[0-9]{0,40}[KMGTPx.]{0,3}"],
     ) {
         let _ = text.parse::<QemuNet>().map(|net| format!("{net:?} {net}"));
@@ -119,7 +122,7 @@ proptest! {
 }
 
 #[test]
-fn what_does_not_decode_is_not_quoted_and_stays_on_a_line() {
+fn decode_errors_quote_nothing_and_are_one_line() {
     let planted = "PLANTED".repeat(10_000);
     let key = format!("a\nb\u{202e}{}", "x".repeat(50_000));
     for body in [

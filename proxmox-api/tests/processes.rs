@@ -16,7 +16,7 @@ fn print(byte: u8) -> Fingerprint {
     Fingerprint::from([byte; 32])
 }
 
-/// One of the processes: meets hosts of its own, hosts that all meet, and hosts that were known before.
+/// One of the processes: connects to hosts of its own, to shared ones, and to known ones.
 #[test]
 #[ignore = "one of several processes; started by the test below"]
 fn one_process() {
@@ -76,16 +76,12 @@ fn processes_with_one_file_lose_no_host_and_agree_on_every_certificate() {
     let text = std::fs::read_to_string(&path).expect("it is there");
     assert!(text.starts_with(&old), "what was there stays");
     let lines = OLD + usize::from(PROCESSES) * HOSTS + HOSTS;
-    assert_eq!(
-        text.lines().count(),
-        lines,
-        "none is lost, none is there twice"
-    );
+    assert_eq!(text.lines().count(), lines, "none is lost or repeated");
     let names: BTreeSet<_> = (text.lines())
         .filter_map(|line| line.split(' ').next())
         .collect();
     assert_eq!(names.len(), lines);
-    // Of each host that all met, one certificate was accepted, by one process.
+    // For each shared host, one process accepted one certificate.
     assert_eq!(won.len(), HOSTS, "{won:?}");
     assert_eq!(won.iter().collect::<BTreeSet<_>>().len(), HOSTS);
 }

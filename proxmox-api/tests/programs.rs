@@ -1,5 +1,5 @@
-//! What people write programs for, each as short as it can be said, on the simulator. Beside each stands how many lines
-//! of logic the same takes in Python with a client that has no types; a program here may take twice as many.
+//! Typical programs, each as short as possible, with the simulator. For each, a table has the lines
+//! of logic of a Python program with an untyped client; a program here may have twice as many.
 
 use std::error::Error;
 
@@ -15,14 +15,14 @@ use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Lines of logic in Python, by the name of the program here.
+/// Lines of logic in Python, by the name of the function here.
 const PYTHON: &[(&str, usize)] = &[
     ("list_guests_as_json", 7),
     ("machine_from_a_cloud_image", 12),
     ("five_clones", 2),
     ("drain_a_node", 11),
     ("snapshot_and_keep_two", 8),
-    ("iso_up_and_away", 6),
+    ("upload_and_remove_an_iso", 6),
     ("group_user_role_and_token", 8),
     ("network_and_firewall", 11),
     ("nightly_backup_and_one_now", 6),
@@ -77,7 +77,7 @@ async fn snapshot_and_keep_two(pve: &Client) -> Outcome<Vec<String>> {
     Ok(left.map(|snapshot| snapshot.name).collect())
 }
 
-async fn iso_up_and_away(pve: &Client) -> Outcome<usize> {
+async fn upload_and_remove_an_iso(pve: &Client) -> Outcome<usize> {
     let iso = pve.upload("pve1", "local").name("tools.iso").bytes("iso");
     iso.verified().and_wait().await?;
     let content = pve
@@ -130,7 +130,7 @@ async fn nightly_backup_and_one_now(pve: &Client) -> Outcome<usize> {
 }
 
 #[tokio::test]
-async fn each_does_its_work() {
+async fn each_program_works() {
     let simulator = Simulator::builder()
         .node("pve1")
         .node("pve2")
@@ -156,7 +156,7 @@ async fn each_does_its_work() {
     assert!(machine_from_a_cloud_image(&pve).await.expect("made") >= 100);
     assert_eq!(five_clones(&pve).await.expect("made"), 5);
     assert_eq!(drain_a_node(&pve).await.expect("moved"), 1);
-    assert_eq!(iso_up_and_away(&pve).await.expect("gone"), 1);
+    assert_eq!(upload_and_remove_an_iso(&pve).await.expect("gone"), 1);
     let token = group_user_role_and_token(&pve).await.expect("made");
     assert_eq!(token, "ci@pve!build");
     assert_eq!(network_and_firewall(&pve).await.expect("made"), 1);
@@ -177,7 +177,7 @@ fn lines_of(text: &str, name: &str) -> usize {
 }
 
 #[test]
-fn none_takes_more_than_twice_the_lines_of_python() {
+fn no_program_has_more_than_twice_the_lines_of_python() {
     println!("| program | here | Python |\n|---|---:|---:|");
     for (name, python) in PYTHON {
         println!(
@@ -195,10 +195,10 @@ fn none_takes_more_than_twice_the_lines_of_python() {
     }
 }
 
-/// The page names every program here, with the lines that were counted.
+/// The page has every program with its number of lines.
 #[test]
-fn the_page_tells_the_lines() {
-    let page = include_str!("../../docs/asked_for.md");
+fn the_page_has_the_numbers_of_lines() {
+    let page = include_str!("../../docs/user_requests.md");
     let service = lines_of(include_str!("../examples/event_tail.rs"), "main");
     let mut wanted: Vec<String> = PYTHON
         .iter()

@@ -1,4 +1,4 @@
-//! What every client of this API has to be tested for, one test for each line of that list.
+//! Requirements on every client of this API, with one test for each.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -197,7 +197,7 @@ async fn ssl_certificate_validation_bypass_homelab() {
         .version()
         .get()
         .await
-        .expect_err("nobody vouches for it");
+        .expect_err("no authority signed it");
     let Error::Connect(error) = error else {
         panic!("{error}")
     };
@@ -217,7 +217,7 @@ async fn ssl_certificate_validation_bypass_homelab() {
 
 #[tokio::test]
 async fn task_polling_timeout_scenarios() {
-    // Its clock stands still, so that a task ends only when the clock is moved.
+    // The clock is manual, so a task ends only when the clock is advanced.
     let pve = start(simulator().time_factor(1.0)).await;
     let client = built(to(&pve));
     let start = "/nodes/pve1/qemu/100/status/start";

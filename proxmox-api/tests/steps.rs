@@ -1,4 +1,4 @@
-//! Work of several steps, on three releases, with what can go wrong in between.
+//! Operations of several steps on three releases, with failures in between.
 #![cfg(feature = "guests")]
 
 #[path = "steps/support.rs"]

@@ -1,4 +1,4 @@
-//! Files, lists and consoles against a simulated server.
+//! Files, lists and consoles with a simulated server.
 #![cfg(feature = "full")]
 
 use std::net::TcpListener;
@@ -72,7 +72,7 @@ async fn uploads_of_every_kind_arrive_under_their_names() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_comes_back_as_its_error() {
+async fn refusals_of_uploads_are_api_errors() {
     let (_pve, client) = start(
         one_node()
             .user("u@pve", "secret")
@@ -95,7 +95,7 @@ async fn what_the_server_refuses_comes_back_as_its_error() {
 }
 
 #[tokio::test]
-async fn a_missing_permission_is_told() {
+async fn a_missing_permission_is_reported() {
     let pve = one_node()
         .user("u@pve", "secret")
         .acl("/", "u@pve", "PVEAuditor")
@@ -115,11 +115,11 @@ async fn a_missing_permission_is_told() {
 }
 
 #[tokio::test]
-async fn a_ticket_that_ran_out_on_the_way_is_replaced_for_streams_too() {
+async fn an_expired_ticket_is_replaced_for_streams() {
     let clock = Clock::manual(1_780_000_000);
     let pve = one_node().clock(clock.clone()).time_factor(0.0);
     let pve = pve.start().await.expect("it starts");
-    // The client's own clock stands still, so it does not renew ahead of time.
+    // The client's clock is manual, so it does not renew ahead of time.
     let client = pinned(&pve)
         .password("root@pam", ROOT_PASSWORD)
         .clock(|| SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000))
@@ -154,7 +154,7 @@ async fn a_ticket_that_ran_out_on_the_way_is_replaced_for_streams_too() {
 }
 
 #[tokio::test]
-async fn streams_go_to_another_host_while_one_is_away() {
+async fn streams_use_another_host_while_one_is_offline() {
     let pve = one_node()
         .time_factor(0.0)
         .start()
@@ -174,13 +174,14 @@ async fn streams_go_to_another_host_while_one_is_away() {
     let log = client.nodes().node("pve1").tasks().upid(task.to_string());
     let log = log.log().get().download(true).stream();
     drop(log.await.expect("elsewhere"));
-    // By now the client knows which host is there, so even what can be read only once gets through.
+    // The client knows the reachable host by now, so a reader that can be read only once works,
+    // too.
     let once = upload().reader(1, std::io::Cursor::new("y")).name("y.iso");
-    once.await.expect("to the host that is there").detach();
+    once.await.expect("to the reachable host").detach();
 }
 
 #[tokio::test]
-async fn a_log_that_is_asked_for_as_a_file_says_how_to_get_it() {
+async fn a_log_requested_as_a_file_has_a_helpful_error() {
     let (_pve, client) = start(one_node()).await;
     let upload = client.upload("pve1", "local").bytes("x").name("x.iso");
     let task = upload.await.expect("accepted");
@@ -194,7 +195,7 @@ async fn a_log_that_is_asked_for_as_a_file_says_how_to_get_it() {
 }
 
 #[tokio::test]
-async fn a_log_comes_as_a_file_and_one_that_is_cut_off_is_noticed() {
+async fn a_log_is_downloaded_and_truncation_is_an_error() {
     let (pve, client) = start(one_node()).await;
     let upload = client.upload("pve1", "local").bytes("x").name("x.iso");
     let task = upload.await.expect("accepted");
@@ -231,7 +232,7 @@ async fn a_log_comes_as_a_file_and_one_that_is_cut_off_is_noticed() {
 }
 
 #[tokio::test]
-async fn lists_are_read_to_their_end_and_tell_their_length() {
+async fn lists_are_read_to_their_end_and_have_a_total() {
     let (pve, client) = start(one_node().qemu(100, "pve1", &[])).await;
     for i in 0..7 {
         let upload = client.upload("pve1", "local").bytes("x");
@@ -263,7 +264,7 @@ async fn lists_are_read_to_their_end_and_tell_their_length() {
 }
 
 #[tokio::test]
-async fn a_journal_comes_line_by_line_and_is_the_same() {
+async fn a_journal_is_read_line_by_line() {
     let (pve, client) = start(one_node()).await;
     let journal = || client.nodes().node("pve1").journal().get();
     let whole = journal().await.expect("accepted");
@@ -331,7 +332,7 @@ mod consoles {
         terminal.write(b"repeat 1000000\r").await.expect("open");
         let much = until(&mut terminal, &prompt).await;
         assert_eq!(much.matches('x').count(), 1_000_000);
-        // Longer than any frame may be.
+        // Longer than the maximum frame.
         let long = "y".repeat(300_000);
         terminal
             .write(format!("echo {long}\r").as_bytes())
@@ -344,7 +345,7 @@ mod consoles {
     }
 
     #[tokio::test]
-    async fn tickets_open_consoles_as_well_as_tokens() {
+    async fn consoles_work_with_tickets_and_tokens() {
         let (pve, _) = start(guests()).await;
         let client = pinned(&pve)
             .password("root@pam", ROOT_PASSWORD)
@@ -379,7 +380,7 @@ mod consoles {
     }
 
     #[tokio::test]
-    async fn a_console_that_breaks_is_an_end_and_one_that_is_not_there_an_error() {
+    async fn a_broken_console_ends_and_a_missing_one_is_an_error() {
         let (pve, client) = start(guests().qemu(102, "pve1", &[])).await;
         let path = "/nodes/*/lxc/*/vncwebsocket";
         pve.faults()
@@ -400,7 +401,7 @@ mod consoles {
     }
 
     #[tokio::test]
-    async fn a_spice_viewer_gets_its_file() {
+    async fn a_spice_viewer_gets_its_settings() {
         let (_pve, client) = start(guests()).await;
         let console = client.qemu_console("pve1", 101);
         let file = console.spice().await.expect("accepted");

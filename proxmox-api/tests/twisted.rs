@@ -1,5 +1,6 @@
-//! The everyday layer against answers that are nearly right: those of a simulated server with extreme numbers, odd texts and
-//! members that are gone, null or of another kind. Whatever comes, a call gives something or an error, and ends.
+//! The everyday layer with nearly valid answers: those of a simulated server with extreme numbers,
+//! unusual texts, and members that are missing, null or of another type. Every call returns a value
+//! or an error, and ends.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,7 +23,7 @@ use proxmox_api::{Client, Error};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 
-/// Numbers that follow from a seed (SplitMix64).
+/// Pseudo-random numbers from a seed (SplitMix64).
 struct Dice(u64);
 
 impl Dice {
@@ -83,14 +84,14 @@ fn odd_texts() -> Vec<String> {
     texts
 }
 
-/// How answers are changed.
+/// The kind of changes to answers.
 #[derive(Clone, Copy, Debug)]
 enum Twist {
     /// Every number becomes this one.
     Numbers(usize),
-    /// Every number becomes one of them, each another.
+    /// Every number becomes one of them, chosen at random.
     EachNumber,
-    /// One in so many values becomes something else.
+    /// One in this many values is replaced.
     Some(usize),
 }
 
@@ -123,7 +124,7 @@ fn twist(value: &mut Value, how: Twist, dice: &mut Dice) {
                 twist(item, how, dice);
             }
             if let (Twist::Some(_), Some(first)) = (how, items.first().cloned()) {
-                // Told twice.
+                // A duplicated element.
                 items.push(first);
             }
         }
@@ -135,7 +136,7 @@ fn twist(value: &mut Value, how: Twist, dice: &mut Dice) {
                 }
             }
             for (name, member) in members {
-                // Which guest and node it is about, so that not everything ends at once.
+                // Guest and node stay, so that not every operation ends at once.
                 if !matches!(name.as_str(), "vmid" | "node" | "type") || dice.below(20) == 0 {
                     twist(member, how, dice);
                 }
@@ -145,7 +146,7 @@ fn twist(value: &mut Value, how: Twist, dice: &mut Dice) {
     }
 }
 
-/// Asks a simulated server and changes what it answers.
+/// Forwards to a simulated server and changes its answers.
 struct Twisted {
     inner: Client,
     how: Twist,
@@ -211,10 +212,10 @@ impl Transport for Twisted {
 }
 
 const SOON: Duration = Duration::from_millis(30);
-/// Each use of the layer ends within it.
+/// The time limit of each operation.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Uses the layer; whatever comes of it is fine.
+/// Uses the layer; any result is fine.
 async fn use_all(client: &Client) {
     let _ = client.discover_hosts().await;
     if let Ok(inventory) = Inventory::fetch(client).await {
@@ -292,7 +293,7 @@ async fn use_all(client: &Client) {
     }
 }
 
-/// What a run did that it must not.
+/// The violations of a run.
 async fn run(seed: u64, how: Twist) -> Option<String> {
     let pve = Simulator::builder()
         .node("pve1")
@@ -355,21 +356,21 @@ async fn runs(seeds: Range<u64>, how: impl Fn(u64) -> Twist) {
 }
 
 #[tokio::test]
-async fn no_number_of_a_server_does_harm() {
+async fn extreme_numbers_are_harmless() {
     let count = extremes().len() as u64;
     runs(0..count, |seed| Twist::Numbers(seed as usize)).await;
     runs(0..count, |_| Twist::EachNumber).await;
 }
 
 #[tokio::test]
-async fn no_odd_answer_does_harm() {
+async fn invalid_answers_are_harmless() {
     let count = std::env::var("TWISTED_RUNS").ok();
     let count = count.and_then(|text| text.parse().ok()).unwrap_or(24);
     runs(0..count, |seed| Twist::Some([4, 12, 40][seed as usize % 3])).await;
 }
 
 #[test]
-fn twisting_changes_what_it_says() {
+fn answers_are_changed_as_described() {
     let mut value = json!({ "data": [{ "cpu": 1, "vmid": 7 }] });
     twist(&mut value, Twist::Numbers(2), &mut Dice(1));
     assert_eq!(value["data"][0]["cpu"], json!(u64::MAX));

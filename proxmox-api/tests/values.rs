@@ -1,4 +1,4 @@
-//! Answers as values: made, compared, kept, and written back to a server.
+//! Answers as values: created, compared, stored, and written back to a server.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -26,7 +26,7 @@ async fn start() -> (Simulator, Client) {
 }
 
 #[test]
-fn a_program_makes_answers_and_does_with_them_what_it_does_with_values() {
+fn answers_can_be_created_and_used_like_other_values() {
     let vm = QemuItem::new("stopped", 101_u64).with(|vm| vm.name = Some("web".to_owned()));
     let text = serde_json::to_string(&[&vm]).expect("JSON");
     assert_eq!(text, r#"[{"name":"web","status":"stopped","vmid":101}]"#);
@@ -47,7 +47,7 @@ fn a_program_makes_answers_and_does_with_them_what_it_does_with_values() {
     let os: QemuOstype = "l26".parse().expect("any text is one");
     assert_eq!(BTreeMap::from([(os.clone(), 1)])[&QemuOstype::L26], 1);
     assert!(HashSet::from([os]).contains(&QemuOstype::from("l26")));
-    // What does not fit stays with what was given, as it does with a server's answer.
+    // Invalid values are kept like those of a server's answer.
     let odd = QemuConfig::new().cores(u64::MAX);
     assert_eq!(
         (odd.cores, &odd.extra["cores"]),
@@ -59,7 +59,7 @@ fn kept<T>(value: T) -> T
 where
     T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
 {
-    // By a tree and not by a text: serde_json's default reader may miss the last digit of a figure.
+    // As a tree and not as a text: serde_json's default reader may lose the last digit of a float.
     let tree = serde_json::to_value(&value).expect("JSON");
     let back: T = serde_json::from_value(tree.clone()).expect("what was written");
     assert_eq!(back, value, "{tree}");
@@ -67,7 +67,7 @@ where
 }
 
 #[tokio::test]
-async fn what_the_everyday_layer_tells_is_kept_and_read_again() {
+async fn values_of_the_everyday_layer_survive_serialization() {
     use proxmox_api::manage::inventory::Inventory;
     use proxmox_api::manage::metrics::{node_history, node_metrics, storage_metrics};
 
@@ -101,9 +101,9 @@ async fn what_the_everyday_layer_tells_is_kept_and_read_again() {
     kept(task.status().await.expect("a status").outcome());
 }
 
-/// Values that no simulator gives in all their forms, from the JSON they are written as.
+/// Values that the simulator does not return in all forms, from their JSON.
 #[test]
-fn what_work_tells_is_kept_and_read_again() {
+fn reports_of_work_survive_serialization() {
     use proxmox_api::client::hosts::HostInfo;
     use proxmox_api::client::limit::LimitWaits;
     use proxmox_api::manage::agent::{FileSystem, Interface, Output};
@@ -156,7 +156,7 @@ fn what_work_tells_is_kept_and_read_again() {
         "results": [
             { "vmid": 100, "success": true, "upid": upid },
             { "vmid": 101, "success": false, "error": "VM is locked" },
-            { "vmid": 102, "success": false, "error": "not tried, since guest 101 failed", "not_tried_because_of": 101 },
+            { "vmid": 102, "success": false, "error": "skipped because guest 101 failed", "not_tried_because_of": 101 },
         ],
         "summary": { "total": 3, "succeeded": 1, "failed": 2 },
     });
@@ -242,7 +242,7 @@ fn what_work_tells_is_kept_and_read_again() {
 }
 
 #[tokio::test]
-async fn a_twin_has_what_its_model_has_and_nothing_that_tells_the_model() {
+async fn a_configuration_for_another_guest_has_no_identity() {
     let (pve, _) = start().await;
     // Only root may set `vmgenid`.
     let client = Client::builder(pve.url()).ca_pem(pve.ca_pem());
@@ -263,21 +263,29 @@ async fn a_twin_has_what_its_model_has_and_nothing_that_tells_the_model() {
     made.wait().await.expect("made");
     let model = client.guest(100).qemu_config().await.expect("there");
     assert_eq!(model.vmgenid.as_deref(), Some(uuid));
-    let twin = model.twin().name("web-2").scsi(0, "local-lvm:4");
-    let made = qemu.post(101).settings(&twin).await.expect("accepted");
+    let copy = model
+        .without_identity()
+        .name("web-2")
+        .scsi(0, "local-lvm:4");
+    let made = qemu.post(101).settings(&copy).await.expect("accepted");
     made.wait().await.expect("made");
-    let twin = client.guest(101).qemu_config().await.expect("there");
-    assert_eq!((twin.cores, twin.net.len()), (model.cores, 1));
-    assert_ne!(twin.vmgenid, model.vmgenid);
-    assert_ne!(twin.smbios1, model.smbios1);
-    assert_ne!(twin.net[0].macaddr, model.net[0].macaddr);
+    let copy = client.guest(101).qemu_config().await.expect("there");
+    assert_eq!((copy.cores, copy.net.len()), (model.cores, 1));
+    assert_ne!(copy.vmgenid, model.vmgenid);
+    assert_ne!(copy.smbios1, model.smbios1);
+    assert_ne!(copy.net[0].macaddr, model.net[0].macaddr);
     assert_eq!(
-        model.clone().vmgenid("0").twin().vmgenid.as_deref(),
+        model
+            .clone()
+            .vmgenid("0")
+            .without_identity()
+            .vmgenid
+            .as_deref(),
         Some("0")
     );
     let named = model
         .smbios1("uuid=1,serial=x")
-        .twin()
+        .without_identity()
         .smbios1
         .expect("a serial number");
     assert_eq!((named.uuid, named.serial.as_deref()), (None, Some("x")));
@@ -295,9 +303,9 @@ fn a_comparison_is_written_as_a_list_without_secrets() {
     assert_eq!(changes, expected);
 }
 
-/// What could not be compiled once, as people write it.
+/// Usual spellings that once did not compile.
 #[test]
-fn what_people_write_compiles() {
+fn usual_spellings_compile() {
     use proxmox_api::client::Client;
     use proxmox_api::manage::events::{Event, Watch};
     use proxmox_api::pve::Root;
@@ -384,7 +392,7 @@ fn what_people_write_compiles() {
 }
 
 #[tokio::test]
-async fn a_configuration_makes_changes_and_is_compared() {
+async fn a_configuration_is_changed_and_compared() {
     let (_pve, client) = start().await;
     let qemu = client.nodes().node("pve1").qemu();
     let wanted = QemuConfig::new()
@@ -412,7 +420,7 @@ async fn a_configuration_makes_changes_and_is_compared() {
     assert_eq!(changed.net[&0].macaddr, found.net[&0].macaddr);
     assert_eq!(changed.net[&0].firewall, Some(true));
 
-    // The whole way back, with what only the first one had.
+    // All the way back, with members that only the first one had.
     let back = changed.diff(&found);
     config().put().changes(&back).await.expect("accepted");
     let restored = config().get().await.expect("there");
@@ -422,7 +430,7 @@ async fn a_configuration_makes_changes_and_is_compared() {
         restored.diff(&found)
     );
 
-    // A change that was made by somebody else in between is not overwritten.
+    // A concurrent change is not overwritten.
     let stale = found.diff(&found.clone().cores(8));
     config().put().cores(3).await.expect("accepted");
     assert_eq!(stale.digest(), found.digest.as_deref());
@@ -432,18 +440,18 @@ async fn a_configuration_makes_changes_and_is_compared() {
         .await
         .expect_err("it is another by now");
 
-    // And a second machine of the same kind, with an identity of its own.
+    // A second machine of the same kind, with its own identity.
     let restored = restored.with(|config| config.vmgenid = None);
-    let twin = qemu
+    let copy = qemu
         .post(102)
         .settings(&restored)
         .net(0, QemuNet::virtio().bridge("vmbr0"));
-    let twin = twin.scsi(0, QemuDrive::new("local-lvm:4"));
-    twin.await.expect("accepted").wait().await.expect("made");
+    let copy = copy.scsi(0, QemuDrive::new("local-lvm:4"));
+    copy.await.expect("accepted").wait().await.expect("made");
 }
 
 #[tokio::test]
-async fn what_is_read_is_written_back() {
+async fn values_are_written_back_unchanged() {
     let (_pve, client) = start().await;
     let cluster = client.cluster();
 
@@ -519,7 +527,7 @@ async fn what_is_read_is_written_back() {
 }
 
 #[tokio::test]
-async fn an_answer_is_read_as_whatever_serde_reads() {
+async fn an_answer_is_read_as_any_serde_type() {
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Row {
         node: String,

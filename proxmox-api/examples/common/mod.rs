@@ -1,4 +1,4 @@
-//! What the examples share: the server they work on.
+//! Shared parts of the examples: the server they work on.
 
 #![allow(dead_code, reason = "no example uses all of it")]
 
@@ -7,7 +7,7 @@ use std::fmt;
 use proxmox_api::Client;
 use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 
-/// What ends an example. Printed as text: what `main` gives back is shown in its `Debug` form.
+/// The error of an example. Prints as text, because `main` prints its error with `Debug`.
 pub(crate) struct Failure(Box<dyn std::error::Error + Send + Sync>);
 
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
@@ -24,8 +24,8 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Failure {
     }
 }
 
-/// The server that `PROXMOX_HOST` and the other variables of `Client::from_env` name, or else a simulated one,
-/// set up by `furnish`. The simulator has to stay alive while the client is used.
+/// The server of `PROXMOX_HOST` and the other variables of `Client::from_env`, or a simulated one,
+/// set up by `furnish`. The simulator has to live as long as the client.
 pub(crate) async fn open(
     furnish: impl FnOnce(Builder) -> Builder,
 ) -> Outcome<(Option<Simulator>, Client)> {
@@ -41,7 +41,7 @@ pub(crate) async fn open(
     Ok((Some(simulator), client))
 }
 
-/// Two nodes of the newest release, or of the one in `SIMULATED_RELEASE`.
+/// Two nodes of the newest release, or of the release in `SIMULATED_RELEASE`.
 pub(crate) fn cluster() -> Builder {
     let builder = Simulator::builder().node("pve1").node("pve2");
     match variable("SIMULATED_RELEASE") {
@@ -50,7 +50,7 @@ pub(crate) fn cluster() -> Builder {
     }
 }
 
-/// A variable of the environment that is there and not empty.
+/// An environment variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,4 +1,4 @@
-//! What the terminal shows, and what keys do to it. Knows nothing of the terminal it is drawn on.
+//! The content of the terminal, and the effect of keys, independent of the terminal itself.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ const TIMEFRAMES: [Timeframe; 5] = [
     Timeframe::Year,
 ];
 
-/// What charts can show of a node: a title, and the names of the figures, which differ from release to release.
+/// The charts of a node: a title, and the names of the metrics, which differ between releases.
 const CHARTS: [(&str, &[&str]); 4] = [
     ("processors", &["cpu", "iowait"]),
     ("memory", &["memused", "memtotal"]),
@@ -44,14 +44,14 @@ pub(crate) struct App {
     pub(crate) done: bool,
 }
 
-/// What is asked of the cluster next.
+/// The next requests.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wish {
     node: Option<String>,
     timeframe: Timeframe,
 }
 
-/// What the cluster said.
+/// The answers of the cluster.
 #[derive(Debug)]
 pub(crate) struct News {
     inventory: Inventory,
@@ -59,7 +59,7 @@ pub(crate) struct News {
 }
 
 impl Wish {
-    /// Asks for everything that is shown. A node that is away has no figures, and the rest is shown all the same.
+    /// Reads everything that is shown. An offline node has no metrics; the rest is shown.
     pub(crate) async fn ask(self, pve: &Client) -> Result<News, Error> {
         let inventory = Inventory::fetch(pve).await?;
         let first = || inventory.capacity().into_keys().next();
@@ -89,7 +89,7 @@ impl App {
         self.nodes.keys().nth(self.selected).map(String::as_str)
     }
 
-    /// What a key does; true if something else has to be asked for.
+    /// The effect of a key; true if other data is needed.
     pub(crate) fn press(&mut self, key: KeyCode) -> bool {
         let before = self.wish();
         let around = |at: usize, by: usize, of: usize| (at + by) % of.max(1);
@@ -124,7 +124,7 @@ impl App {
         self.trouble = None;
         let selected = self.node().map(str::to_owned);
         self.nodes = news.inventory.capacity();
-        // Stays on the node, wherever that stands in the list now.
+        // Keeps the selected node, wherever it is in the new list.
         let place = self
             .nodes
             .keys()
@@ -258,7 +258,7 @@ impl App {
     }
 }
 
-/// The points of a line; where nothing was measured there is none.
+/// The points of a line, without those that were not measured.
 fn points(series: &Series) -> Vec<(f64, f64)> {
     let points = series.points.iter();
     points

@@ -1,8 +1,8 @@
 //! Watches a cluster in the terminal: nodes, a chart of the chosen one, and its busiest guests.
 //! `cargo run -p proxmox-api --example watch`
 //!
-//! Keys: up and down choose a node, left and right what is drawn, `t` how far back, `r` asks again, `q` ends. Without a
-//! terminal, or with `--once`, one picture is printed as text.
+//! Keys: up and down select a node, left and right a chart, `t` the time range, `r` refreshes, `q`
+//! ends. Without a terminal, or with `--once`, one picture is printed as text.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -45,7 +45,7 @@ async fn main() -> Outcome {
         return Ok(());
     }
 
-    // Keys are waited for on a thread of their own, so that the picture goes on.
+    // Keys are read on another thread, so that the picture is updated meanwhile.
     let (sender, mut keys) = mpsc::unbounded_channel::<KeyCode>();
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {

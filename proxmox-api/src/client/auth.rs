@@ -334,7 +334,7 @@ impl Auth {
         };
         if state.session.is_some() {
             return Err(Error::config(
-                "a ticket and a saved session were given; one is enough",
+                "both a ticket and a saved session were set; remove one",
             ));
         }
         let user = self.user.get_or_init(|| saved.user.clone());
@@ -433,10 +433,10 @@ impl Auth {
         let user = self.user().unwrap_or_default();
         match (&self.way, kind) {
             (Credential::Nothing, ErrorKind::Unauthorized) => Some(
-                "the client has no login: give it an API token or a password, as by PROXMOX_API_TOKEN".to_owned(),
+                "the client has no credentials: set an API token or a password, for example in PROXMOX_API_TOKEN".to_owned(),
             ),
             (Credential::Token { .. }, ErrorKind::Unauthorized) => Some(format!(
-                "API token {user}: it does not exist, its secret is another, or it expired; the server does not tell which"
+                "API token {user}: it does not exist, its secret is wrong, or it expired; the server does not distinguish these"
             )),
             (Credential::Token { .. }, ErrorKind::PermissionDenied) => Some(format!(
                 "API token {user}: unless its privilege separation is off, it has only the rights given to the token itself"
@@ -562,7 +562,7 @@ impl Auth {
     ) -> Result<(), Error> {
         if !matches!(self.way, Credential::Session { .. }) {
             return Err(Error::config(
-                "only a login with a password can be asked for a second factor",
+                "only a password login can need a second factor",
             ));
         }
         let (with, challenge, answer) = (Arc::clone(login), challenge.clone(), answer.clone());

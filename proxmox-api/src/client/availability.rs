@@ -81,7 +81,8 @@ fn partial(endpoint: &'static Endpoint, name: &str) -> Option<&'static Partial> 
 pub(crate) fn hint(error: &ApiError, call: &Call, server: Option<Release>) -> Option<String> {
     let Some(endpoint) = call.endpoint else {
         let unknown = error.kind() == ErrorKind::UnknownMethod;
-        return unknown.then(|| "is the path right, and the server new enough for it?".to_owned());
+        return unknown
+            .then(|| "is the path right, and is the server new enough for it?".to_owned());
     };
     // If the server's release has it, the refusal has another reason.
     let telling = |since: Option<Release>, until: Option<Release>| {

@@ -59,7 +59,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
         return wrong("is set by the client itself");
     }
     if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-        return wrong("has a name that no header can have");
+        return wrong("has an invalid name");
     }
     if value.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
         return wrong("has a value with a character that is not printable ASCII");
@@ -69,7 +69,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
 
 /// The settings of a client: addresses, credentials, TLS, limits; made by [`Client::builder`].
 #[derive(Clone)]
-#[must_use = "a builder does nothing until `build` is called"]
+#[must_use = "does nothing unless built"]
 pub struct ClientBuilder {
     url: String,
     /// Further addresses, each with the name of its node.
@@ -591,7 +591,7 @@ impl ClientBuilder {
             .any(|byte| !(b' '..=b'~').contains(&byte))
         {
             return Err(Error::config(
-                "the user agent holds a character that is not printable ASCII",
+                "the user agent contains a character that is not printable ASCII",
             ));
         }
         let transport = self.build_transport()?;

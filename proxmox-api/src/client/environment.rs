@@ -65,7 +65,7 @@ pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error
     if let Some(port) = read("PROXMOX_PORT")? {
         let port = port
             .parse()
-            .map_err(|_| Error::config(format!("PROXMOX_PORT {port:?} is no port")))?;
+            .map_err(|_| Error::config(format!("PROXMOX_PORT {port:?} is not a port")))?;
         builder.port = Some(port);
     }
     let user = read("PROXMOX_USERNAME")?;
@@ -76,7 +76,7 @@ pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error
         .is_some_and(|password| password.ends_with(['\n', '\r']))
     {
         return Err(Error::config(
-            "PROXMOX_PASSWORD ends with a line break; remove it, nobody can type it",
+            "PROXMOX_PASSWORD ends with a line break; remove it",
         ));
     }
     if let Some(text) = read("PROXMOX_API_TOKEN")? {
@@ -148,7 +148,7 @@ fn rest(mut builder: ClientBuilder, read: Variables<'_>) -> Result<ClientBuilder
     match read("PROXMOX_INSECURE")?.as_deref() {
         Some("1" | "true" | "yes" | "on") => builder = builder.danger_accept_invalid_certs(true),
         None | Some("0" | "false" | "no" | "off") => {}
-        Some(_) => return Err(Error::config("PROXMOX_INSECURE has to be 0 or 1")),
+        Some(_) => return Err(Error::config("PROXMOX_INSECURE must be 0 or 1")),
     }
     builder.node = read("PROXMOX_NODE")?;
     Ok(builder)

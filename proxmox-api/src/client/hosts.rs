@@ -51,11 +51,11 @@ impl Base {
         let usual = match address.scheme() {
             "https" => 443,
             "http" => 80,
-            _ => return Err(wrong(&"is neither https nor http")),
+            _ => return Err(wrong(&"must be https or http")),
         };
         if address.login().is_some() {
             return Err(wrong(
-                &"must not hold credentials; use api_token or password",
+                &"must not contain credentials; use api_token or password",
             ));
         }
         if address.query().is_some() {
@@ -64,7 +64,7 @@ impl Base {
         let port = match (address.port(), port) {
             (Some(named), Some(other)) if named != other => {
                 return Err(wrong(&format_args!(
-                    "names another port than PROXMOX_PORT, {other}"
+                    "has another port than PROXMOX_PORT, {other}"
                 )));
             }
             (Some(port), _) | (None, Some(port)) => port,
@@ -90,7 +90,7 @@ impl Base {
             return Ok(());
         }
         Err(Error::config(format!(
-            "{self} is not encrypted; use https, or allow it by danger_allow_http"
+            "{self} is not encrypted; use https, or allow it with danger_allow_http"
         )))
     }
 

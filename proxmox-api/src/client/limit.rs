@@ -31,7 +31,7 @@ use queue::{Lane, Queue, QueueStatus};
 /// # let _ = gentle;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[must_use = "a rate does nothing until a client is built with it"]
+#[must_use = "does nothing unless used by a client"]
 pub struct Rate {
     every: Duration,
     burst: u32,
@@ -79,7 +79,7 @@ impl Rate {
 /// # let _ = own;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[must_use = "a limit does nothing until a client is built with it"]
+#[must_use = "does nothing unless used by a client"]
 pub struct RateLimit {
     reads: Option<Rate>,
     writes: Option<Rate>,

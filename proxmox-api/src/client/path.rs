@@ -70,12 +70,12 @@ impl PathNode {
         // The server decodes the whole path before it splits it, and drops empty segments.
         let problem = match value {
             "" => Some("is empty"),
-            "." | ".." => Some("would leave its place in the path"),
+            "." | ".." => Some("would change the path"),
             _ if !slashes && value.contains('/') => Some("contains a slash"),
             // The server's patterns for path values match no white space, so it would report an
             // unknown call.
             _ if value.contains([' ', '\t', '\n', '\r', '\x0b', '\x0c']) => {
-                Some("contains white space, which no server takes in a path")
+                Some("contains white space, which no server accepts in a path")
             }
             _ => None,
         };

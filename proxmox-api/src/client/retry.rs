@@ -13,7 +13,7 @@ use crate::transport::{TransportError, WireResponse, retry_after};
 
 /// The number, the pace and the duration of retries.
 ///
-/// | what happened | GET, or [`repeatable`](crate::request::Request::repeatable) | others |
+/// | failure | GET, or [`repeatable`](crate::request::Request::repeatable) | others |
 /// |---|---|---|
 /// | no connection came about | again | again |
 /// | the server's certificate is not trusted | no | no |
@@ -38,7 +38,7 @@ use crate::transport::{TransportError, WireResponse, retry_after};
 /// # let _ = (patient, never);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a policy does nothing until a client is built with it"]
+#[must_use = "does nothing unless used by a client"]
 pub struct RetryPolicy {
     attempts: u32,
     first: Duration,

@@ -103,7 +103,7 @@ pub(super) fn check_query(path: &str) -> Result<(), String> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     if let Some(c) = query.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
         return Err(format!(
-            "the query holds the character '{}', which has to be percent-encoded",
+            "the query contains the character '{}', which has to be percent-encoded",
             c.escape_default()
         ));
     }
@@ -123,16 +123,18 @@ pub(super) fn check_path(path: &str) -> Result<(), String> {
     if let Some(byte) = path.bytes().find(|byte| odd(byte)) {
         let shown = char::from(byte).escape_default();
         return Err(match byte {
-            b'?' => "parameters do not go into the path; set them with `param`".to_owned(),
-            _ => format!("the path holds the character '{shown}', which has to be percent-encoded"),
+            b'?' => "parameters cannot be part of the path; set them with `param`".to_owned(),
+            _ => format!(
+                "the path contains the character '{shown}', which has to be percent-encoded"
+            ),
         });
     }
     for segment in rest.split('/').filter(|_| !rest.is_empty()) {
         match percent_decode_str(segment).decode_utf8_lossy().as_ref() {
-            "" => return Err(format!("the path {path:?} has an empty part")),
+            "" => return Err(format!("the path {path:?} has an empty segment")),
             "." | ".." => {
                 return Err(format!(
-                    "the path {path:?} has a part that leaves its place"
+                    "the path {path:?} has a segment that would change the path"
                 ));
             }
             _ => {}

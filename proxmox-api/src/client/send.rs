@@ -162,7 +162,9 @@ impl Client {
     pub(crate) async fn reply(&self, name: &CallId, call: &Call) -> Result<Reply, Error> {
         match self.deliver(name, call, &mut Plain).await?.delivered {
             Delivered::Reply(reply) => Ok(reply),
-            _ => Err(Error::config("the transport gave a stream for an answer")),
+            _ => Err(Error::config(
+                "the transport returned a stream instead of an answer",
+            )),
         }
     }
 

@@ -45,20 +45,20 @@ const JSON: &str = "application/json";
 /// # }
 /// ```
 ///
-/// # What it does by itself
+/// # Automatic behaviour
 ///
-/// | what | unless set | by |
+/// | behaviour | default | setting |
 /// |---|---|---|
-/// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`](crate::ClientBuilder::retry) |
-/// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`](crate::ClientBuilder::concurrency) |
-/// | keeps requests waiting that are too many in a row | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`](crate::ClientBuilder::rate_limit) |
-/// | gives up on a call | after 60 seconds, 10 for a connection | [`ClientBuilder::timeout`](crate::ClientBuilder::timeout), [`ClientBuilder::attempt_timeout`](crate::ClientBuilder::attempt_timeout) |
-/// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`](crate::ClientBuilder::proxy) |
-/// | continues with another host when one is away | one host | [`ClientBuilder::host`](crate::ClientBuilder::host) |
+/// | retries reads, and requests that were never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`](crate::ClientBuilder::retry) |
+/// | limits concurrent requests | 64, and 16 for one node | [`ClientBuilder::concurrency`](crate::ClientBuilder::concurrency) |
+/// | limits the rate of requests | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`](crate::ClientBuilder::rate_limit) |
+/// | ends a call | after 60 seconds, 10 for a connection | [`ClientBuilder::timeout`](crate::ClientBuilder::timeout), [`ClientBuilder::attempt_timeout`](crate::ClientBuilder::attempt_timeout) |
+/// | uses the proxy of the environment | except for servers on this machine | [`ClientBuilder::proxy`](crate::ClientBuilder::proxy) |
+/// | uses another host if one is unreachable | one host | [`ClientBuilder::host`](crate::ClientBuilder::host) |
 /// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`](crate::ClientBuilder::password) |
-/// | refuses to take in more than any honest server sends | see there | [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) |
-/// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`](crate::ClientBuilder::check_token_access) |
-/// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability) |
+/// | refuses answers larger than any usual one | see there | [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) |
+/// | refuses to send a token for an endpoint that requires a ticket | yes | [`ClientBuilder::check_token_access`](crate::ClientBuilder::check_token_access) |
+/// | refuses calls that the server's release lacks | no | [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability) |
 ///
 /// A request that changes something and may have arrived is never sent twice, unless it is marked
 /// as safe to repeat.

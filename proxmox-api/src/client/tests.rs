@@ -1,4 +1,4 @@
-//! The client against scripted answers, and against a socket where single bytes matter.
+//! The client with scripted answers, and with a socket where single bytes matter.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,7 +86,7 @@ fn body(request: &WireRequest) -> String {
 }
 
 #[tokio::test]
-async fn parameters_travel_where_the_server_reads_them() {
+async fn parameters_are_sent_where_the_server_reads_them() {
     let fake = friendly();
     let client = fake.token_client();
     let params = [("net0", "virtio,bridge=vmbr0"), ("name", "a&b;c+d")];
@@ -267,7 +267,7 @@ async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
 }
 
 #[tokio::test]
-async fn a_refused_ticket_is_replaced_once_and_the_call_repeated_once() {
+async fn a_refused_ticket_is_replaced_once_and_the_call_retried_once() {
     let mut number = 0;
     let fake = Fake::new(move |request| {
         if request.path.ends_with("/access/ticket") {
@@ -301,7 +301,7 @@ async fn a_refused_ticket_is_replaced_once_and_the_call_repeated_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_every_ticket_is_asked_twice() {
+async fn a_server_that_refuses_every_ticket_gets_two_attempts() {
     let mut number = 0;
     let fake = Fake::new(move |request| {
         if request.path.ends_with("/access/ticket") {
@@ -343,7 +343,7 @@ async fn an_endpoint_that_checks_a_password_itself_causes_no_login() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_tried_once() {
+async fn a_wrong_password_is_sent_once() {
     let hands = Hands::default();
     let fake = Fake::new(|_| {
         let body = r#"{"data":null,"message":"authentication failure\n"}"#;
@@ -371,15 +371,11 @@ async fn a_wrong_password_is_tried_once() {
         .expect_err("refused");
     assert_eq!(logins(&fake), 2);
     client.login().await.expect_err("refused");
-    assert_eq!(
-        logins(&fake),
-        3,
-        "asked for explicitly, it is tried at once"
-    );
+    assert_eq!(logins(&fake), 3, "an explicit login is sent at once");
 }
 
 #[tokio::test]
-async fn a_second_factor_is_asked_for_and_answered() {
+async fn a_second_factor_is_requested_and_answered() {
     let fake = Fake::new(|request| {
         let form = String::from_utf8_lossy(&request.body);
         match request.path.as_str() {
@@ -458,7 +454,7 @@ async fn a_given_ticket_is_used_and_renewed() {
 }
 
 #[tokio::test]
-async fn a_given_ticket_that_ran_out_is_named_as_such() {
+async fn an_expired_given_ticket_has_its_own_error() {
     let fake = Fake::new(|_| Ok(json(401, "Authentication failed!", "")));
     let hands = Hands::default();
     let client = with_ticket(&fake, &hands);
@@ -471,7 +467,7 @@ async fn a_given_ticket_that_ran_out_is_named_as_such() {
         Some(ErrorKind::Unauthorized),
         "it is young, so something else is wrong with it"
     );
-    assert_eq!(fake.lines().len(), 1, "nothing to log in again with");
+    assert_eq!(fake.lines().len(), 1, "no password to log in again");
 
     hands.forward(3 * RENEWAL);
     for _ in 0..2 {
@@ -522,11 +518,11 @@ async fn an_endpoint_that_refuses_tokens_is_not_called_with_one() {
     with_password(&fake, &Hands::default())
         .execute(put())
         .await
-        .expect("a ticket will do");
+        .expect("a ticket is accepted");
 }
 
 #[tokio::test]
-async fn what_needs_no_login_goes_without() {
+async fn unauthenticated_calls_send_no_credentials() {
     let fake = friendly();
     with_password(&fake, &Hands::default())
         .execute(call(Method::Get, "/access/domains", &[]))
@@ -549,7 +545,7 @@ async fn what_needs_no_login_goes_without() {
 }
 
 #[tokio::test]
-async fn a_body_the_server_would_cut_off_is_not_sent() {
+async fn a_body_beyond_the_servers_limit_is_not_sent() {
     let fake = friendly();
     let client = with_password(&fake, &Hands::default());
     let room = BODY_LIMIT - "description=".len();
@@ -571,7 +567,7 @@ async fn a_body_the_server_would_cut_off_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_known_to_read_less_gets_less() {
+async fn older_servers_have_a_lower_limit_on_bodies() {
     let server = |release: &'static str| {
         Fake::new(move |request| match request.path.as_str() {
             "/api2/json/version" => ok(format!(r#"{{"data":{{"release":"{release}"}}}}"#)),
@@ -611,7 +607,7 @@ async fn a_server_that_is_known_to_read_less_gets_less() {
 }
 
 #[tokio::test]
-async fn a_server_that_reads_less_than_it_was_sent_is_understood() {
+async fn a_refusal_of_a_large_body_is_recognized() {
     let fake = Fake::new(|_| Ok(json(501, "for data too large", "for data too large\n")));
     let error = fake
         .token_client()
@@ -626,7 +622,7 @@ async fn a_server_that_reads_less_than_it_was_sent_is_understood() {
 }
 
 #[tokio::test]
-async fn requests_are_numbered_and_errors_tell_the_number() {
+async fn requests_are_numbered_and_errors_have_the_number() {
     let hands = Hands::default();
     let fake = Fake::new(|request| match request.path.as_str() {
         "/api2/json/access/ticket" => ok(login_answer(1)),
@@ -671,7 +667,7 @@ async fn requests_are_numbered_and_errors_tell_the_number() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_decode_is_named_by_its_real_path() {
+async fn decode_errors_name_the_real_path() {
     let fake = Fake::new(|_| ok(r#"{"data":"x"}"#));
     let client = fake.token_client();
     let error = client.task(
@@ -687,7 +683,7 @@ async fn an_answer_that_does_not_decode_is_named_by_its_real_path() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_the_type_asked_for_is_not_quoted() {
+async fn values_of_a_wrong_type_are_not_quoted() {
     let fake = Fake::new(|_| ok(r#"{"data":{"size":"PLANTED"}}"#));
     let client = fake.token_client();
     let call = client.request::<std::collections::BTreeMap<String, u64>>(Method::Get, "/x");
@@ -698,7 +694,7 @@ async fn what_is_not_of_the_type_asked_for_is_not_quoted() {
 }
 
 #[tokio::test]
-async fn a_refused_ticket_is_replaced_even_if_something_between_made_a_body_of_the_phrase() {
+async fn a_refused_ticket_is_replaced_even_if_a_proxy_moved_the_phrase_into_the_body() {
     for (text, replaced) in [
         ("permission denied - invalid PVE ticket", true),
         ("Authentication failed!", true),
@@ -814,7 +810,7 @@ async fn files_outside_the_api_are_fetched_without_credentials() {
 }
 
 #[tokio::test]
-async fn what_is_fetched_lies_below_the_servers_address() {
+async fn fetched_files_are_below_the_servers_address() {
     let fake = friendly();
     let client = fake.token_client();
     for path in [
@@ -836,7 +832,7 @@ async fn what_is_fetched_lies_below_the_servers_address() {
 }
 
 #[test]
-fn addresses_are_read_as_meant() {
+fn addresses_are_parsed() {
     for (text, origin, prefix) in [
         ("pve1", "https://pve1:8006", ""),
         (" pve1.example.org ", "https://pve1.example.org:8006", ""),
@@ -916,7 +912,7 @@ fn builder_from(variables: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
 }
 
 #[test]
-fn a_client_comes_from_variables() {
+fn a_client_is_built_from_environment_variables() {
     let token = [
         ("PROXMOX_HOST", "pve1.local"),
         ("PROXMOX_PORT", "8007"),
@@ -963,7 +959,7 @@ fn a_client_comes_from_variables() {
 }
 
 #[test]
-fn a_token_may_stand_in_one_variable() {
+fn a_token_can_be_set_in_one_variable() {
     let text = format!("PVEAPIToken=root@pam!ci={TOKEN_SECRET}");
     let host = ("PROXMOX_HOST", "pve1");
     let client = from(&[host, ("PROXMOX_API_TOKEN", &text)]).expect("complete");
@@ -971,7 +967,7 @@ fn a_token_may_stand_in_one_variable() {
 }
 
 #[tokio::test]
-async fn white_space_belongs_to_a_password() {
+async fn white_space_is_part_of_a_password() {
     let seen = Arc::new(std::sync::Mutex::new(String::new()));
     let body = Arc::clone(&seen);
     let fake = Fake::new(move |request| {
@@ -991,7 +987,7 @@ async fn white_space_belongs_to_a_password() {
 }
 
 #[test]
-fn variables_that_do_not_fit_are_named() {
+fn errors_name_contradicting_variables() {
     let host = ("PROXMOX_HOST", "pve1");
     let whole = format!("root@pam!ci={TOKEN_SECRET}");
     let token = ("PROXMOX_API_TOKEN", whole.as_str());
@@ -1088,7 +1084,7 @@ fn variables_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn credentials_that_cannot_work_are_refused() {
+fn invalid_credentials_are_refused() {
     for id in ["root@pam", "root!ci", "@pam!ci", "root@!ci", "root@pam!"] {
         let error = Client::builder("pve1")
             .api_token(id, TOKEN_SECRET)
@@ -1184,7 +1180,7 @@ async fn no_text_shows_a_secret() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_while_logging_in_blocks_nobody() {
+async fn dropping_a_call_during_a_login_does_not_block_others() {
     let fake = friendly();
     let client = with_password(&fake, &Hands::default());
     {
@@ -1201,7 +1197,7 @@ async fn a_call_that_is_dropped_while_logging_in_blocks_nobody() {
 }
 
 #[test]
-fn everything_can_move_between_threads() {
+fn everything_is_send() {
     fn shared<T: Send + Sync + Clone + 'static>(_: &T) {}
     fn sent<T: Send>(_: &T) {}
     let client = friendly().token_client();
@@ -1284,7 +1280,7 @@ async fn at_once(client: &Client, count: usize) -> (Vec<Result<Reply, Error>>, f
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_hangs_costs_nobody_more_than_the_time_of_a_call() {
+async fn a_hanging_login_delays_calls_by_their_time_limit_at_most() {
     let server = slow_login(Duration::from_secs(3600), || ok(login_answer(1)));
     let client = patient(server.clone(), 3).build().expect("complete");
     for round in 1..=3 {
@@ -1303,7 +1299,7 @@ async fn a_login_that_hangs_costs_nobody_more_than_the_time_of_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_goes_on_when_those_who_wait_for_it_leave() {
+async fn a_login_continues_when_its_callers_are_dropped() {
     let server = slow_login(Duration::from_millis(600), || ok(login_answer(1)));
     let client = patient(server.clone(), 60).build().expect("complete");
     let mut answered = 0;
@@ -1321,7 +1317,7 @@ async fn a_login_goes_on_when_those_who_wait_for_it_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_wait_for_a_login_share_its_failure() {
+async fn all_waiting_calls_share_the_failure_of_a_login() {
     let server = slow_login(Duration::from_secs(1), || {
         Ok(json(500, "no", r#"{"data":null,"message":"no quorum"}"#))
     });
@@ -1339,7 +1335,7 @@ async fn all_who_wait_for_a_login_share_its_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_login_counts_for_half_a_minute_even_if_the_clock_stands_still() {
+async fn a_refused_login_is_remembered_for_thirty_seconds_even_if_the_clock_stands_still() {
     let refused = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let server = slow_login(Duration::ZERO, {
         let refused = Arc::clone(&refused);
@@ -1366,7 +1362,7 @@ async fn a_refused_login_counts_for_half_a_minute_even_if_the_clock_stands_still
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_hangs_keeps_nobody_waiting_while_the_ticket_is_good() {
+async fn a_hanging_renewal_delays_no_call_while_the_ticket_is_valid() {
     let hands = Hands::default();
     let logins = Arc::new(AtomicU64::new(0));
     let server = SlowTransport::new(move |path| {
@@ -1392,7 +1388,7 @@ async fn a_renewal_that_hangs_keeps_nobody_waiting_while_the_ticket_is_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_a_call_covers_the_queue_and_every_attempt() {
+async fn the_time_limit_covers_the_queue_and_every_attempt() {
     let hangs = |_: String| -> Exchange { Box::pin(std::future::pending()) };
     let server = SlowTransport::new(hangs);
     let client = Client::builder("pve1")
@@ -1432,15 +1428,15 @@ async fn the_time_of_a_call_covers_the_queue_and_every_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_beyond_the_time_of_a_call_ends_it_at_once() {
+async fn a_pause_beyond_the_time_limit_ends_the_call_at_once() {
     let fake = Fake::new(|request| {
         let mut answer = match request.path.ends_with("/version") {
             true => json(429, "Too Many Requests", ""),
             false => json(200, "OK", r#"{"data":null}"#),
         };
-        let told = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "40")];
-        let told = told.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        answer.headers.extend(told);
+        let headers = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "40")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        answer.headers.extend(headers);
         if answer.status == 429 {
             answer.headers.push(("Retry-After".into(), "20".into()));
         }
@@ -1461,7 +1457,7 @@ async fn a_pause_beyond_the_time_of_a_call_ends_it_at_once() {
     let error = results[0].as_ref().expect_err("not sent");
     assert_eq!(
         error.to_string(),
-        "GET /version #2: not sent: the server asks for a pause of 20s, the limit in time is 5s"
+        "GET /version #2: not sent: the server asks for a pause of 20s, the time limit is 5s"
     );
     assert!(error.never_sent());
     assert!(took < 0.1, "{took}");
@@ -1470,7 +1466,7 @@ async fn a_pause_beyond_the_time_of_a_call_ends_it_at_once() {
 
 /// Without any runtime: an exchange that is answered at once uses no timer.
 #[test]
-fn a_call_that_waits_for_nothing_needs_no_runtime() {
+fn a_call_without_waits_needs_no_runtime() {
     let client = friendly().token_client();
     let mut sent = client.execute(call(Method::Get, "/nodes", &[]));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

@@ -205,31 +205,33 @@ impl ApiError {
                 Some("is the node's name in the path right, and is that node up?")
             }
             ErrorKind::UnknownMethod => {
-                Some("does a value in the path have the form the server wants there?")
+                Some("does a value in the path have the form that the server requires?")
             }
             ErrorKind::NotFound if self.0.message.contains("onfiguration file 'nodes/") => {
                 Some("the guest may be on another node; Client::guest finds it")
             }
             ErrorKind::Redirected => Some(
-                "redirections are not followed; give the client the address of the API itself, https and port 8006",
+                "redirections are not followed; set the client's address to the API itself: https, port 8006",
             ),
             ErrorKind::ConfigChanged => {
-                Some("read it again, and make the change of what is there now")
+                Some("read it again, and apply the change to the new version")
             }
             ErrorKind::LockTimeout => Some("another task holds the lock; try again later"),
             ErrorKind::Locked => Some(
-                "another task is at work on it, or left its lock; the tasks of the guest tell which",
+                "another task holds the lock, or left it behind; the guest's task list shows which",
             ),
             ErrorKind::NoQuorum => Some(
                 "nothing in the cluster can be changed until more than half of its votes are present",
             ),
             ErrorKind::Unavailable => {
-                Some("Proxmox VE does not answer so itself, a proxy in front of it does")
+                Some("this status does not come from Proxmox VE, but from a proxy in front of it")
             }
             ErrorKind::PendingChanges => Some("apply them or roll them back first"),
-            ErrorKind::RootOnly => Some("neither privileges nor API tokens do; log in as root@pam"),
+            ErrorKind::RootOnly => {
+                Some("privileges and API tokens do not suffice; log in as root@pam")
+            }
             ErrorKind::AgentNotRunning => Some(
-                "is it installed and running in the guest, and switched on in the guest's options?",
+                "is it installed and running in the guest, and enabled in the guest's options?",
             ),
             ErrorKind::TooLarge if self.0.status == 501 => {
                 Some("a server before 8.4 reads 64 KiB of parameters, a later one 512")

@@ -39,7 +39,7 @@ impl fmt::Display for DeliveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "webhook {:?} was not told after {} attempts: {}",
+            "webhook {:?} was not delivered after {} attempts: {}",
             self.0.hook, self.0.attempts, self.0.why
         )
     }

@@ -204,7 +204,7 @@ impl fmt::Display for GuestErrorKind {
             }
             Self::HighAvailability { vmid, state } => write!(
                 f,
-                "high availability put guest {vmid} into the state {state:?} instead of doing as told"
+                "high availability put guest {vmid} into the state {state:?} instead of the requested one"
             ),
             Self::TimedOut {
                 vmid,
@@ -220,7 +220,7 @@ impl fmt::Display for GuestErrorKind {
             }
             Self::NotBackedUp { vmid } => write!(
                 f,
-                "the server made no backup of guest {vmid}, as if it belonged to another node"
+                "the server made no backup of guest {vmid}, as for a guest of another node"
             ),
             Self::AgentRefused { vmid, class, desc } => write!(
                 f,

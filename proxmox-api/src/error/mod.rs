@@ -502,7 +502,7 @@ impl fmt::Display for InterruptedError {
         let InterruptedParts { name, origin, text } = &*self.0;
         write!(
             f,
-            "{name}: no usable answer from {origin}, which may have acted on it: {text}"
+            "{name}: no usable answer from {origin}, which may have processed the request: {text}"
         )
     }
 }
@@ -577,16 +577,16 @@ impl fmt::Display for TimeoutError {
                 write!(f, "{name}: no answer from {origin} within {after:?}")?;
                 match name.only_reads() {
                     true => Ok(()),
-                    false => f.write_str("; it may still act on it"),
+                    false => f.write_str("; it may still process the request"),
                 }
             }
             WaitingFor::Limits => write!(
                 f,
-                "{name}: not sent within {after:?}: other requests were before it in the queue of this client"
+                "{name}: not sent within {after:?}: it waited in this client's queue behind other requests"
             ),
             WaitingFor::ServerPause(pause) => write!(
                 f,
-                "{name}: not sent: the server asks for a pause of {pause:?}, the limit in time is {after:?}"
+                "{name}: not sent: the server asks for a pause of {pause:?}, the time limit is {after:?}"
             ),
             WaitingFor::Login => {
                 write!(
@@ -778,7 +778,7 @@ impl fmt::Display for RequestError {
                 f.write_str(problem)
             }
             RequestErrorKind::InsideRuntime => f.write_str(
-                "to block inside an asynchronous runtime would stall it; await the request instead",
+                "a blocking call would stall the asynchronous runtime that it runs in; await the request instead",
             ),
         }
     }

@@ -57,7 +57,7 @@ fn planted(name: &str) -> String {
 }
 
 /// A secret in all forms in which a server can repeat it.
-fn told(secret: &str) -> Vec<String> {
+fn forms(secret: &str) -> Vec<String> {
     let json = serde_json::to_string(secret).expect("a text");
     let ascii = json.chars().map(|c| match c.is_ascii() {
         true => c.to_string(),
@@ -95,7 +95,7 @@ fn told(secret: &str) -> Vec<String> {
 
 /// The texts that must not be found: the start of a secret in all encodings.
 fn traces() -> Vec<String> {
-    let mut traces: Vec<String> = told(START);
+    let mut traces: Vec<String> = forms(START);
     traces.retain(|trace| trace.len() > START.len());
     traces.push(START.to_owned());
     // The digits of base64 that do not depend on the bytes before and after.
@@ -128,7 +128,7 @@ fn repeated(request: &WireRequest) -> String {
     if sent.contains("cipassword") || request.path.contains("/tasks/") {
         secrets.extend(names().iter().map(|name| planted(name)));
     }
-    let mut forms: Vec<String> = secrets.iter().flat_map(|secret| told(secret)).collect();
+    let mut forms: Vec<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
     let third = forms.len() / 3;
     forms.rotate_left(third);
     forms.join(" | ")
@@ -193,7 +193,7 @@ fn answer(request: &WireRequest) -> Result<WireResponse, TransportError> {
 
 static ENDPOINT: Endpoint = Endpoint::new(Method::Post, "/x", Permission::Authenticated);
 
-struct Told {
+struct Texts {
     client: Client,
     shallow: Client,
     by_password: Client,
@@ -208,7 +208,7 @@ fn builder(fake: &Fake) -> ClientBuilder {
         .header("X-Gate", HEADER)
 }
 
-impl Told {
+impl Texts {
     /// A request with a secret under each name that is a secret's.
     fn request<T>(&self, end: &str, request: Request<T>) -> Request<T> {
         let mut request = request;
@@ -262,7 +262,7 @@ fn variant(error: &Error) -> &'static str {
 
 const VARIANTS: usize = 18;
 
-async fn calls(told: &mut Told) {
+async fn calls(texts: &mut Texts) {
     for end in [
         "refused",
         "unauthorized",
@@ -274,76 +274,76 @@ async fn calls(told: &mut Told) {
         "late",
         "nowhere",
     ] {
-        let result = told.untyped(end).await;
-        told.failed(end, result);
-        let result = told.untyped(end).stream().await.map(|_| ());
+        let result = texts.untyped(end).await;
+        texts.failed(end, result);
+        let result = texts.untyped(end).stream().await.map(|_| ());
         match result {
-            Err(error) => told.errors.push((format!("{end}, as a stream"), error)),
+            Err(error) => texts.errors.push((format!("{end}, as a stream"), error)),
             Ok(()) => assert!(matches!(end, "broken" | "page"), "{end}"),
         }
-        let request = told.untyped(end);
-        told.shown(end, &request);
-        told.shown(end, request.call());
+        let request = texts.untyped(end);
+        texts.shown(end, &request);
+        texts.shown(end, request.call());
     }
-    let at = PathNode::root(Some(&told.client)).literal("x");
+    let at = PathNode::root(Some(&texts.client)).literal("x");
     let typed: Request<BTreeMap<String, i64>> = at.request(&ENDPOINT, reply::data);
-    let result = told.request("shape", typed).await;
-    told.failed("a shape", result);
+    let result = texts.request("shape", typed).await;
+    texts.failed("a shape", result);
     let typed = at.request::<BTreeMap<String, Vec<BTreeMap<String, bool>>>>(&ENDPOINT, reply::data);
-    let result = told.request("shape", typed).await;
-    told.failed("another shape", result);
-    let shallow = told.shallow.clone();
-    let result = told.untyped("deep").with_client(&shallow).await;
-    told.failed("too deep", result);
-    let detached = told.untyped("refused");
+    let result = texts.request("shape", typed).await;
+    texts.failed("another shape", result);
+    let shallow = texts.shallow.clone();
+    let result = texts.untyped("deep").with_client(&shallow).await;
+    texts.failed("too deep", result);
+    let detached = texts.untyped("refused");
     let detached = Request {
         client: None,
         ..detached
     };
     let result = detached.await;
-    told.failed("no client", result);
-    let too_much = told.untyped("refused").param("x", "x".repeat(1 << 20));
+    texts.failed("no client", result);
+    let too_much = texts.untyped("refused").param("x", "x".repeat(1 << 20));
     let result = too_much.await;
-    told.failed("too much", result);
+    texts.failed("too much", result);
     let script = Script::new().client().expect("complete");
-    let result = told.untyped("refused").with_client(&script).await;
-    told.failed("not in the script", result);
-    let page = told.untyped("page").stream().await;
+    let result = texts.untyped("refused").with_client(&script).await;
+    texts.failed("not in the script", result);
+    let page = texts.untyped("page").stream().await;
     let mut file = match page {
         Ok(file) => file,
-        Err(_) => told.untyped("broken").stream().await.expect("a file"),
+        Err(_) => texts.untyped("broken").stream().await.expect("a file"),
     };
-    told.shown("a file", &file);
+    texts.shown("a file", &file);
     let result = file.save("/nowhere/at/all").await;
-    told.failed("a file that cannot be written", result);
+    texts.failed("a file that cannot be written", result);
     let text = format!("UPID:pve1:{}", planted("ticket"));
     let result = text.parse::<Upid>().map_err(Error::from);
-    told.failed("a UPID", result);
-    let result = told
+    texts.failed("a UPID", result);
+    let result = texts
         .by_password
         .request::<Value>(Method::Get, "/version")
         .await;
-    told.failed("a login", result);
-    let result = told.by_password.login().await;
-    told.failed("another login", result);
+    texts.failed("a login", result);
+    let result = texts.by_password.login().await;
+    texts.failed("another login", result);
 }
 
-async fn tasks(told: &mut Told) {
-    let at = PathNode::root(Some(&told.client)).literal("x");
+async fn tasks(texts: &mut Texts) {
+    let at = PathNode::root(Some(&texts.client)).literal("x");
     let begin =
-        |told: &Told, end: &str| told.request(end, at.request::<Task>(&ENDPOINT, read_task));
-    let task = begin(told, "begin").await.expect("it begins");
-    told.shown("a task", &task);
+        |texts: &Texts, end: &str| texts.request(end, at.request::<Task>(&ENDPOINT, read_task));
+    let task = begin(texts, "begin").await.expect("it begins");
+    texts.shown("a task", &task);
     let result = task.wait().await;
-    told.failed("a task", result);
+    texts.failed("a task", result);
     let outcome = task.wait().outcome().await.expect("it ended");
-    told.shown("an outcome", &outcome);
-    let odd = begin(told, "odd-begin").await.expect("it begins");
+    texts.shown("an outcome", &outcome);
+    let odd = begin(texts, "odd-begin").await.expect("it begins");
     let result = odd.wait().await;
-    told.failed("a task of an odd name", result);
+    texts.failed("a task with an unusual name", result);
 }
 
-async fn guests(told: &mut Told) {
+async fn guests(texts: &mut Texts) {
     use crate::manage::webhook::{Deliverer, Webhook};
     use crate::manage::work::{Action, Subject, Track, Work, WorkError};
 
@@ -363,25 +363,25 @@ async fn guests(told: &mut Told) {
         }
     }
 
-    let guest = told.client.guest(100);
+    let guest = texts.client.guest(100);
     let result = guest.agent().read_file("/x").await;
-    told.failed("a file of a guest", result);
+    texts.failed("a file of a guest", result);
     let result = guest
         .agent()
         .write_file("/x", planted("login").as_bytes())
         .await;
-    told.failed("a file for a guest", result);
-    let half = Half(told.untyped("refused"));
-    let result = told.client.carry_out(half).await;
-    told.failed("half of a work", result);
+    texts.failed("a file for a guest", result);
+    let half = Half(texts.untyped("refused"));
+    let result = texts.client.carry_out(half).await;
+    texts.failed("unfinished work", result);
     let problem = WorkError::new(Subject::Node("pve1".to_owned()), "is not there");
-    told.failed::<()>("no work", Err(problem.into()));
+    texts.failed::<()>("no work", Err(problem.into()));
     let hidden = utf8_percent_encode(&planted("login"), NON_ALPHANUMERIC).to_string();
     let url = format!("http://127.0.0.1:1/{hidden}?{hidden}");
     let hook = Webhook::new("hook", &url, planted("secret")).expect("allowed");
-    told.shown("a webhook", &hook);
+    texts.shown("a webhook", &hook);
     let deliverer = Deliverer::new().expect("complete").attempts(1);
-    told.shown("its deliverer", &deliverer);
+    texts.shown("its deliverer", &deliverer);
     let change = crate::manage::events::Change::NodeStatus {
         node: "pve1".to_owned(),
         old: None,
@@ -389,16 +389,16 @@ async fn guests(told: &mut Told) {
     };
     let event = crate::manage::events::Event::new(1_800_000_000, change);
     let result = deliverer.deliver(&hook, &event).await;
-    told.failed("a webhook", result);
+    texts.failed("a webhook", result);
     let image = crate::manage::image::Image::url(format!("https://u:{hidden}@x/{hidden}"));
-    told.shown("an image", &image);
-    told.shown("an image on a node", &image.on("pve1"));
+    texts.shown("an image", &image);
+    texts.shown("an image on a node", &image.on("pve1"));
     let mut first = crate::manage::guest::CloudInit::new();
     first = first.user("x").password(planted("cipassword"));
-    told.shown("a first user", &first);
+    texts.shown("a first user", &first);
 }
 
-fn settings(told: &mut Told, fake: &Fake) {
+fn settings(texts: &mut Texts, fake: &Fake) {
     let hidden = utf8_percent_encode(&planted("login"), NON_ALPHANUMERIC).to_string();
     let builders = [
         Client::builder(format!("https://u:{hidden}@pve1")),
@@ -412,9 +412,9 @@ fn settings(told: &mut Told, fake: &Fake) {
         Client::builder("pve1").header("X-Y", format!("{}\r\nZ: z", planted("header"))),
     ];
     for (number, builder) in builders.into_iter().enumerate() {
-        told.shown("settings", &builder);
+        texts.shown("settings", &builder);
         let result = builder.build();
-        told.failed(&format!("settings {number}"), result);
+        texts.failed(&format!("settings {number}"), result);
     }
     let good = [
         builder(fake).api_token("root@pam!ci", TOKEN),
@@ -424,13 +424,13 @@ fn settings(told: &mut Told, fake: &Fake) {
             .proxy(format!("http://u:{hidden}@proxy:3128")),
     ];
     for builder in good {
-        told.shown("settings", &builder);
-        told.shown("a client", &builder.build().expect("complete"));
+        texts.shown("settings", &builder);
+        texts.shown("a client", &builder.build().expect("complete"));
     }
-    told.shown("a secret", &Secret::from(planted("login")));
+    texts.shown("a secret", &Secret::from(planted("login")));
     let token = format!("root@pam!ci={TOKEN}").parse::<crate::client::auth::ApiToken>();
-    told.shown("a token", &token.expect("a token"));
-    told.shown(
+    texts.shown("a token", &token.expect("a token"));
+    texts.shown(
         "a code",
         &crate::client::auth::TfaAnswer::totp(planted("otp")),
     );
@@ -472,11 +472,11 @@ impl tracing::Subscriber for Book {
 }
 
 #[tokio::test]
-async fn whatever_a_server_repeats_no_error_and_no_type_shows_a_secret() {
+async fn no_error_and_no_type_shows_a_secret_that_a_server_repeats() {
     let book = Book::default();
     let _guard = tracing::subscriber::set_default(book.clone());
     let fake = Fake::new(answer);
-    let mut told = Told {
+    let mut texts = Texts {
         client: builder(&fake)
             .api_token("root@pam!ci", TOKEN)
             .build()
@@ -493,34 +493,34 @@ async fn whatever_a_server_repeats_no_error_and_no_type_shows_a_secret() {
         errors: Vec::new(),
         texts: Vec::new(),
     };
-    let clients = (told.client.clone(), told.by_password.clone());
-    told.shown("clients", &clients);
-    calls(&mut told).await;
-    tasks(&mut told).await;
-    guests(&mut told).await;
-    settings(&mut told, &fake);
+    let clients = (texts.client.clone(), texts.by_password.clone());
+    texts.shown("clients", &clients);
+    calls(&mut texts).await;
+    tasks(&mut texts).await;
+    guests(&mut texts).await;
+    settings(&mut texts, &fake);
 
-    let seen: BTreeSet<&str> = told
+    let seen: BTreeSet<&str> = texts
         .errors
         .iter()
         .map(|(_, error)| variant(error))
         .collect();
     assert_eq!(seen.len(), VARIANTS, "{seen:?}");
-    for (what, error) in &told.errors {
+    for (what, error) in &texts.errors {
         let mut text = format!("{error} {error:?} {error:#?}");
         let mut source = error.source();
         while let Some(cause) = source {
             text += &format!(" {cause} {cause:?}");
             source = cause.source();
         }
-        told.texts.push((what.clone(), text));
+        texts.texts.push((what.clone(), text));
     }
     let spans = book.0.lock().expect("no panic").clone();
     assert!(spans.contains("template"), "{spans}");
-    told.texts.push(("spans".to_owned(), spans));
+    texts.texts.push(("spans".to_owned(), spans));
     let traces = traces();
     let mut leaks = Vec::new();
-    for (what, text) in &told.texts {
+    for (what, text) in &texts.texts {
         for trace in &traces {
             if let Some(at) = text.find(trace) {
                 let start = text[..at]
@@ -538,8 +538,8 @@ async fn whatever_a_server_repeats_no_error_and_no_type_shows_a_secret() {
     }
     println!(
         "{} texts, {} of them errors",
-        told.texts.len(),
-        told.errors.len()
+        texts.texts.len(),
+        texts.errors.len()
     );
     assert!(
         leaks.is_empty(),

@@ -127,11 +127,11 @@ impl fmt::Display for TaskError {
             )?,
             TaskErrorKind::Lost(error) => write!(
                 f,
-                "lost sight of task {upid}, which may still be running: {error}"
+                "cannot poll task {upid}, which may still be running: {error}"
             )?,
             TaskErrorKind::Unreadable(error) => write!(
                 f,
-                "the call worked, but the server calls its task {upid:?}, which cannot be asked about: {error}"
+                "the call succeeded, but its task identifier {upid:?} is invalid, so the task cannot be polled: {error}"
             )?,
         }
         let mut before = " (its log ends: ";

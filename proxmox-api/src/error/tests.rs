@@ -7,7 +7,7 @@ fn sorted(cause: TransportError) -> Error {
 }
 
 #[test]
-fn never_sent_stays_apart_from_maybe_processed() {
+fn never_sent_differs_from_maybe_processed() {
     let refused = sorted(TransportError::never_sent("connection refused"));
     assert!(matches!(refused, Error::Connect(_)));
     assert!(refused.never_sent() && refused.is_retryable());
@@ -29,12 +29,12 @@ fn never_sent_stays_apart_from_maybe_processed() {
     assert!(!late.never_sent() && !late.is_retryable());
     assert_eq!(
         late.to_string(),
-        "POST /nodes/pve1/qemu: no answer from https://pve1:8006 within 60s; it may still act on it"
+        "POST /nodes/pve1/qemu: no answer from https://pve1:8006 within 60s; it may still process the request"
     );
 }
 
 #[test]
-fn what_says_that_it_does_no_harm_may_be_repeated_after_an_interruption() {
+fn repeatable_requests_may_be_retried_after_an_interruption() {
     let lost = |call: &Call| {
         let cause = TransportError::interrupted("connection reset");
         Error::transport(&call.id(), "https://pve1:8006", cause)
@@ -48,7 +48,7 @@ fn what_says_that_it_does_no_harm_may_be_repeated_after_an_interruption() {
 }
 
 #[test]
-fn a_program_may_repeat_all_that_the_client_would() {
+fn a_program_may_retry_everything_that_the_client_would() {
     let refused = (100..600).map(Failure::Refused);
     let others = [
         Failure::Untrusted,
@@ -72,7 +72,7 @@ fn a_program_may_repeat_all_that_the_client_would() {
 }
 
 #[test]
-fn a_call_that_waited_in_vain_was_not_sent() {
+fn a_call_that_timed_out_in_the_queue_was_not_sent() {
     let name = Call::new(Method::Post, "/pools").id();
     for waiting_for in [
         WaitingFor::Limits,

@@ -13,12 +13,12 @@ use crate::tls::{Fingerprint, KnownHosts};
 use crate::transport::TransportError;
 use crate::value::endpoint::Method;
 
-const HEAD: &str = "# What errors say
+const HEAD: &str = "# Error texts
 
-Each row is an error as it is printed, with what led to it; a test writes the table and holds it against the code. What a
-program can match on stands beside it: the variant of `Error`, and for refusals by the server the `ErrorKind`.
+Each row is an error as it is printed, with its cause; a test writes the table and compares it with the code. The second column
+is what a program can match on: the variant of `Error`, and for refusals by the server the `ErrorKind`.
 
-| what happened | error | text |
+| failure | error | text |
 |---|---|---|
 ";
 
@@ -31,49 +31,49 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "Configuration file 'nodes/pve1/qemu-server/102.conf' does not exist\n",
     ),
     (
-        "a user that is not there",
+        "a missing user",
         "GET /access/users/bob@pve",
         500,
         "no such user ('bob@pve')\n",
     ),
     (
-        "a number that is taken",
+        "a taken number",
         "POST /nodes/pve1/qemu",
         500,
         "unable to create VM 100 - VM 100 already exists on node 'pve1'\n",
     ),
     (
-        "starting what runs",
+        "starting a running guest",
         "POST /nodes/pve1/qemu/100/status/start",
         500,
         "VM 100 already running\n",
     ),
     (
-        "removing what runs",
+        "removing a running guest",
         "DELETE /nodes/pve1/qemu/100",
         500,
         "VM 100 is running - destroy failed\n",
     ),
     (
-        "a container that is off",
+        "a stopped container",
         "POST /nodes/pve1/lxc/101/status/shutdown",
         500,
         "CT 101 not running\n",
     ),
     (
-        "a guest in a backup",
+        "a guest during its backup",
         "PUT /nodes/pve1/qemu/100/config",
         500,
         "VM is locked (backup)\n",
     ),
     (
-        "a lock that was held too long",
+        "a lock that is held too long",
         "PUT /nodes/pve1/qemu/100/config",
         500,
         "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout\n",
     ),
     (
-        "a change of what changed meanwhile",
+        "a change of an outdated configuration",
         "PUT /nodes/pve1/qemu/100/config",
         500,
         "detected modified configuration - file changed by other user? Try again.\n",
@@ -85,13 +85,13 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "cluster not ready - no quorum?\n",
     ),
     (
-        "network changes that were not applied",
+        "pending network changes",
         "POST /cluster/sdn/lock",
         500,
         "could not acquire lock for SDN config: configuration has pending changes\n",
     ),
     (
-        "no guest agent set up",
+        "a guest agent that is not configured",
         "POST /nodes/pve1/qemu/100/agent/ping",
         500,
         "No QEMU guest agent configured\n",
@@ -109,19 +109,19 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "VM 100 qmp command 'guest-network-get-interfaces' failed - got timeout\n",
     ),
     (
-        "a virtual machine that hangs",
+        "a hanging virtual machine",
         "POST /nodes/pve1/qemu/100/snapshot",
         500,
         "VM 100 qmp command 'savevm-start' failed - got timeout\n",
     ),
     (
-        "removing what is protected",
+        "removing a protected guest",
         "DELETE /nodes/pve1/qemu/100",
         500,
         "can't remove VM 100 - protection mode enabled\n",
     ),
     (
-        "removing what high availability manages",
+        "removing a guest that high availability manages",
         "DELETE /nodes/pve1/qemu/100",
         500,
         "unable to remove VM 100 - used in HA resources and purge parameter not set.\n",
@@ -139,7 +139,7 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "can't clone VM to node 'pve2' (VM uses local storage)\n",
     ),
     (
-        "a storage that is away",
+        "an offline storage",
         "GET /nodes/pve1/storage/nfs1/content",
         500,
         "storage 'nfs1' is not online\n",
@@ -169,19 +169,19 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "unable to use snapshot name 'current' (reserved name)\n",
     ),
     (
-        "a setting for root alone",
+        "a setting that only root may change",
         "PUT /nodes/pve1/qemu/100/config",
         500,
         "only root can set 'args' config\n",
     ),
     (
-        "a call for root alone",
+        "a call that only root may make",
         "POST /nodes/pve1/execute",
         403,
         "Permission check failed (user != root@pam)\n",
     ),
     (
-        "a privilege that is missing",
+        "a missing privilege",
         "PUT /nodes/pve1/qemu/100/config",
         403,
         "Permission check failed (/vms/100, VM.Config.Disk|VM.Config.CDROM)\n",
@@ -199,32 +199,32 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "cannot index groups: ha groups have been migrated to rules\n",
     ),
     (
-        "a path that is not there",
+        "an unknown path",
         "GET /nope",
         501,
         "Method 'GET /nope' not implemented",
     ),
     (
-        "a node that is not there",
+        "an unknown node",
         "GET /nodes/nope/qemu",
         500,
         "hostname lookup 'nope' failed - failed to get address info for: nope: Name or service not known\n",
     ),
     (
-        "a node that is off",
+        "an offline node",
         "GET /nodes/pve3/qemu",
         595,
         "Connection refused",
     ),
     ("too many calls", "GET /nodes", 429, "Too Many Requests"),
     (
-        "a proxy whose server is away",
+        "a proxy without its server",
         "GET /nodes",
         502,
         "Bad Gateway",
     ),
     (
-        "parameters beyond what an older server reads",
+        "parameters beyond the limit of an older server",
         "POST /nodes/pve1/qemu",
         501,
         "for data too large",
@@ -236,7 +236,7 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         "command '/sbin/vgcreate data /dev/sdx' failed: exit code 5\n",
     ),
     (
-        "what has no kind",
+        "a text without a kind",
         "POST /nodes/pve1/qemu",
         500,
         "something new\n",
@@ -282,7 +282,7 @@ fn not_built(what: &str, builder: ClientBuilder) -> String {
 }
 
 #[tokio::test]
-async fn the_table_of_errors_is_what_errors_say() {
+async fn the_table_of_errors_is_up_to_date() {
     let mut table = HEAD.to_owned();
     for (what, text, status, said) in REFUSALS {
         let body = match *status {
@@ -306,7 +306,7 @@ async fn the_table_of_errors_is_what_errors_say() {
         .await,
     );
     let fake = Fake::new(|_| Ok(json(401, "No ticket", "")));
-    table.push_str(&refused("no login at all", "GET /nodes", through(&fake)).await);
+    table.push_str(&refused("no credentials", "GET /nodes", through(&fake)).await);
     let fake = Fake::new(|_| Ok(json(401, "authentication failure", "")));
     let wrong = through(&fake).password("root@pam", "wrong");
     table.push_str(&refused("a wrong password", "GET /nodes", wrong).await);
@@ -317,7 +317,7 @@ async fn the_table_of_errors_is_what_errors_say() {
             .push(("Location".to_owned(), "https://pve1:8006/".to_owned()));
         Ok(moved)
     });
-    table.push_str(&refused("http to the port of https", "GET /version", token(&fake)).await);
+    table.push_str(&refused("http on the https port", "GET /version", token(&fake)).await);
     let fake = Fake::new(|_| {
         let mut page = json(200, "OK", "<html><title>nginx</title>");
         page.headers = vec![("Content-Type".to_owned(), "text/html".to_owned())];
@@ -327,10 +327,10 @@ async fn the_table_of_errors_is_what_errors_say() {
 
     for (what, cause) in [
         (
-            "a name that does not resolve",
+            "an unresolved name",
             "failed to lookup address information: Name or service not known",
         ),
-        ("nobody listens", "Connection refused (os error 111)"),
+        ("connection refused", "Connection refused (os error 111)"),
     ] {
         let fake = Fake::new(move |_| Err(TransportError::never_sent(cause)));
         table.push_str(&refused(what, "GET /version", token(&fake)).await);
@@ -343,16 +343,9 @@ async fn the_table_of_errors_is_what_errors_say() {
     let port = Client::builder("pve1:8007")
         .transport(Arc::new(fake))
         .retry(RetryPolicy::none());
-    table.push_str(&refused("nobody listens on another port", "GET /version", port).await);
+    table.push_str(&refused("connection refused on another port", "GET /version", port).await);
     let fake = Fake::new(|_| Err(TransportError::interrupted("connection reset")));
-    table.push_str(
-        &refused(
-            "a connection that breaks",
-            "POST /nodes/pve1/qemu",
-            token(&fake),
-        )
-        .await,
-    );
+    table.push_str(&refused("a broken connection", "POST /nodes/pve1/qemu", token(&fake)).await);
     let fake = Fake::new(|_| {
         Err(TransportError::timed_out(std::time::Duration::from_secs(
             60,
@@ -360,7 +353,7 @@ async fn the_table_of_errors_is_what_errors_say() {
     });
     for (what, call) in [
         ("no answer in time", "POST /nodes/pve1/qemu"),
-        ("no answer in time to a call that reads", "GET /nodes"),
+        ("no answer in time to a read", "GET /nodes"),
     ] {
         table.push_str(&refused(what, call, token(&fake)).await);
     }
@@ -368,13 +361,13 @@ async fn the_table_of_errors_is_what_errors_say() {
     for (what, expected) in [
         ("a certificate of no known authority", Vec::new()),
         (
-            "another certificate than the pinned one",
+            "a certificate other than the pinned one",
             vec![Fingerprint::from([0xCD; 32])],
         ),
     ] {
         let fake = Fake::new(move |_| {
             let why = match expected.is_empty() {
-                true => "no known authority issued it",
+                true => "it was not issued by a known authority",
                 false => "it is not the pinned one",
             };
             Err(crate::tls::Untrusted::new(shown, expected.clone(), why).into())
@@ -382,19 +375,19 @@ async fn the_table_of_errors_is_what_errors_say() {
         table.push_str(&refused(what, "GET /version", token(&fake)).await);
     }
     let fake = Fake::new(|_| Ok(json(200, "OK", "{\"data\":[")));
-    table.push_str(&refused("a path that leaves its place", "GET /a/../b", token(&fake)).await);
+    table.push_str(&refused("a path with dot segments", "GET /a/../b", token(&fake)).await);
 
     let plain = || Client::builder("pve1");
     table.push_str(&not_built(
-        "a token's id with its secret",
+        "a token id with the secret",
         plain().api_token("root@pam!ci=x", "y"),
     ));
     table.push_str(&not_built(
-        "a token without a name",
+        "a token id without a name",
         plain().api_token("root@pam", "y"),
     ));
     table.push_str(&not_built(
-        "a token's id as a user",
+        "a token id as user",
         plain().password("root@pam!ci", "y"),
     ));
     table.push_str(&not_built(
@@ -409,7 +402,7 @@ async fn the_table_of_errors_is_what_errors_say() {
     let both = plain()
         .trust_on_first_use(known)
         .danger_accept_invalid_certs(true);
-    table.push_str(&not_built("two settings that cancel each other", both));
+    table.push_str(&not_built("contradicting settings", both));
 
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md");
     if std::env::var_os("ERRORS_WRITE").is_some() {

@@ -266,7 +266,7 @@ fn refusal(vmid: u32, body: &[u8], clean: impl Fn(&str) -> String) -> Option<Gue
 
 /// Waiting for an address; made by [`Guest::wait_for_address`], started by awaiting it.
 #[derive(Clone, Debug)]
-#[must_use = "nothing is waited for until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct WaitForAddress {
     guest: Guest,
     timeout: Duration,
@@ -541,7 +541,7 @@ impl Agent {
                 Err(error) => return Err(error),
             };
             if !schedule.again().await {
-                let waiting_for = "answer of the guest agent";
+                let waiting_for = "answer from the guest agent";
                 return Err((self.guest).timed_out(waiting_for, timeout, Some(&last)));
             }
         }
@@ -588,7 +588,7 @@ impl Agent {
                 Err(error) => return Err(error),
             };
             let bytes = decode_pieces(&piece.content)
-                .ok_or_else(|| self.unusable("the content it sent is no Base64"))?;
+                .ok_or_else(|| self.unusable("the content from the server is not Base64"))?;
             if bytes.len() > most - content.len() {
                 return Err(self.too_much(path, too_long).await);
             }
@@ -609,7 +609,7 @@ impl Agent {
             let request = request.into_request();
             let decode = request.decode;
             let vmid = guest.vmid();
-            // The agent returns no more, whatever the limit of the client.
+            // The agent never returns more, whatever the client's limit.
             let most = most.min(READ_AT_ONCE);
             let mut whole = WholeFile::new(most);
             Box::pin(async move {
@@ -618,9 +618,10 @@ impl Agent {
                 while let Some(chunk) = answer.chunk_within(limit).await? {
                     whole.take(&chunk).map_err(|much| match much {
                         TooMuch::File => answer.too_much(Exceeded::new(Bound::File, most)),
-                        TooMuch::Beside => {
-                            answer.unreadable(DecodeError::new("data", "there is more than a file"))
-                        }
+                        TooMuch::Beside => answer.unreadable(DecodeError::new(
+                            "data",
+                            "the answer has more than the file",
+                        )),
                     })?;
                 }
                 let (rest, content) = whole.end();
@@ -637,9 +638,7 @@ impl Agent {
         };
         let (truncated, content) = guest.call(Some(Kind::Qemu), &send).await??;
         match truncated {
-            true => {
-                Err(self.unusable("the file has more than 16 MiB, and this release reads no more"))
-            }
+            true => Err(self.unusable("the file is larger than 16 MiB, the limit of this release")),
             false => Ok(content),
         }
     }
@@ -742,7 +741,7 @@ impl Agent {
     }
 }
 
-/// An agent that is not configured does not come up by waiting.
+/// Waiting does not help if the agent is not configured.
 #[inline]
 fn is_unconfigured(error: &Error) -> bool {
     match error {
@@ -799,7 +798,7 @@ fn text_of(bytes: &[u8]) -> String {
 /// A program to run; made by [`Agent::exec`]. Awaiting it waits for its end and returns an
 /// [`Output`].
 #[derive(Clone)]
-#[must_use = "nothing is run until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Exec {
     guest: Guest,
     command: Vec<String>,
@@ -885,7 +884,7 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
-    /// Whether its output was longer than the agent keeps.
+    /// Whether its output was truncated by the agent.
     pub truncated: bool,
 }
 

@@ -289,7 +289,7 @@ impl Work for RunBackupJob {
         let jobs = pve.api().cluster().backup().get().await?;
         let Some(job) = jobs.into_iter().find(|job| job.id == self.id) else {
             let subject = BackupJob::subject(&self.id);
-            return Err(WorkError::new(subject, "there is no such job").into());
+            return Err(WorkError::new(subject, "the job does not exist").into());
         };
         let rule = rule_of(&job);
         let rule =
@@ -362,7 +362,7 @@ pub(crate) async fn reachable_nodes(
         if node.status.as_str() == "online" {
             names.push(name);
         } else {
-            let away = State::Failed("the node is not there".to_owned());
+            let away = State::Failed("the node is offline".to_owned());
             track.step(&Subject::Node(name), action, away);
         }
     }
@@ -748,7 +748,9 @@ impl Work for Recover {
                 let subject = Subject::Guest(backups.vmid);
                 let found = backups.clone().run(pve, track).await?;
                 let newest = found.into_iter().next();
-                newest.ok_or_else(|| WorkError::new(subject, "there is no such backup of it"))?
+                newest.ok_or_else(|| {
+                    WorkError::new(subject, "there is no such backup of this guest")
+                })?
             }
         };
         let subject = Subject::Volume(archive.volume.clone());
@@ -756,7 +758,7 @@ impl Work for Recover {
             .act(&subject, Action::Check, archive.config(pve))
             .await?;
         let Some(kind) = archive.kind else {
-            return Err(WorkError::new(subject, "nothing tells what it is a backup of").into());
+            return Err(WorkError::new(subject, "the guest of the backup is unknown").into());
         };
         let vmid = self.to.unwrap_or(archive.vmid);
         let subject = Subject::Guest(vmid);
@@ -773,8 +775,7 @@ impl Work for Recover {
             Some(place) if !self.replace => {
                 let guest = patient(pve.guest(vmid));
                 if self.unique || place.kind != kind || !self.is_of(&guest, &config).await? {
-                    let problem =
-                        "there is another guest of this number, which is not to be replaced";
+                    let problem = "another guest has this number, and replacing it is not allowed";
                     return Err(WorkError::new(subject, problem).into());
                 }
                 track.found(&subject, Action::Restore);
@@ -783,7 +784,7 @@ impl Work for Recover {
             there => {
                 if let Some(place) = &there {
                     if place.kind != kind {
-                        let problem = "the guest that has the number is of the other kind";
+                        let problem = "the number belongs to a guest of the other kind";
                         return Err(WorkError::new(subject, problem).into());
                     }
                     let old = patient(pve.guest(vmid));
@@ -820,11 +821,11 @@ impl Work for Recover {
                     }
                 };
                 if there.is_some() {
-                    track.leave(&subject, "was to be replaced, and its disks may be gone");
+                    track.leave(&subject, "was being replaced; its disks may be lost");
                 }
                 track.task(&subject, Action::Restore, begin).await?;
                 track.settle(&subject);
-                track.leave(&subject, "was restored and is not as wanted yet");
+                track.leave(&subject, "was restored, but not set up completely");
                 patient(pve.guest_at(vmid, node, kind))
             }
         };
@@ -1035,7 +1036,7 @@ impl Work for ReplicationJob {
             schedule: said.schedule.or_else(|| now.schedule.clone()),
             rate: said.rate.or(now.rate),
             comment: said.comment.or_else(|| now.comment.clone()),
-            // Absent and off are the same.
+            // A missing value means off.
             disable: match said.disable {
                 Some(disable) if disable != now.disable.unwrap_or(false) => Some(disable),
                 _ => now.disable,

@@ -40,7 +40,7 @@ use crate::value::serialize::{Fields, record_serde};
 use crate::value::upid::Upid;
 
 /// A batch; made by [`Client::batch`].
-#[must_use = "nothing is done until an action is awaited"]
+#[must_use = "does nothing unless an action is awaited"]
 pub struct Batch<'a> {
     client: Client,
     vmids: Vec<u32>,
@@ -412,11 +412,11 @@ enum Outcome {
 #[derive(Debug)]
 enum Failure {
     Error(Error),
-    /// Of a result that was read from JSON.
+    /// The error's text, if the result was read from JSON.
     Text(String),
 }
 
-/// By what their JSON says.
+/// Compares the serialized form.
 impl PartialEq for BatchResult {
     fn eq(&self, other: &Self) -> bool {
         self.to_json() == other.to_json()
@@ -494,7 +494,7 @@ impl BatchResult {
             Outcome::Failed(_, Failure::Error(error)) => Some(error.to_string()),
             Outcome::Failed(_, Failure::Text(text)) => Some(text.clone()),
             Outcome::NotTried { because_of } => {
-                Some(format!("not tried, since guest {because_of} failed"))
+                Some(format!("skipped because guest {because_of} failed"))
             }
         }
     }

@@ -288,7 +288,7 @@ impl Work for Clones {
             });
             if let Some(row) = row.filter(|row| row.lock.as_deref() == Some("create")) {
                 let problem =
-                    "it is being made by another task, or one was ended in the middle of that";
+                    "it is locked: another task is creating it, or was stopped before the end";
                 let subject = Subject::Guest(row.vmid.unwrap_or_default());
                 return Err(WorkError::new(subject, problem).into());
             }

@@ -344,12 +344,13 @@ impl Work for Container {
                 let vmid = row.vmid.unwrap_or_default();
                 let subject = Subject::Guest(vmid);
                 if row.kind != Some(Kind::Lxc) || row.template {
-                    let problem = format!("{} is the name of a template or machine", self.name);
+                    let problem =
+                        format!("{} is the name of a template or virtual machine", self.name);
                     return Err(WorkError::new(subject, problem).into());
                 }
                 if row.lock.as_deref() == Some("create") {
                     let problem =
-                        "it is being made by another task, or one was ended in the middle";
+                        "it is locked: another task is creating it, or was stopped before the end";
                     return Err(WorkError::new(subject, problem).into());
                 }
                 track.found(&subject, Action::Create);
@@ -366,7 +367,7 @@ impl Work for Container {
                     None => inventory.placement(memory << 20, 0.0).into_iter().next(),
                 };
                 let node = node.ok_or_else(|| {
-                    let problem = "no node that is there has so much memory left; name one";
+                    let problem = "no online node has enough free memory; choose a node";
                     WorkError::new(Subject::Other(format!("container {}", self.name)), problem)
                 })?;
                 let template = self.template.on(&node).run(pve, track).await?;
@@ -389,7 +390,7 @@ impl Work for Container {
                 track
                     .follow(&subject, Action::Create, task, || create(vmid))
                     .await?;
-                track.leave(&subject, "was made and is not as wanted yet");
+                track.leave(&subject, "was created, but not set up completely");
                 (vmid, true)
             }
         };
@@ -435,7 +436,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_version_is_not_the_last_in_the_alphabet() {
+    fn versions_are_compared_as_numbers() {
         for (older, newer) in [
             ("9.1-2", "13.1-2"),
             ("13.1-2", "13.1-10"),
@@ -446,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn images_have_the_names_that_the_server_gives() {
+    fn images_have_the_servers_names() {
         assert_eq!(file_of("docker.io/library/nginx:1.29"), "nginx_1.29.tar");
         assert_eq!(file_of("ghcr.io/a/b-c:v1+2"), "b-c_v1_2.tar");
     }

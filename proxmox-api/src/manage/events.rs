@@ -9,7 +9,8 @@
 //! The user sees events of the resources on which it has a privilege, and of its own tasks, or of
 //! all tasks with `Sys.Audit`.
 //!
-//! [`Watch`] is a [`Stream`](futures_core::Stream); without the traits for streams, [`Watch::next_event`] does as well.
+//! [`Watch`] is a [`Stream`](futures_core::Stream); [`Watch::next_event`] works without stream
+//! traits.
 //!
 //! Each event is a difference between two polls. A guest that was stopped and started in between
 //! shows no difference, but the tasks of both are events.
@@ -134,7 +135,7 @@ pub struct State {
     /// The time of the first poll, in seconds since 1970, by this machine's clock; 0 before it.
     pub origin: u64,
     /// The number of reported changes of each guest, node or storage.
-    pub told: BTreeMap<String, u64>,
+    pub reported: BTreeMap<String, u64>,
 }
 
 /// One difference between two states.
@@ -381,7 +382,7 @@ impl State {
     #[inline]
     pub fn apply(&mut self, change: &Change) {
         if !change.is_of_task() {
-            *self.told.entry(change.about()).or_default() += 1;
+            *self.reported.entry(change.about()).or_default() += 1;
         }
         match change {
             Change::GuestRemoved { vmid, .. } => {
@@ -491,7 +492,7 @@ impl State {
             .collect();
         json!({
             "version": 2, "guests": guests, "nodes": self.nodes, "storages": storages, "tasks": tasks,
-            "unread": self.unread, "forgotten": self.forgotten, "origin": self.origin, "told": self.told,
+            "unread": self.unread, "forgotten": self.forgotten, "origin": self.origin, "reported": self.reported,
         })
     }
 
@@ -537,7 +538,7 @@ impl State {
         state.unread = numbers("unread")?;
         state.forgotten = numbers("forgotten")?;
         state.origin = json.get("origin")?.as_u64()?;
-        state.told = numbers("told")?;
+        state.reported = numbers("reported")?;
         Some(state)
     }
 }
@@ -552,7 +553,7 @@ impl Serialize for State {
 impl<'de> Deserialize<'de> for State {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Value::deserialize(deserializer)?;
-        Self::from_json(&json).ok_or_else(|| D::Error::custom("this is no state of a watch"))
+        Self::from_json(&json).ok_or_else(|| D::Error::custom("this is not the state of a watch"))
     }
 }
 
@@ -581,7 +582,7 @@ impl Serialize for Event {
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Value::deserialize(deserializer)?;
-        Self::read(&json).ok_or_else(|| D::Error::custom("this is no event"))
+        Self::read(&json).ok_or_else(|| D::Error::custom("this is not an event"))
     }
 }
 
@@ -807,8 +808,8 @@ impl Event {
         let occurrence = match change.is_of_task() {
             true => (0, 0),
             false => {
-                let told = state.told.get(&change.about());
-                (state.origin, told.copied().unwrap_or(0) + 1)
+                let reported = state.reported.get(&change.about());
+                (state.origin, reported.copied().unwrap_or(0) + 1)
             }
         };
         Self {

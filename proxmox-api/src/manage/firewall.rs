@@ -583,8 +583,8 @@ impl Work for Rules {
                     track.step(&subject, action, super::work::State::Done);
                     track.settle(&subject);
                     let changed = match changes {
-                        1 => "had one change and need more".to_owned(),
-                        n => format!("had {n} changes and need more"),
+                        1 => "had one change; more are needed".to_owned(),
+                        n => format!("had {n} changes; more are needed"),
                     };
                     track.leave(&subject, &changed);
                 }
@@ -646,7 +646,7 @@ fn only_cluster_or_guest(scope: &Scope, what: &str) -> Result<(), Error> {
         Scope::Cluster | Scope::Guest(_) => Ok(()),
         other => {
             let subject = Subject::Other(format!("{what} of {other}"));
-            Err(WorkError::new(subject, "only the cluster and guests have such").into())
+            Err(WorkError::new(subject, "only the cluster and guests have them").into())
         }
     }
 }
@@ -674,7 +674,7 @@ impl Work for IpSet {
                 request = request.param("comment", comment.as_str());
             }
             track.act(&subject, Action::Create, request).await?;
-            track.leave(&subject, "was made, without all its members");
+            track.leave(&subject, "was created, but some members are missing");
             new = true;
         }
         let there = rows(pve.request::<Value>(Method::Get, &path).await?);
@@ -701,7 +701,7 @@ impl Work for IpSet {
             track.settle(&subject);
             track.leave(
                 &subject,
-                &format!("had {} changes and needs more", changed.len()),
+                &format!("had {} changes; more are needed", changed.len()),
             );
         }
         for cidr in there
@@ -829,7 +829,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_list_becomes_any_other(from in proptest::collection::vec(0..6_u8, 0..8), to in proptest::collection::vec(0..6_u8, 0..8)) {
+        fn any_list_can_be_changed_into_any_other(from in proptest::collection::vec(0..6_u8, 0..8), to in proptest::collection::vec(0..6_u8, 0..8)) {
             let rules = |list: &[u8]| -> Vec<Rule> {
                 list.iter().map(|port| Rule::accept_in().port("tcp", port)).collect()
             };
@@ -844,7 +844,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_ensured_twice_changes_nothing(now in proptest::collection::vec(0..6_u8, 0..8), first in 0..6_u8, last in 0..6_u8, with in 0..6_u8, without in 0..6_u8) {
+        fn ensuring_twice_changes_nothing(now in proptest::collection::vec(0..6_u8, 0..8), first in 0..6_u8, last in 0..6_u8, with in 0..6_u8, without in 0..6_u8) {
             prop_assume!(first != last && ![first, last, with].contains(&without));
             let rule = |port: u8| Rule::accept_in().port("tcp", port);
             let now: Vec<Rule> = now.into_iter().map(rule).collect();

@@ -35,7 +35,7 @@ mod snapshot;
 pub(super) mod started;
 #[cfg(test)]
 mod tests;
-mod twin;
+mod without_identity;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,17 +140,17 @@ const ATTEMPTS: u32 = 5;
 /// Made by [`Client::guest`]. Every method can fail with [`GuestErrorKind::NoSuchGuest`], and with
 /// the errors of every request.
 ///
-/// # A number that was given away
+/// # Reused numbers
 ///
 /// A handle follows its guest to other nodes, and belongs to the guest that it saw first. If the
-/// number belongs to a guest of the other kind now, or to one that was made since, calls end with
-/// [`GuestErrorKind::AnotherGuest`] and do nothing to it. Guests are distinguished by their kind;
-/// virtual machines by their creation time (`meta`), the identifier in their BIOS (`smbios1`) and
-/// their generation (`vmgenid`); and all by the addresses of network cards and the configuration's
-/// digest. These are compared if the guest is not on its last known node, and whenever the handle
-/// reads the configuration. Irreversible operations ([`Guest::destroy`], [`Guest::destroy_disk`],
-/// [`Guest::make_template`], [`Guest::rollback`], [`Guest::delete_snapshot`]) read it first, and
-/// also stop if the guest is elsewhere and nothing shows that it is the same.
+/// number belongs to another guest now, calls end with [`GuestErrorKind::AnotherGuest`] and do
+/// nothing to it. Guests are distinguished by their kind; virtual machines by their creation time
+/// (`meta`), the identifier in their BIOS (`smbios1`) and their generation (`vmgenid`); and all by
+/// the addresses of network cards and the configuration's digest. These are compared if the guest
+/// is not on its last known node, and whenever the handle reads the configuration. Irreversible
+/// operations ([`Guest::destroy`], [`Guest::destroy_disk`], [`Guest::make_template`],
+/// [`Guest::rollback`], [`Guest::delete_snapshot`]) read it first, and also stop if the guest is
+/// elsewhere and nothing shows that it is the same.
 ///
 /// [`Guest::locate`] accepts the guest that has the number now; so does a new handle.
 #[derive(Clone)]

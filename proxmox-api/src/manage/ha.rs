@@ -135,8 +135,8 @@ impl Known {
         })
     }
 
-    /// The settings by guest, in no more memory than that. Every guest of a group or a rule gets what the group or rule says, so
-    /// a short answer may tell a lot.
+    /// The settings by guest, within this memory limit. Each guest of a group or a rule gets its own
+    /// copy of the settings, so a short answer may need much memory.
     fn view(&self, memory: usize) -> Result<HaView, Error> {
         let mut left = memory;
         let mut spend = |bytes: usize| -> Result<(), Error> {
@@ -218,13 +218,13 @@ impl Known {
     }
 }
 
-/// Memory of another guest that a guest is to be near or apart from, about.
+/// The approximate memory of another guest in an affinity rule.
 const OTHER: usize = 16;
-/// Memory of a node with its priority, about, apart from its name.
+/// The approximate memory of a node with its priority, without its name.
 const NODE: usize = 64;
 
 impl Nodes {
-    /// The memory it takes, about.
+    /// The approximate memory.
     fn size(&self) -> usize {
         let names = self.priorities.keys();
         names.map(|name| name.len() + NODE).sum()
@@ -439,7 +439,7 @@ impl HaWanted {
             track.act(&subject, Action::Create, request).await?;
             track.leave(
                 &subject,
-                "is looked after by high availability, without the rules that are wanted",
+                "is managed by high availability, but its rules are not complete",
             );
             return Ok(Ensured::Created);
         }
@@ -448,7 +448,10 @@ impl HaWanted {
         }
         let request = settings!(resources.sid(sid).put());
         track.act(&subject, Action::Configure, request).await?;
-        let state = format!("was changed, and needs more: {}", changed.join(", "));
+        let state = format!(
+            "was changed: {}; more changes are needed",
+            changed.join(", ")
+        );
         track.leave(&subject, &state);
         Ok(Ensured::Changed(changed))
     }
@@ -660,12 +663,12 @@ impl Work for HaWanted {
         let sid = sid_of(self.vmid).ok_or_else(|| missing(self.vmid))?;
         if !known.has_rules {
             if self.together.is_some() || self.apart.is_some() {
-                let problem = "guests are kept together or apart since release 9.0";
+                let problem = "rules that keep guests together or apart need release 9.0";
                 return Err(WorkError::new(subject, problem).into());
             }
             if self.failback.is_some() && self.nodes.is_none() {
                 let problem =
-                    "failback is a matter of the group before release 9.0; give nodes as well";
+                    "before release 9.0, failback is a setting of the group; set nodes as well";
                 return Err(WorkError::new(subject, problem).into());
             }
         }

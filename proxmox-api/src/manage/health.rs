@@ -403,7 +403,10 @@ impl Work for FileSystemMetrics {
             "pve_guest_file_system_size_bytes",
             "Size of a guest's file system.",
         );
-        let mut used = gauge("pve_guest_file_system_used_bytes", "Bytes in use on it.");
+        let mut used = gauge(
+            "pve_guest_file_system_used_bytes",
+            "Bytes in use on a guest's file system.",
+        );
         for (id, mount, kind, total, taken) in rows.into_iter().flatten() {
             let labels = [("id", &*id), ("mountpoint", &*mount), ("type", &*kind)];
             #[allow(clippy::cast_precision_loss, reason = "that is what metrics are")]

@@ -131,9 +131,7 @@ impl Image {
             (None, Source::Volume(volume)) => last(volume),
         };
         if name.is_empty() {
-            return Err(refuse(
-                "nothing tells what the image is called; set its name",
-            ));
+            return Err(refuse("the image has no name; set one"));
         }
         Ok(name)
     }
@@ -228,7 +226,7 @@ impl Work for HaveImage {
             Source::Url(url) if !there || image.checksum.is_some() => {
                 if Compression::of(&image.given_name()?).is_some() {
                     return Err(refuse(
-                        "the server unpacks no image to import; download it here and use `Image::file`",
+                        "the server does not unpack images for import; download it and use `Image::file`",
                     ));
                 }
                 let kind = content.as_str();
@@ -259,7 +257,7 @@ impl Work for HaveImage {
         let found = at.content().volume(&volume).get().await?;
         found
             .path
-            .ok_or_else(|| refuse("the server does not say where its file is"))
+            .ok_or_else(|| refuse("the server does not report the path of its file"))
     }
 }
 
@@ -430,7 +428,7 @@ fn copy_unpacked(
         #[cfg(not(feature = "unpack"))]
         Compression::Xz | Compression::Zstd => {
             return Err(std::io::Error::other(
-                "this takes the feature `unpack` of the crate",
+                "this needs the crate's feature `unpack`",
             ));
         }
     }
@@ -482,12 +480,14 @@ fn zstd_frames(
             }
             Err(error) => return Err(std::io::Error::other(error)),
         }
-        let (told, found) = (
+        let (announced, found) = (
             decoder.get_checksum_from_data(),
             decoder.get_calculated_checksum(),
         );
-        if told.is_some() && told != found {
-            return Err(std::io::Error::other("a checksum in it is wrong"));
+        if announced.is_some() && announced != found {
+            return Err(std::io::Error::other(
+                "its content does not match its checksum",
+            ));
         }
     }
 }
@@ -525,7 +525,7 @@ impl Sum {
             other => {
                 let other = other.as_str();
                 return Err(format!(
-                    "the {other} checksum of a compressed file cannot be checked; give one of SHA-2"
+                    "the {other} checksum of a compressed file cannot be checked; use SHA-2"
                 ));
             }
         })
@@ -587,7 +587,7 @@ mod tests {
     #[test]
     fn a_file_unpacks_up_to_a_limit() {
         let bounds = Bounds::new().image(1 << 20);
-        let whole = unpacked("x.raw.gz", &gzip(1 << 20), &bounds).expect("just so long");
+        let whole = unpacked("x.raw.gz", &gzip(1 << 20), &bounds).expect("exactly this long");
         assert_eq!(whole.len(), 1 << 20);
         let bomb = gzip(64 << 20);
         assert!(bomb.len() < 100_000);
@@ -606,7 +606,7 @@ mod tests {
 
     #[cfg(feature = "unpack")]
     #[test]
-    fn a_file_gets_no_more_memory_for_unpacking_than_it_may() {
+    fn unpacking_has_a_memory_limit() {
         let bounds = Bounds::new();
         assert_eq!(
             unpacked("x.raw.xz", XZ, &bounds).expect("good"),
@@ -669,7 +669,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_are_too_much(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), at in 0_usize..80) {
+        fn no_input_exceeds_the_limits(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), at in 0_usize..80) {
             for (name, good) in [("x.gz", gzip(100)), ("x.xz", XZ.to_vec()), ("x.zst", ZSTD.to_vec())] {
                 let mut odd = good.get(..at.min(good.len())).unwrap_or_default().to_vec();
                 odd.extend_from_slice(&data);

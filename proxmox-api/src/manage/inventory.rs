@@ -402,7 +402,7 @@ variant_serde!(Order {
 
 /// A selection of resources; made by [`Inventory::select`]. Every condition narrows it further.
 #[derive(Clone, Debug)]
-#[must_use = "choosing does nothing by itself"]
+#[must_use = "a selection does nothing unless used"]
 pub struct Selection<'a> {
     chosen: Vec<&'a Resource>,
 }
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn capacity_counts_what_is_promised() {
+    fn capacity_counts_the_maxima_of_running_guests() {
         let capacity = inventory().capacity();
         let pve2 = &capacity["pve2"];
         assert_eq!((pve2.guests, pve2.running), (2, 1));

@@ -1,4 +1,4 @@
-//! From an image to a virtual machine that runs.
+//! Virtual machines from images.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -233,7 +233,7 @@ impl Machine {
         track
             .follow(&subject, Action::Create, task, || create(vmid))
             .await?;
-        track.leave(&subject, "was made and is not as wanted yet");
+        track.leave(&subject, "was created, but not set up completely");
         Ok(pve.guest_at(vmid, node, Kind::Qemu))
     }
 
@@ -243,12 +243,12 @@ impl Machine {
         let bytes = u64::try_from(mebibytes).unwrap_or(0) << 20;
         let nodes = inventory.placement(bytes, 0.0);
         nodes.into_iter().next().ok_or_else(|| {
-            let problem = "no node that is there has so much memory left; name one";
+            let problem = "no online node has enough free memory; choose a node";
             WorkError::new(Subject::Other(format!("machine {}", self.name)), problem).into()
         })
     }
 
-    /// Whether the disk had to grow.
+    /// Grows the disk if it is too small; returns whether it was.
     async fn grow(
         &self,
         guest: &Guest,
@@ -292,7 +292,7 @@ impl Work for Machine {
         let lock = guest.status().await?.lock;
         if !new && lock.as_deref() == Some("create") {
             let problem =
-                "it is being made by another task, or one was ended in the middle of that";
+                "it is locked: another task is creating it, or was stopped before the end";
             return Err(WorkError::new(subject, problem).into());
         }
         if self.grow(&guest, track, &subject).await? && !new {

@@ -240,7 +240,7 @@ impl Drain {
         vmid: u32,
     ) -> Result<Result<String, Vec<String>>, Error> {
         let guest = pve.guest(vmid);
-        let told = ha.guests.get(&vmid).cloned().unwrap_or_default();
+        let managed = ha.guests.get(&vmid).cloned().unwrap_or_default();
         let storages = guest.storages().await?;
         let mut reasons = BTreeSet::new();
         let mut fitting = Vec::new();
@@ -269,18 +269,20 @@ impl Drain {
                 let mut rows = inventory.resources.iter();
                 rows.any(|row| row.vmid == Some(*other) && row.node.as_ref() == Some(node))
             };
-            if told.apart.iter().any(|other| match planned(other) {
+            if managed.apart.iter().any(|other| match planned(other) {
                 Some(other) => other.to == *node,
                 None => here(other),
             }) {
-                reasons.insert(format!("a guest that has to be apart from it is on {node}"));
+                reasons.insert(format!(
+                    "a guest that must run on another node is on {node}"
+                ));
                 continue;
             }
-            let bound = told.together.iter().filter_map(planned);
+            let bound = managed.together.iter().filter_map(planned);
             if bound.into_iter().any(|other| other.to != *node) {
                 continue;
             }
-            let preferred = told
+            let preferred = managed
                 .nodes
                 .as_ref()
                 .and_then(|nodes| nodes.priorities.get(node));
@@ -293,7 +295,7 @@ impl Drain {
         // Saves a call that would not change anything.
         if fitting.is_empty() {
             if reasons.is_empty() {
-                reasons.insert("there is no other node for it".to_owned());
+                reasons.insert("there is no other node".to_owned());
             }
             return Ok(Err(reasons.into_iter().collect()));
         }
@@ -331,7 +333,7 @@ impl fmt::Display for DrainPlan {
             write!(f, "\n  guest {vmid} ({name}) to {to}{how}")?;
         }
         for (vmid, reasons) in &self.stays {
-            write!(f, "\n  guest {vmid} cannot go: {}", reasons.join("; "))?;
+            write!(f, "\n  guest {vmid} cannot move: {}", reasons.join("; "))?;
         }
         Ok(())
     }
@@ -364,7 +366,7 @@ impl Work for Drain {
         };
         for (vmid, _) in plan.stays {
             let Rest::Stop(patience) = self.rest else {
-                let stays = State::Failed("it stays where it is".to_owned());
+                let stays = State::Failed("it stays on its node".to_owned());
                 track.step(&Subject::Guest(vmid), Action::Migrate, stays);
                 drained.left.push(vmid);
                 continue;
@@ -501,18 +503,18 @@ impl RollingReboot {
         let gone = |problem: String| Error::from(WorkError::new(subject.clone(), problem));
         let before = uptime(pve, node)
             .await?
-            .ok_or_else(|| gone("is not there".to_owned()))?;
+            .ok_or_else(|| gone("does not exist".to_owned()))?;
         let at = pve.api().nodes().node(node).status();
         track
             .act(&subject, Action::Reboot, at.post("reboot"))
             .await?;
-        track.leave(&subject, "was told to start anew, and is not back");
-        let told = Instant::now();
+        track.leave(&subject, "was rebooted, and is not back");
+        let rebooted = Instant::now();
         let interval = pve.task_poll().unwrap_or(Duration::from_secs(5));
         let mut schedule = PollSchedule::every(Some(interval), Some(self.patience));
         while schedule.again().await {
             match uptime(pve, node).await {
-                Ok(Some(now)) if has_rebooted(before, now, told.elapsed()) => {
+                Ok(Some(now)) if has_rebooted(before, now, rebooted.elapsed()) => {
                     track.settle(&subject);
                     track.step(&subject, Action::Wait, State::Done);
                     return Ok(());
@@ -527,11 +529,11 @@ impl RollingReboot {
     }
 }
 
-/// The time by which the uptime in the list of nodes may be old, in seconds.
+/// The maximum age of the uptime in the list of nodes, in seconds.
 const STALE: i64 = 15;
 
-/// Whether a node with these uptimes has booted in between. A node that had just booted may have a
-/// longer uptime when it is seen again, but not as long as if it had run all the time.
+/// Whether a node with these uptimes has booted in between. A node that had booted shortly before
+/// may have a longer uptime after its reboot, but not as long as without a reboot.
 fn has_rebooted(before: i64, now: i64, between: Duration) -> bool {
     let between = i64::try_from(between.as_secs()).unwrap_or(i64::MAX);
     now < before || now < before.saturating_add(between).saturating_sub(STALE)
@@ -569,7 +571,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_had_just_booted_is_seen_to_have_booted_again() {
+    fn a_second_boot_shortly_after_the_first_is_detected() {
         for (before, now, between, wanted) in [
             (900, 20, 60, true),
             (5, 20, 60, true),

@@ -1,4 +1,4 @@
-//! Figures of nodes, guests and storages, and their export for Prometheus.
+//! Metrics of nodes, guests and storages, and their export for Prometheus.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {

@@ -169,7 +169,7 @@ impl Migration {
             && guest.status().await?.state == PowerState::Running
         {
             return Err(self.refuse(
-                "the disks of one storage cannot go to several while the container runs; stop it first",
+                "the disks of one storage cannot move to several storages while the container runs; stop it first",
             ));
         }
         Ok(routes)
@@ -208,7 +208,7 @@ impl Migration {
         match node.map(|node| node.status.as_str()) {
             None => return Ok(vec![format!("the cluster has no node {}", self.target)]),
             Some("online") => {}
-            Some(_) => return Ok(vec![format!("node {} is not there", self.target)]),
+            Some(_) => return Ok(vec![format!("node {} is offline", self.target)]),
         }
         let mut wanted: Vec<String> = match storages {
             [one] if !one.contains(':') => vec![one.clone()],
@@ -295,7 +295,8 @@ impl Work for Migration {
         if reasons.is_empty() {
             let check = guest.check_migration(&self.target).await?;
             reasons = check.reasons(&self.target);
-            // The target storages have been checked; the present ones do not matter then.
+            // Target storages are set and checked, so objections about the present ones do not
+            // apply.
             if !storages.is_empty() {
                 reasons.retain(|reason| !reason.starts_with("the node lacks the storages"));
                 if check.allowed_nodes.is_some() {
@@ -306,7 +307,7 @@ impl Work for Migration {
         }
         if !reasons.is_empty() {
             return Err(self.refuse(format!(
-                "cannot go to {}: {}",
+                "cannot move to {}: {}",
                 self.target,
                 reasons.join("; ")
             )));
@@ -346,7 +347,7 @@ impl Work for Migration {
         }
         if ran == PowerState::Running && now != Some(PowerState::Running) {
             track.leave(&subject, "ran before and does not now");
-            return Err(self.refuse("it does not run after its move"));
+            return Err(self.refuse("it does not run after the move"));
         }
         if let Err(error) = self.spread(&guest, &later, track).await {
             track.leave(&subject, &format!("is on node {}", self.target));

@@ -372,7 +372,8 @@ impl Work for Network {
                         .or_else(|| row.get("vnet"))
                         .cloned()
                         .unwrap_or_default();
-                    let problem = format!("somebody has planned changes, such as one of {name}");
+                    let problem =
+                        format!("there are pending changes of others, for example of {name}");
                     return Err(WorkError::new(subject, problem).into());
                 }
             }
@@ -397,7 +398,7 @@ impl Work for Network {
             Ok(changes) => {
                 track.leave(
                     &subject,
-                    "has changes that are planned, and in force on some nodes at most",
+                    "has planned changes that are active on some nodes at most",
                 );
                 let begin = || {
                     let at = pve.api().cluster().sdn().put().lock_token(token);
@@ -499,7 +500,7 @@ impl Network {
         back: Vec<Change>,
         subject: &Subject,
     ) {
-        let planned = "has changes that are planned and not in force";
+        let planned = "has planned changes that are not active";
         let undone = async {
             if let Some(token) = token.filter(|_| !self.others) {
                 let at = pve.api().cluster().sdn().rollback().post();

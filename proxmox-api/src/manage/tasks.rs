@@ -50,7 +50,7 @@ impl TaskEnd {
 }
 
 /// Waiting for many tasks; made by [`wait_all`], started by awaiting it.
-#[must_use = "nothing is waited for until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct WaitAll<'a> {
     client: Client,
     tasks: Vec<Task>,
@@ -64,8 +64,8 @@ type Listener<'a> = Box<dyn FnMut(usize, &TaskEnd) + Send + 'a>;
 /// Waits for many tasks at once. One request for each node lists the running tasks, and only the
 /// others are polled one by one, so waiting for hundreds costs little more than waiting for one.
 ///
-/// Awaiting it returns one end for each task, in the order of the tasks. A failed task is the error
-/// of its own end only, never of the whole.
+/// Awaiting it returns one end for each task, in the order of the tasks. A failed task is an error
+/// in its own entry only.
 ///
 /// ```no_run
 /// # async fn example(
@@ -298,12 +298,12 @@ mod tests {
         assert_eq!(
             fake.requests().len(),
             200 + 4,
-            "a look at each, and four lists"
+            "one poll of each task, and four lists"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_does_not_end_in_time_is_told_apart_from_what_failed() {
+    async fn a_timeout_differs_from_a_failed_task() {
         let fake = Fake::new(|request| {
             if request.path.contains("source=active") {
                 ok(r#"{"data":[]}"#)

@@ -209,7 +209,7 @@ impl Webhook {
             |why: &dyn fmt::Display| Err(Error::config(format!("webhook {name:?}: its URL {why}")));
         if secret.expose().is_empty() {
             return Err(Error::config(format!(
-                "webhook {name:?}: its secret is empty, so anybody could sign"
+                "webhook {name:?}: its secret is empty"
             )));
         }
         let address = match Address::parse(url) {
@@ -220,18 +220,18 @@ impl Webhook {
             "https" => 443,
             "http" if allow_http || is_this_machine(address.host()) => 80,
             "http" => {
-                return refuse(&"is not encrypted; use https, or allow it by danger_over_http");
+                return refuse(&"is not encrypted; use https, or allow it with danger_over_http");
             }
-            _ => return refuse(&"starts with neither https:// nor http://"),
+            _ => return refuse(&"must start with https:// or http://"),
         };
         if address.login().is_some() {
-            return refuse(&"must not hold a user name");
+            return refuse(&"must not contain a user name");
         }
         if url.chars().any(|c| !c.is_ascii_graphic()) {
-            return refuse(&"holds white space or characters that are not encoded");
+            return refuse(&"contains white space or characters that must be percent-encoded");
         }
         if is_of_one_segment(address.host()) {
-            return refuse(&"leads to an address that is good for one network segment only");
+            return refuse(&"has an address that is valid on one network segment only");
         }
         let query = address.query().map(|query| format!("?{query}"));
         Ok(Self {
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_that_of_other_implementations() {
+    fn the_signature_equals_that_of_other_implementations() {
         // `printf '1699900000.{}' | openssl dgst -sha256 -hmac webhook-secret-key`
         assert_eq!(
             sign(SECRET, 1_699_900_000, b"{}"),
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_delivery_is_told() {
+    fn invalid_deliveries_have_specific_errors() {
         let signature = sign(SECRET, 1_000, b"body");
         let loud = format!("sha256={}", signature["sha256=".len()..].to_uppercase());
         let check = |signature: &str, time: &str, body: &[u8], now| {
@@ -481,7 +481,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_the_signed_is_believed(
+        fn changed_deliveries_are_refused(
             secret in prop::collection::vec(any::<u8>(), 0..100), time in any::<u32>(),
             body in prop::collection::vec(any::<u8>(), 0..100), flip in any::<(prop::sample::Index, u8)>(),
         ) {
@@ -500,13 +500,13 @@ mod tests {
         }
 
         #[test]
-        fn no_header_makes_it_panic(signature in "(sha256=)?\\PC{0,70}", time in "\\PC{0,20}") {
+        fn no_header_causes_a_panic(signature in "(sha256=)?\\PC{0,70}", time in "\\PC{0,20}") {
             let _ = verify(SECRET, &signature, &time, b"", 0, WINDOW);
         }
     }
 
     #[test]
-    fn urls_that_cannot_be_posted_to_are_refused() {
+    fn unusable_urls_are_refused() {
         for url in [
             "hooks.example.org/x",
             "ftp://hooks.example.org/",
@@ -532,7 +532,7 @@ mod tests {
             assert!(error.contains("webhook \"test\""), "{error}");
             assert!(!error.contains("pw@"), "{error}");
         }
-        Webhook::new("test", "https://hooks.example.org", "").expect_err("anybody could sign");
+        Webhook::new("test", "https://hooks.example.org", "").expect_err("the secret is empty");
         Webhook::new("test", "http://127.0.0.1:8080/in", "s")
             .expect("it does not leave this machine");
         Webhook::new("test", "https://10.0.0.9/in", "s").expect("receivers are often inside");
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_gets_what_it_asked_for() {
+    fn a_webhook_gets_only_selected_events() {
         let hook = || Webhook::new("test", "https://hooks.example.org", "s").expect("it is a URL");
         assert!(hook().wants(&event()));
         assert!(
@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn deliveries_are_signed_and_tried_again() {
+    async fn deliveries_are_signed_and_retried() {
         let attempts = AtomicUsize::new(0);
         let fake = Fake::new(move |_| match attempts.fetch_add(1, Ordering::SeqCst) {
             0 => Err(TransportError::interrupted("connection reset")),
@@ -611,7 +611,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_final_and_patience_ends() {
+    async fn a_refusal_is_final_and_attempts_are_limited() {
         for (status, sent) in [(410, 1), (302, 1), (500, 3), (429, 3)] {
             let fake = Fake::new(move |_| Ok(json(status, "", "")));
             let hook = Webhook::new("test", "https://hooks.example.org", "s").expect("it is a URL");

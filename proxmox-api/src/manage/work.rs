@@ -324,7 +324,7 @@ impl Track<'_> {
         let task = begin.await?;
         let upid = task.upid().cloned();
         self.step(subject, action, State::Begun(upid.clone()));
-        let running = format!("is being worked on ({action})");
+        let running = format!("is in progress ({action})");
         self.leave_with(subject, &running, upid);
         let how = Waiting {
             log: Some(Box::new(|line: &str| {
@@ -425,7 +425,7 @@ pub trait Work: Send {
 }
 
 /// Work in progress; made by [`Client::carry_out`], started by awaiting it.
-#[must_use = "nothing is done until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Working<'a, W> {
     client: Client,
     work: W,

@@ -209,7 +209,7 @@ impl fmt::Debug for ConsoleTicket {
 
 /// A console that was opened elsewhere; made by [`Client::attach_console`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is attached to until this is"]
+#[must_use = "does nothing unless awaited"]
 pub struct Attach {
     client: Client,
     ticket: ConsoleTicket,
@@ -254,7 +254,7 @@ impl Attach {
 /// A console that can be opened; made by [`Client::lxc_console`], [`Client::qemu_console`] and
 /// [`Client::node_console`].
 #[derive(Clone)]
-#[must_use = "a console does nothing until it is opened"]
+#[must_use = "does nothing unless opened"]
 pub struct Console {
     client: Client,
     place: PathNode,
@@ -425,11 +425,11 @@ impl Console {
         let no_socket =
             |text: &str| Error::transport(&name, &origin, TransportError::interrupted(text));
         let Delivered::Switched(head, connection) = delivery.delivered else {
-            return Err(no_socket("it did not switch to a WebSocket"));
+            return Err(no_socket("it did not switch to WebSocket"));
         };
         let accepted = accepted(&switching.0);
         if head.header("sec-websocket-accept") != Some(accepted.as_str()) {
-            return Err(no_socket("it answered another WebSocket request"));
+            return Err(no_socket("its answer belongs to another WebSocket request"));
         }
         let frame = self.client.bounds().frame;
         let stream = ClientBuilder::new()
@@ -451,7 +451,7 @@ impl Console {
 fn new_key() -> Result<String, Error> {
     let mut key = [0; 16];
     (SystemRandom::new().fill(&mut key))
-        .map_err(|_| Error::config("this machine has no random numbers"))?;
+        .map_err(|_| Error::config("the system provides no random numbers"))?;
     Ok(STANDARD.encode(key))
 }
 
@@ -588,7 +588,7 @@ impl Socket {
                         if self.pings <= PINGS {
                             continue;
                         }
-                        let text = "the server sends one ping after the other";
+                        let text = "the server sends too many pings";
                         Some(Err(io::Error::other(text).into()))
                     }
                     Some(Ok(message)) if message.is_pong() => continue,
@@ -709,12 +709,12 @@ impl Terminal {
                 shown = self.read() => {
                     let Some(shown) = shown? else { return Ok(()) };
                     let written = output.write_all(&shown).await;
-                    written.map_err(|error| local("writing what the terminal shows", error))?;
+                    written.map_err(|error| local("writing the terminal's output", error))?;
                     let flushed = output.flush().await;
-                    flushed.map_err(|error| local("writing what the terminal shows", error))?;
+                    flushed.map_err(|error| local("writing the terminal's output", error))?;
                 }
                 count = input.read(&mut typed) => {
-                    match count.map_err(|error| local("reading what is typed", error))? {
+                    match count.map_err(|error| local("reading the terminal's input", error))? {
                         0 => return Ok(()),
                         count => self.write(&typed[..count]).await?,
                     }

@@ -41,7 +41,7 @@ use crate::value::file::{PartFile, Readers};
 ///
 /// Pieces are handed over as the network delivers them, unpacked if the server packed them.
 /// Dropping it closes the connection. The client's timeout applies while nothing arrives.
-#[must_use = "nothing is read until a piece is asked for"]
+#[must_use = "does nothing unless read"]
 pub struct Download {
     name: CallId,
     origin: String,
@@ -57,7 +57,7 @@ impl<T> Request<T> {
     ///
     /// # Errors
     /// Those of awaiting the request, except for errors of decoding.
-    #[must_use = "a request does nothing until it is awaited"]
+    #[must_use = "does nothing unless awaited"]
     pub fn stream(self) -> BoxFuture<'static, Result<Download, Error>> {
         start(self.client, self.call)
     }
@@ -81,12 +81,13 @@ fn start(client: Option<Client>, call: Call) -> BoxFuture<'static, Result<Downlo
                 client,
                 secrets,
             }),
-            _ => Err(Error::config("the transport gave no stream")),
+            _ => Err(Error::config("the transport returned no stream")),
         }
     })
 }
 
-/// An answer whose body is streamed, unless it is a refusal. Of a refusal, so many bytes are read.
+/// An answer with a streamed body, unless it is a refusal, of which at most this many bytes are
+/// read.
 struct DownloadExchange(usize);
 
 impl Exchange for DownloadExchange {

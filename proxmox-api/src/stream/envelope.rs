@@ -75,7 +75,7 @@ impl<T> Answer<T> {
 
 /// A request that returns the whole answer; made by [`Request::with_envelope`], sent by awaiting
 /// it.
-#[must_use = "a request does nothing until it is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct WithEnvelope<T>(Request<T>);
 
 impl<T> Request<T> {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stands_beside_the_data_is_reachable() {
+    async fn members_beside_the_data_are_available() {
         let body =
             r#"{"total":"7","data":[{"a":[1,{"b":null}]},"x"],"changes":"-a\n+b","new":{"k":1}}"#;
         let answer = answer(body).await.expect("an answer");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn elements_that_do_not_fit_are_found_in_their_places() {
+    async fn rejected_elements_keep_their_positions() {
         let fake = Fake::new(|_| ok(r#"{"data":[7,"many",8,null,{"a":1},9]}"#));
         let client = fake.token_client();
         let list: Request<Vec<i64>> = Request {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_odd_total_is_kept_as_it_is() {
+    async fn an_invalid_total_is_kept_unchanged() {
         let answer = answer("{\"data\":1,\"total\":\"many\"}")
             .await
             .expect("an answer");

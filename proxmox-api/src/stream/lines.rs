@@ -50,7 +50,7 @@ impl Download {
 }
 
 /// The lines of an answer; made by [`Download::lines`].
-#[must_use = "nothing is read until a line is asked for"]
+#[must_use = "does nothing unless read"]
 pub struct Lines {
     download: Download,
     splitter: Splitter,

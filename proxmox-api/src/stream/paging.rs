@@ -67,7 +67,7 @@ generic_record_serde!(Page {
 type Turned<T> = (Answer<Vec<T>>, Option<Value>);
 
 /// The pages of a list; made by [`Request::pages`].
-#[must_use = "nothing is asked for until the next page is"]
+#[must_use = "does nothing unless iterated"]
 pub struct Pages<T> {
     request: Request<Vec<T>>,
     start: u64,
@@ -189,7 +189,7 @@ fn page<T: 'static>(
         let (answer, name, reply) = request.with_envelope().exchange().await?;
         // The typed rows exist beside these.
         let Some(mut rows) = read_any(&reply.body, PAGE) else {
-            let problem = "the page takes too much memory; ask for fewer items at a time";
+            let problem = "the page takes too much memory; request fewer items at a time";
             return Err(Error::decode(name, DecodeError::new("data", problem)));
         };
         let rows = rows.get_mut("data").map(Value::take).unwrap_or_default();
@@ -201,7 +201,7 @@ fn page<T: 'static>(
         }
         if before.is_some_and(|before| rows.contains(&before)) {
             let problem =
-                "the server gives items of the page before once more; does this call heed `start`?";
+                "the server repeats items of the previous page; does this call support `start`?";
             return Err(Error::decode(name, DecodeError::new("data", problem)));
         }
         Ok((answer, rows.into_iter().next()))
@@ -216,7 +216,7 @@ impl<T: 'static> Stream for Pages<T> {
     }
 }
 
-// No item is ever pinned.
+// Items are never pinned.
 impl<T> Unpin for Pages<T> {}
 
 impl<T> fmt::Debug for Pages<T> {
@@ -229,7 +229,7 @@ impl<T> fmt::Debug for Pages<T> {
 }
 
 /// The items of a list; made by [`Request::items`].
-#[must_use = "nothing is asked for until the next item is"]
+#[must_use = "does nothing unless iterated"]
 pub struct Items<T> {
     pages: Pages<T>,
     ready: VecDeque<T>,
@@ -279,7 +279,7 @@ impl<T: 'static> Stream for Items<T> {
     }
 }
 
-// No item is ever pinned.
+// Items are never pinned.
 impl<T> Unpin for Items<T> {}
 
 impl<T> fmt::Debug for Items<T> {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_item_comes_once_whatever_the_size_of_a_page() {
+    async fn every_item_comes_once_for_all_page_sizes() {
         for length in [0, 1, 6, 7] {
             for size in [1, 2, 3, 7, 100] {
                 for with_total in [true, false] {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_gives_less_than_asked_for_is_asked_on() {
+    async fn short_pages_do_not_end_the_list() {
         let fake = Fake::new(|request| {
             let start = number(request, "start");
             let items: Vec<_> = (start..5).take(2).collect();
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn items_that_do_not_fit_count_and_stand_beside_the_others() {
+    async fn rejected_items_count_and_are_in_extra() {
         let fake = Fake::new(|request| {
             let start = number(request, "start");
             let odd = ["\"x\"", "{}", "7", "8", "[]", "9"];
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_does_not_heed_start_is_noticed() {
+    async fn a_server_that_ignores_start_is_an_error() {
         for (limit, new_ones) in [(3, 0), (3, 1), (3, 2), (100, 0)] {
             let mut newest = 10;
             let fake = Fake::new(move |_| {
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_failed_is_asked_for_again() {
+    async fn a_failed_page_is_requested_again() {
         let mut calls = 0;
         let fake = Fake::new(move |request| {
             calls += 1;

@@ -187,7 +187,7 @@ record_serde!(UploadProgress { sent, total });
 ///
 /// Dropping the future ends the upload: the connection closes, and the server discards the data.
 /// The upload as a whole has no time limit; the client's timeout applies while no bytes move.
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Upload {
     request: Request<Task>,
     source: Source,
@@ -278,7 +278,7 @@ impl Upload {
             Some(content) => content,
             None => UploadContent::of_name(&name).ok_or_else(|| {
                 refuse(format!(
-                    "the name {name:?} does not tell what the file is; set `content`"
+                    "the kind of file is not clear from the name {name:?}; set `content`"
                 ))
             })?,
         };
@@ -313,7 +313,9 @@ impl Upload {
         match delivery.await?.delivered {
             Delivered::Reply(reply) => read_task(&client, &reply, &mut Extra::new())
                 .map_err(|error| client.undecodable(called.clone(), &reply.secrets, error)),
-            _ => Err(Error::config("the transport gave a stream for an answer")),
+            _ => Err(Error::config(
+                "the transport returned a stream instead of an answer",
+            )),
         }
     }
 
@@ -322,7 +324,7 @@ impl Upload {
             (Some(name), _) => name.clone(),
             (None, Source::Path(path)) => match path.file_name().and_then(|name| name.to_str()) {
                 Some(name) => name.to_owned(),
-                None => return Err(format!("{} gives no name; set `name`", path.display())),
+                None => return Err(format!("{} has no file name; set `name`", path.display())),
             },
             (None, Source::Missing) => {
                 return Err("there is no file; set `path`, `bytes` or `reader`".to_owned());
@@ -331,14 +333,14 @@ impl Upload {
         };
         // The server ends the name at a quote and has no escape for it.
         if name.is_empty() || name.contains(|c: char| c == '"' || c.is_control()) {
-            return Err(format!("a file cannot be called {name:?} there"));
+            return Err(format!("the server accepts no file named {name:?}"));
         }
         Ok(name)
     }
 
     async fn compute(&mut self) -> Result<String, String> {
         if !self.source.is_repeatable() {
-            return Err("a reader can be read only once; give the checksum".to_owned());
+            return Err("a reader can be read only once; set the checksum".to_owned());
         }
         let (_, mut reader) = self.source.open().await?;
         let mut digest = Sha256::new();
@@ -378,7 +380,7 @@ impl Source {
             }
             Self::Reader(..) => match std::mem::replace(self, Self::Missing) {
                 Self::Reader(length, reader) => Ok((length, reader)),
-                _ => Err("the file is gone".to_owned()),
+                _ => Err("the file was taken already".to_owned()),
             },
             Self::Missing => Err("there is no file; set `path`, `bytes` or `reader`".to_owned()),
         }
@@ -510,13 +512,13 @@ impl Form {
     }
 }
 
-/// A random boundary, which no file contains.
+/// A random boundary.
 fn boundary() -> Result<String, String> {
     let mut bytes = [0; 16];
     rustls::crypto::ring::default_provider()
         .secure_random
         .fill(&mut bytes)
-        .map_err(|_| "the system gives no random numbers".to_owned())?;
+        .map_err(|_| "the system provides no random numbers".to_owned())?;
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("proxmox-api-{digits}"))
 }
@@ -560,7 +562,7 @@ impl AsyncRead for Metered {
             match ready!(polled) {
                 Ok(()) if more.filled().is_empty() => return Poll::Ready(Ok(())),
                 Ok(()) => Err(io::Error::other(format!(
-                    "it holds more than the announced {} bytes",
+                    "it has more than the announced {} bytes",
                     self.total
                 ))),
                 Err(error) => Err(error),

@@ -97,7 +97,7 @@ pub trait AndWait<T: Waitable>: IntoFuture<Output = Result<T, Error>> + Sized {
 impl<T: Waitable, F: IntoFuture<Output = Result<T, Error>>> AndWait<T> for F {}
 
 /// Sends a request and waits for its task; made by [`AndWait::and_wait`], started by awaiting it.
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct SendAndWait<'a, F> {
     order: F,
     how: Waiting<'a>,

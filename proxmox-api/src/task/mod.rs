@@ -39,7 +39,7 @@ const PAGE: u64 = 500;
 ///
 /// A successful call stays successful if the identifier of its task cannot be parsed; requests
 /// about the task then end in [`TaskErrorKind::Unreadable`].
-#[must_use = "what the task makes of it is not known yet: wait for it, or `detach` it"]
+#[must_use = "what the task may still fail: wait for it, or `detach` it"]
 #[derive(Clone)]
 pub struct Task {
     client: Client,
@@ -382,7 +382,7 @@ impl TaskStatus {
         }
         Some(match self.exit_status() {
             Some(text) => TaskOutcome::read(text),
-            None => TaskOutcome::Interrupted("it ended without saying how".to_owned()),
+            None => TaskOutcome::Interrupted("it ended without an exit status".to_owned()),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Tasks against scripted answers; the waiting time is skipped.
+//! Tasks with scripted answers; the waiting time is skipped.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -89,7 +89,7 @@ async fn lines_of(task: &Task) -> Vec<String> {
 }
 
 #[test]
-fn outcomes_are_told_apart() {
+fn outcomes_are_distinguished() {
     for (text, outcome) in [
         ("OK", TaskOutcome::Ok),
         ("WARNINGS: 2", TaskOutcome::Warnings(2)),
@@ -144,7 +144,7 @@ async fn looking_gets_rarer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_task_is_an_error_with_its_text_and_meaning() {
+async fn a_failed_task_is_an_error_with_text_and_kind() {
     let fake = looks(|_| stopped("VM is locked (backup)"));
     let error = task(&fake).wait().await.expect_err("it failed");
     assert_eq!(error.kind(), Some(ErrorKind::Locked));
@@ -160,7 +160,7 @@ async fn a_failed_task_is_an_error_with_its_text_and_meaning() {
     assert_eq!(outcome, TaskOutcome::Failed("VM is locked (backup)".into()));
 }
 
-/// A failed task with a log of so many lines, of which the server counts `counted` at first.
+/// A failed task with a log of this many lines, of which the server counts `counted` at first.
 fn failed_after(lines: u64, counted: u64, exit: &'static str) -> Fake {
     Fake::new(move |request| {
         if !is_log(request) {
@@ -185,7 +185,7 @@ fn number(request: &WireRequest, name: &str) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_has_the_end_of_the_log() {
+async fn the_error_of_a_failed_task_has_the_end_of_the_log() {
     let requests = |fake: &Fake| fake.requests().iter().filter(|call| is_log(call)).count();
     for (lines, counted, asked) in [
         (1, 1, 1),
@@ -221,7 +221,7 @@ async fn a_failure_has_the_end_of_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_told_even_if_its_log_is_not() {
+async fn a_failure_is_reported_without_the_log_if_that_is_unreadable() {
     for trouble in [
         || Ok(json(403, "Permission check failed", "")),
         || Ok(json(595, "Connection refused", "")),
@@ -238,7 +238,7 @@ async fn a_failure_is_told_even_if_its_log_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn long_and_strange_lines_stay_on_the_errors_line() {
+async fn long_and_unusual_lines_stay_on_the_errors_line() {
     let fake = Fake::new(|request| match is_log(request) {
         true => ok(serde_json::json!({"data": [
             {"n": 1, "t": "ä".repeat(500)},
@@ -296,7 +296,7 @@ async fn warnings_are_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn running_out_of_time_leaves_the_task_alone() {
+async fn a_timeout_does_not_stop_the_task() {
     let fake = looks(|_| running());
     let start = Instant::now();
     let error = task(&fake)
@@ -321,7 +321,7 @@ async fn running_out_of_time_leaves_the_task_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn passing_trouble_does_not_end_the_waiting() {
+async fn temporary_errors_do_not_end_the_wait() {
     let fake = looks(|number| match number {
         1 => Ok(json(
             400,
@@ -341,7 +341,7 @@ async fn passing_trouble_does_not_end_the_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_that_stays_ends_the_waiting() {
+async fn persistent_errors_end_the_wait() {
     let gone = looks(|_| Ok(json(595, "Connection refused", "")));
     let error = task(&gone).wait().await.expect_err("nobody there");
     assert_eq!(gone.requests().len(), 11);
@@ -349,7 +349,7 @@ async fn trouble_that_stays_ends_the_waiting() {
     assert!(
         error
             .to_string()
-            .starts_with(&format!("lost sight of task {UPID}, which may still be"))
+            .starts_with(&format!("cannot poll task {UPID}, which may still be"))
     );
 
     let unknown = looks(|_| Ok(json(400, "", r#"{"errors":{"upid":"no such task"}}"#)));
@@ -388,7 +388,7 @@ async fn every_log_line_comes_once_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_is_still_being_written_is_not_cut() {
+async fn incomplete_lines_are_not_reported() {
     let fake = logging(
         &[
             &["a", "transferred 1"],
@@ -401,7 +401,7 @@ async fn a_line_that_is_still_being_written_is_not_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_not_there_yet_is_no_line() {
+async fn the_message_for_a_missing_log_is_not_a_line() {
     let fake = logging(
         &[&["unable to open file - No such file or directory"], &["x"]],
         "OK",
@@ -439,7 +439,7 @@ async fn long_logs_come_in_pages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_in_the_middle_of_the_log_loses_and_repeats_nothing() {
+async fn a_connection_reset_loses_and_repeats_no_line() {
     let mut number = 0;
     let fake = Fake::new(move |request| {
         number += 1;
@@ -458,7 +458,7 @@ async fn a_reset_in_the_middle_of_the_log_loses_and_repeats_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_of_ones_own_is_kept() {
+async fn a_custom_interval_is_used() {
     let fake = looks(|number| if number < 4 { running() } else { stopped("OK") });
     let start = Instant::now();
     task(&fake)
@@ -470,7 +470,7 @@ async fn an_interval_of_ones_own_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_time_is_too_long() {
+async fn no_timeout_overflows() {
     let fake = looks(|number| if number < 3 { running() } else { stopped("OK") });
     let waiting = task(&fake).wait().timeout(Duration::MAX);
     waiting.await.expect("success");
@@ -485,7 +485,7 @@ async fn no_time_is_too_long() {
 }
 
 #[tokio::test]
-async fn stopping_and_reading_go_to_the_tasks_node() {
+async fn stop_and_log_use_the_tasks_node() {
     let fake = Fake::new(|request| match request.method {
         Method::Delete => ok(r#"{"data":null}"#),
         _ => ok(r#"{"data":[{"t":"one","n":"5"},{"t":"two"}],"total":6}"#),
@@ -516,7 +516,7 @@ async fn stopping_and_reading_go_to_the_tasks_node() {
 }
 
 #[tokio::test]
-async fn a_status_that_says_nothing_is_an_error() {
+async fn an_invalid_status_is_an_error() {
     let error = task(&looks(|_| ok(r#"{"data":{"pid":1}}"#)))
         .status()
         .await
@@ -547,7 +547,7 @@ fn order(answer: &'static str) -> (Fake, Request<Task>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_was_done_at_once_is_done() {
+async fn work_without_a_task_is_done() {
     for answer in ["null", r#""""#, r#""OK""#] {
         let (fake, request) = order(answer);
         let task = request.clone().await.expect("it worked");
@@ -571,7 +571,7 @@ async fn work_that_was_done_at_once_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_worked_is_no_error_because_of_its_upid() {
+async fn an_invalid_upid_does_not_fail_the_call() {
     for (answer, shown) in [
         (r#""UPID:pve1:0:0:task""#, "UPID:pve1:0:0:task"),
         (
@@ -587,24 +587,21 @@ async fn a_call_that_worked_is_no_error_because_of_its_upid() {
         assert!(!task.is_done() && task.upid().is_none());
         assert_eq!(task.to_string(), shown);
         for error in [
-            task.wait().await.expect_err("it cannot be asked about"),
+            task.wait().await.expect_err("it cannot be polled"),
             task.wait()
                 .outcome()
                 .await
-                .expect_err("it cannot be asked about"),
-            task.status().await.expect_err("it cannot be asked about"),
-            task.log(0, 0).await.expect_err("it cannot be asked about"),
-            task.stop().await.expect_err("it cannot be asked about"),
-            request
-                .and_wait()
-                .await
-                .expect_err("it cannot be asked about"),
+                .expect_err("it cannot be polled"),
+            task.status().await.expect_err("it cannot be polled"),
+            task.log(0, 0).await.expect_err("it cannot be polled"),
+            task.stop().await.expect_err("it cannot be polled"),
+            request.and_wait().await.expect_err("it cannot be polled"),
         ] {
-            let Error::Task(told) = &error else {
+            let Error::Task(task) = &error else {
                 panic!("{error:?}");
             };
-            assert!(matches!(told.reason(), TaskErrorKind::Unreadable(_)) && told.may_be_running());
-            assert!(error.to_string().contains("the call worked"), "{error}");
+            assert!(matches!(task.reason(), TaskErrorKind::Unreadable(_)) && task.may_be_running());
+            assert!(error.to_string().contains("the call succeeded"), "{error}");
             assert!(!error.to_string().contains('\n'), "{error}");
         }
         assert_eq!(fake.requests().len(), 2);
@@ -612,7 +609,7 @@ async fn a_call_that_worked_is_no_error_because_of_its_upid() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_client_says_how_often_tasks_are_looked_at() {
+async fn the_client_sets_the_polling_interval() {
     const UPID: &str = r#""UPID:pve1:00001234:0002DDA4:6B01F6EE:qmstart:100:root@pam:""#;
     let (fake, request) = order(UPID);
     let start = tokio::time::Instant::now();
@@ -651,7 +648,7 @@ async fn a_failure_repeats_no_secret_of_the_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_repeats_no_secret_of_the_call_that_began_it() {
+async fn a_failure_repeats_no_secret_of_the_call_that_started_it() {
     const SECRET: &str = "pl4nted pa55/w0rd";
     static BEGIN: Endpoint = Endpoint {
         secrets: &["password"],

@@ -295,7 +295,7 @@ impl fmt::Debug for WaitBuilder<'_> {
 }
 
 /// The lines of a task's log while it runs, each once and in order; made by [`WaitBuilder::lines`].
-#[must_use = "nothing is asked for until the next line is"]
+#[must_use = "does nothing unless read"]
 pub struct LogLines {
     waiting: Option<BoxFuture<'static, Result<TaskOutcome, Error>>>,
     ready: Arc<Mutex<VecDeque<String>>>,

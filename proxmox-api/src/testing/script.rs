@@ -1,4 +1,4 @@
-//! A server that is a list of expected calls and their answers.
+//! A test server with a list of expected calls and their answers.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,10 +111,10 @@ impl Script {
         let state = self.lock();
         let mut lines = Vec::new();
         for expectation in state.open.iter().filter(|open| !open.is_met()) {
-            lines.push(format!("{expectation} was expected and did not come"));
+            lines.push(format!("{expectation} was expected and was not received"));
         }
         for line in &state.unexpected {
-            lines.push(format!("{line} came and was not expected"));
+            lines.push(format!("{line} was received and not expected"));
         }
         if lines.is_empty() {
             return Ok(());
@@ -224,7 +224,7 @@ impl std::error::Error for ScriptError {}
 type Answer = Box<dyn FnMut(&WireRequest) -> Result<WireResponse, TransportError> + Send>;
 
 /// A call that a [`Script`] expects, and its answer, by default `{"data":null}`.
-#[must_use = "an expectation does nothing until a script is given it"]
+#[must_use = "does nothing unless added to a script"]
 pub struct Expect {
     method: Method,
     path: String,
@@ -237,7 +237,7 @@ pub struct Expect {
 
 enum Times {
     Left(usize),
-    /// Any number of times; whether it was met.
+    /// Any number of times; holds whether it was met.
     Any(bool),
 }
 
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_expectation_answers_what_fits_it() {
+    async fn each_expectation_answers_matching_calls() {
         let script = Script::new();
         script.expect(
             Expect::put("/pools/a b")
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_and_what_is_too_much_is_told() {
+    async fn missing_and_unexpected_calls_are_reported() {
         let script = Script::new();
         script.expect(Expect::get("/x").times(2));
         script.expect(Expect::post("/y").param("name", "v"));
@@ -567,10 +567,10 @@ mod tests {
         assert_eq!(
             error.lines(),
             [
-                "GET /x was expected and did not come",
-                "POST /y with name was expected and did not come",
-                "GET /z was expected and did not come",
-                "POST /y with password came and was not expected"
+                "GET /x was expected and was not received",
+                "POST /y with name was expected and was not received",
+                "GET /z was expected and was not received",
+                "POST /y with password was received and not expected"
             ]
         );
         for text in [format!("{script:?}"), error.to_string()] {
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_is_taken_apart() {
+    async fn an_upload_is_parsed() {
         let script = Script::new();
         let place = "/nodes/pve1/storage/local/upload";
         script.expect(
@@ -605,7 +605,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refusals_and_failures_are_those_of_a_server() {
+    async fn refusals_and_failures_are_like_a_servers() {
         let script = Script::new();
         script.expect(Expect::get("/a").refuse(500, "VM 100 not running"));
         script.expect(Expect::get("/b").refuse_parameter("vmid", "no such VM"));

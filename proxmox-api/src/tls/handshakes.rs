@@ -96,7 +96,7 @@ async fn version(builder: ClientBuilder) -> Result<(), Error> {
         .map(drop)
 }
 
-/// Hands the same store to several clients.
+/// Shares a store between several clients.
 #[derive(Clone, Debug)]
 struct Shared(Arc<KnownHosts>);
 
@@ -107,7 +107,7 @@ impl TrustStore for Shared {
 }
 
 #[tokio::test]
-async fn a_certificate_is_asked_about_once_and_held_to() {
+async fn a_certificate_is_confirmed_once_and_then_required() {
     let (one, other) = (server(None).await, server(None).await);
     let asked = Arc::<Mutex<Vec<_>>>::default();
     let known = Shared(Arc::new(KnownHosts::in_memory({
@@ -162,7 +162,7 @@ async fn a_certificate_is_asked_about_once_and_held_to() {
 }
 
 #[test]
-fn settings_that_cancel_each_other_are_refused() {
+fn contradicting_settings_are_refused() {
     let builder = || Client::builder("pve1").trust_on_first_use(KnownHosts::in_memory(|_, _| true));
     for (builder, named) in [
         (
@@ -188,24 +188,25 @@ async fn a_certificate_that_is_not_accepted_stops_the_request() {
         .expect_err("refused");
     assert!(error.never_sent());
     assert!(
-        error.to_string().contains("it was not accepted when asked"),
+        error.to_string().contains("the program did not accept it"),
         "{error}"
     );
     assert!(server.shown.lock().expect("no panic").is_empty());
 }
 
 #[tokio::test]
-async fn what_an_authority_vouches_for_is_not_asked_about() {
+async fn certificates_of_an_authority_need_no_confirmation() {
     let server = server(None).await;
-    let never = KnownHosts::in_memory(|host, _| panic!("{host} is vouched for"));
+    let never =
+        KnownHosts::in_memory(|host, _| panic!("an authority signed the certificate of {host}"));
     let builder = builder(&server)
         .ca_pem(server.certificate.pem())
         .trust_on_first_use(never);
-    version(builder).await.expect("vouched for");
+    version(builder).await.expect("sourced for");
 }
 
 #[tokio::test]
-async fn a_certificate_of_its_own_lets_the_client_in() {
+async fn a_client_certificate_is_accepted() {
     let own = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
     let server = server(Some(own.cert.der().clone())).await;
     let pin = Fingerprint::of(server.certificate.der());
@@ -227,7 +228,7 @@ async fn a_certificate_of_its_own_lets_the_client_in() {
 }
 
 #[test]
-fn a_client_certificate_that_cannot_work_is_refused_without_showing_its_key() {
+fn an_invalid_client_certificate_is_refused_without_showing_its_key() {
     let own = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
     let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
     let (pem, key) = (own.cert.pem(), own.signing_key.serialize_pem());
@@ -356,12 +357,12 @@ impl Changing {
 }
 
 #[tokio::test]
-async fn a_pin_holds_where_a_session_could_be_resumed() {
+async fn a_pin_applies_to_resumed_sessions() {
     let server = Changing::start().await;
-    let vouched = Client::builder(&server.url).ca_pem(server.certificates[0].pem());
-    let vouched = vouched.build_transport().expect("complete");
+    let sourced = Client::builder(&server.url).ca_pem(server.certificates[0].pem());
+    let sourced = sourced.build_transport().expect("complete");
     for _ in 0..2 {
-        server.get(&*vouched).await.expect("vouched for");
+        server.get(&*sourced).await.expect("sourced for");
     }
     let kinds = server.kinds();
     assert_eq!(

@@ -31,7 +31,7 @@ pub struct Distrust {
 }
 
 impl Distrust {
-    /// For another reason, as part of a sentence: "it was not accepted when asked".
+    /// For another reason, as part of a sentence: "the program did not accept it".
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Distrust {
     #[must_use]
     pub fn changed(expected: Fingerprint) -> Self {
         Self {
-            why: "the host showed another one when it was first seen".to_owned(),
+            why: "the host showed another one at the first connection".to_owned(),
             expected: Some(expected),
         }
     }
@@ -147,7 +147,7 @@ fn compare(known: Fingerprint, shown: Fingerprint) -> Result<(), Distrust> {
 
 impl TrustStore for KnownHosts {
     fn check(&self, host: &str, port: u16, fingerprint: Fingerprint) -> Result<(), Distrust> {
-        // Names of hosts are the same in every case.
+        // Host names are not case sensitive.
         let host = &host.to_ascii_lowercase();
         let address = with_port(host, port);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,7 +162,7 @@ impl TrustStore for KnownHosts {
             return compare(known, fingerprint);
         }
         if !(self.ask)(&address, fingerprint) {
-            return Err(Distrust::new("it was not accepted when asked"));
+            return Err(Distrust::new("the program did not accept it"));
         }
         if let Some(path) = &self.file {
             file::change(path, |text| {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_asked_about_once_and_held_to_the_answer() {
+    fn a_host_is_confirmed_once() {
         let asked = Arc::new(AtomicUsize::new(0));
         let known = KnownHosts::in_memory(counting(&asked));
         known.check("pve1", PORT, print(1)).expect("accepted");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_the_same_however_its_name_is_written() {
+    fn host_names_are_not_case_sensitive() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("hosts");
         std::fs::write(&path, format!("PVE1:8006 {}\n", print(1))).expect("written");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_outlives_the_program() {
+    fn a_file_keeps_certificates_between_runs() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("hosts");
         let old = format!("# mine\nold {}\ntorn\nshort:1 00:11", print(9));
@@ -288,7 +288,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_file_makes_it_panic_and_none_that_is_damaged_is_taken_for_a_first_use(
+        fn no_file_causes_a_panic_and_damage_is_not_a_first_use(
             before in "(.{0,20}\n){0,3}", damage in "[^\n]{0,60}", after in "(.{0,20}\n){0,3}",
         ) {
             let text = format!("{before}\npve1:8006 {damage}\n{after}");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_on_one_file_lose_no_line_and_trust_no_second_certificate() {
+    fn stores_with_one_file_lose_no_line_and_trust_no_second_certificate() {
         const STORES: usize = 8;
         const HOSTS: usize = 30;
         let folder = tempfile::tempdir().expect("a folder");

@@ -120,7 +120,7 @@ pub(crate) enum TlsError {
     Identity(&'static str),
     #[error("the client certificate: {0}")]
     UnusableIdentity(#[source] rustls::Error),
-    #[error("certificate {number} of the CA file does not parse: {problem}")]
+    #[error("certificate {number} of the CA file is invalid: {problem}")]
     Authority { number: usize, problem: String },
     #[error("a certificate of the CA file cannot be used: {0}")]
     UnusableAuthority(#[source] rustls::Error),
@@ -162,7 +162,7 @@ impl Identity {
         }
         // The problem with a key is not shown: it could quote a part of the key.
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| wrong("comes without a private key in PEM form"))?;
+            .map_err(|_| wrong("has no private key in PEM form"))?;
         Ok(Self { chain, key })
     }
 }
@@ -196,10 +196,10 @@ impl Trust {
     fn check(&self) -> Result<(), TlsError> {
         let problem = match (&self.first_use, self.anything, self.pins.is_empty()) {
             (Some(_), true, _) => {
-                "danger_accept_invalid_certs accepts what trust_on_first_use would refuse; leave one of them out"
+                "danger_accept_invalid_certs accepts certificates that trust_on_first_use refuses; remove one of them"
             }
             (Some(_), _, false) => {
-                "with a fingerprint, trust_on_first_use would never be asked; leave one of them out"
+                "with a fingerprint, trust_on_first_use has no effect; remove one of them"
             }
             _ => return Ok(()),
         };
@@ -341,7 +341,7 @@ impl fmt::Display for Untrusted {
         if expected.is_empty() {
             return write!(
                 f,
-                "its SHA-256 fingerprint is {fingerprint}: if `pvenode cert info` on the node shows the same, give it to \
+                "its SHA-256 fingerprint is {fingerprint}: if `pvenode cert info` on the node shows the same one, pass it to \
                  ClientBuilder::fingerprint or as PROXMOX_FINGERPRINT, or the cluster's own authority to ca_file or as \
                  PROXMOX_CA_FILE"
             );
@@ -349,8 +349,8 @@ impl fmt::Display for Untrusted {
         let expected: Vec<_> = expected.iter().map(Fingerprint::to_string).collect();
         write!(
             f,
-            "expected {}, shown {fingerprint}: either it was renewed, which `pvenode cert info` on the node tells, or \
-             somebody is in between",
+            "expected {}, shown {fingerprint}: either it was renewed (compare with `pvenode cert info` on the node), or \
+             the connection is intercepted",
             expected.join(" or ")
         )
     }
@@ -379,7 +379,7 @@ impl ServerCertVerifier for Verifier {
                 "it is not the pinned one".to_owned()
             }
             Rule::Chain { chain, first_use } => {
-                let vouched = match chain {
+                let sourced = match chain {
                     None => Err("this machine has no root certificates".to_owned()),
                     Some(chain) => chain
                         .verify_server_cert(
@@ -391,7 +391,7 @@ impl ServerCertVerifier for Verifier {
                         )
                         .map_err(|error| words(&error)),
                 };
-                match (vouched, first_use) {
+                match (sourced, first_use) {
                     (Ok(verified), _) => return Ok(verified),
                     (Err(why), None) => why,
                     (Err(why), Some(store)) => {
@@ -458,12 +458,12 @@ impl ServerCertVerifier for Verifier {
 fn words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "no known authority issued it".to_owned()
+            "it was not issued by a known authority".to_owned()
         }
         rustls::Error::InvalidCertificate(CertificateError::Other(error))
             if error.to_string().contains("CaUsedAsEndEntity") =>
         {
-            "it is that of an authority and not of a server".to_owned()
+            "it is the certificate of an authority, not of a server".to_owned()
         }
         rustls::Error::InvalidCertificate(error) => error.to_string(),
         other => other.to_string(),
@@ -478,7 +478,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fingerprint_reads_back_in_every_spelling(bytes in any::<[u8; 32]>()) {
+        fn every_spelling_of_a_fingerprint_is_parsed(bytes in any::<[u8; 32]>()) {
             let pin = Fingerprint::from(bytes);
             let text = pin.to_string();
             prop_assert_eq!(text.parse(), Ok(pin));
@@ -487,7 +487,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in ".*") {
+        fn no_text_causes_a_panic(text in ".*") {
             let _ = text.parse::<Fingerprint>();
         }
     }
@@ -503,11 +503,14 @@ mod tests {
     }
 
     #[test]
-    fn an_authoritys_certificate_in_a_servers_place_is_called_so() {
+    fn an_authoritys_certificate_as_a_servers_has_its_own_error() {
         let inner = std::io::Error::other("CaUsedAsEndEntity");
         let error = CertificateError::Other(rustls::OtherError(Arc::new(inner)));
         let words = words(&rustls::Error::InvalidCertificate(error));
-        assert_eq!(words, "it is that of an authority and not of a server");
+        assert_eq!(
+            words,
+            "it is the certificate of an authority, not of a server"
+        );
     }
 
     #[test]

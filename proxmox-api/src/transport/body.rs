@@ -106,7 +106,7 @@ impl Ratio {
             return Ok(());
         }
         Err(TransportError::interrupted(
-            "the answer does not unpack: it is longer packed than unpacked".to_owned(),
+            "cannot decompress the answer: it is larger compressed than decompressed".to_owned(),
         ))
     }
 }
@@ -293,7 +293,7 @@ where
 }
 
 pub(super) fn broken_off(error: &(dyn std::error::Error + 'static)) -> TransportError {
-    TransportError::interrupted(format!("the answer broke off: {}", root_cause(error)))
+    TransportError::interrupted(format!("the answer ended early: {}", root_cause(error)))
 }
 
 fn no_gzip(error: &io::Error) -> TransportError {
@@ -301,5 +301,5 @@ fn no_gzip(error: &io::Error) -> TransportError {
     if let Some(exceeded) = inner.and_then(|inner| inner.downcast_ref::<Exceeded>()) {
         return TransportError::too_much(*exceeded);
     }
-    TransportError::interrupted(format!("the answer does not unpack: {error}"))
+    TransportError::interrupted(format!("cannot decompress the answer: {error}"))
 }

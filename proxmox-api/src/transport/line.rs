@@ -74,7 +74,7 @@ const START: &[u8] = b"HTTP/1.x ";
 const CHUNK: usize = 16 * 1024;
 
 impl Scanner {
-    /// Limits phrases to so many bytes, and interim answers to so many in all.
+    /// Limits the bytes of a phrase, and of all interim answers together.
     pub(super) fn new(longest: usize, most: usize) -> Self {
         Self {
             place: ScanState::Start(0),

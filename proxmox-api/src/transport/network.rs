@@ -104,15 +104,13 @@ impl HttpTransport {
         }
         for (name, value) in &request.headers {
             let mut value = HeaderValue::from_str(value).map_err(|_| {
-                TransportError::never_sent(format!("the header {name} cannot carry its value"))
+                TransportError::never_sent(format!("the header {name} has an invalid value"))
             })?;
             value.set_sensitive(true);
             builder = builder.header(name, value);
         }
         let mut outgoing = builder.body(body).map_err(|_| {
-            TransportError::never_sent(
-                "the address or a header's name of the request is not usable",
-            )
+            TransportError::never_sent("the request's address or the name of a header is invalid")
         })?;
         way.watch(capture_connection(&mut outgoing));
         way.answer(self.pool.request(outgoing), self.bounds.head)

@@ -125,17 +125,15 @@ impl Proxy {
                 });
                 (Kind::Socks(login), SOCKS_PORT)
             }
-            _ => return Err(wrong(&"is reached neither by http nor by socks5")),
+            _ => return Err(wrong(&"must start with http:// or socks5://")),
         };
         if let Kind::Socks(Some((name, password))) = &kind
             && name.len().max(password.expose().len()) > LONGEST_LOGIN
         {
-            return Err(wrong(
-                &"comes with a longer name or password than SOCKS can carry",
-            ));
+            return Err(wrong(&"has a name or password that is too long for SOCKS"));
         }
         if address.path() != "/" || address.query().is_some() {
-            return Err(wrong(&"has a path, which no proxy has"));
+            return Err(wrong(&"must not have a path"));
         }
         let port = address.port().unwrap_or(usual);
         let uri: Uri = format!("http://{}/", with_port(address.host(), port))
@@ -198,14 +196,14 @@ impl Proxy {
             request.push_str("\r\n");
         }
         request.push_str("\r\n");
-        let broke = |error| format!("{self} broke off: {error}");
+        let broke = |error| format!("the connection to {self} broke: {error}");
         stream.write_all(request.as_bytes()).await.map_err(broke)?;
 
         let mut answer = Vec::new();
         // Byte by byte: the bytes after the answer belong to the server.
         while !answer.ends_with(b"\r\n\r\n") {
             if answer.len() >= LONGEST_ANSWER {
-                return Err(format!("{self} gives no usable answer").into());
+                return Err(format!("{self} sent an invalid answer").into());
             }
             answer.push(stream.read_u8().await.map_err(broke)?);
         }

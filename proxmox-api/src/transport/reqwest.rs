@@ -153,13 +153,13 @@ async fn begin(
     gzip: bool,
 ) -> Result<reqwest::Response, TransportError> {
     let method = http::Method::from_bytes(request.method.as_str().as_bytes())
-        .map_err(|_| TransportError::never_sent("the verb is not usable"))?;
+        .map_err(|_| TransportError::never_sent("the verb is invalid"))?;
     let mut builder = client
         .request(method, format!("{}{}", request.origin, request.path))
         .version(Version::HTTP_11);
     for (name, value) in &request.headers {
         let mut value = http::HeaderValue::from_str(value).map_err(|_| {
-            TransportError::never_sent(format!("the header {name} cannot carry its value"))
+            TransportError::never_sent(format!("the header {name} has an invalid value"))
         })?;
         value.set_sensitive(true);
         builder = builder.header(name, value);

@@ -38,7 +38,7 @@ fn debug_shows_no_secret() {
 }
 
 #[test]
-fn headers_are_found_in_any_case() {
+fn header_names_are_not_case_sensitive() {
     let mut response = WireResponse::new(200, "");
     response.headers.push(("retry-after".into(), "1".into()));
     assert_eq!(response.header("Retry-After"), Some("1"));
@@ -140,20 +140,20 @@ macro_rules! over_each_transport {
 }
 
 over_each_transport! {
-    the_request_on_the_wire_is_what_the_server_takes,
-    a_server_that_dies_in_the_middle_may_have_acted,
-    nobody_listening_means_never_sent,
-    an_unknown_name_means_never_sent,
+    requests_have_the_servers_format,
+    a_broken_connection_means_maybe_processed,
+    a_refused_connection_means_never_sent,
+    an_unresolved_name_means_never_sent,
     silence_ends_with_the_timeout,
     a_redirection_is_not_followed,
-    a_phrase_in_ascii_comes_through,
-    a_packed_answer_is_unpacked,
-    a_body_that_is_read_while_it_is_sent_has_its_length,
-    an_answer_is_handed_over_as_it_comes,
+    an_ascii_phrase_is_reported,
+    a_compressed_answer_is_decompressed,
+    a_streamed_body_has_a_length,
+    an_answer_is_streamed,
     a_connection_can_be_switched_to_another_protocol,
 }
 
-async fn a_phrase_in_ascii_comes_through(over: Over) {
+async fn an_ascii_phrase_is_reported(over: Over) {
     for (phrase, text) in [("VM 100 is locked", "VM 100 is locked"), ("", "")] {
         let answer =
             format!("HTTP/1.1 595 {phrase}\r\nContent-Length: 13\r\n\r\n{{\"data\":null}}");
@@ -167,7 +167,7 @@ async fn a_phrase_in_ascii_comes_through(over: Over) {
     }
 }
 
-async fn a_packed_answer_is_unpacked(over: Over) {
+async fn a_compressed_answer_is_decompressed(over: Over) {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     (packed.write_all(b"{\"data\":\"unpacked\"}")).expect("memory");
     let packed = packed.finish().expect("memory");
@@ -183,7 +183,7 @@ async fn a_packed_answer_is_unpacked(over: Over) {
     assert_eq!(reply.expect("accepted").body, "{\"data\":\"unpacked\"}");
 }
 
-async fn a_body_that_is_read_while_it_is_sent_has_its_length(over: Over) {
+async fn a_streamed_body_has_a_length(over: Over) {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"data\":null}";
     let (url, server) = answer_once(answer.to_vec());
     let request = WireRequest::new(Method::Post, &url, "/api2/json/upload");
@@ -200,7 +200,7 @@ async fn a_body_that_is_read_while_it_is_sent_has_its_length(over: Over) {
     assert_eq!(body, "bytes");
 }
 
-async fn an_answer_is_handed_over_as_it_comes(over: Over) {
+async fn an_answer_is_streamed(over: Over) {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npieces";
     let (url, server) = answer_once(answer.to_vec());
     let request = WireRequest::new(Method::Get, &url, "/api2/json/log");
@@ -246,7 +246,7 @@ fn post(body: &str) -> Call {
     call
 }
 
-async fn the_request_on_the_wire_is_what_the_server_takes(over: Over) {
+async fn requests_have_the_servers_format(over: Over) {
     let answer = || b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"data\":null}".to_vec();
     let (url, server) = answer_once(answer());
     over.client(&url)
@@ -287,7 +287,7 @@ async fn the_request_on_the_wire_is_what_the_server_takes(over: Over) {
     );
 }
 
-async fn a_server_that_dies_in_the_middle_may_have_acted(over: Over) {
+async fn a_broken_connection_means_maybe_processed(over: Over) {
     for bytes in [
         &b""[..],
         b"HTTP/1.1 200",
@@ -306,7 +306,7 @@ async fn a_server_that_dies_in_the_middle_may_have_acted(over: Over) {
     }
 }
 
-async fn nobody_listening_means_never_sent(over: Over) {
+async fn a_refused_connection_means_never_sent(over: Over) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     drop(listener);
@@ -320,7 +320,7 @@ async fn nobody_listening_means_never_sent(over: Over) {
     assert!(error.to_string().starts_with(&start), "{error}");
 }
 
-async fn an_unknown_name_means_never_sent(over: Over) {
+async fn an_unresolved_name_means_never_sent(over: Over) {
     let error = over
         .client("no-such-host.invalid")
         .execute(post("x"))
@@ -348,7 +348,7 @@ async fn silence_ends_with_the_timeout(over: Over) {
 }
 
 #[tokio::test]
-async fn a_server_that_keeps_still_runs_into_the_limit_for_that() {
+async fn a_silent_server_causes_a_read_timeout() {
     let limit = Duration::from_millis(50);
     // Nothing at all, or a start without an end.
     for said in ["", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"da"] {
@@ -390,7 +390,7 @@ async fn a_server_that_keeps_still_runs_into_the_limit_for_that() {
 }
 
 #[tokio::test]
-async fn a_limit_that_strikes_before_there_is_a_connection_means_never_sent() {
+async fn a_timeout_while_connecting_means_never_sent() {
     // Accepts connections and sends no TLS.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("https://{}", listener.local_addr().expect("it is bound"));
@@ -433,7 +433,7 @@ async fn a_redirection_is_not_followed(over: Over) {
 }
 
 #[tokio::test]
-async fn a_phrase_of_an_old_server_comes_through_whatever_is_in_it() {
+async fn any_phrase_of_an_old_server_is_reported() {
     for phrase in [
         &b"VM 100 is locked"[..],
         b"Name ung\xfcltig",
@@ -457,7 +457,7 @@ async fn a_phrase_of_an_old_server_comes_through_whatever_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_and_every_answer_keeps_its_phrase() {
+async fn every_answer_on_a_reused_connection_has_its_own_phrase() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let server = std::thread::spawn(move || {
@@ -500,7 +500,7 @@ fn scan(whole: &[u8], cuts: &[usize]) -> Vec<u8> {
 
 proptest::proptest! {
     #[test]
-    fn a_phrase_is_found_however_an_answer_is_cut_up(
+    fn a_phrase_is_found_regardless_of_chunks(
         interim in proptest::collection::vec(
             (102_u16..200, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20)),
             0..3,
@@ -531,13 +531,13 @@ proptest::proptest! {
     }
 
     #[test]
-    fn what_is_no_answer_passes_unchanged(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..60)) {
+    fn bytes_other_than_http_are_unchanged(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..60)) {
         proptest::prop_assume!(!bytes.starts_with(b"HTTP/1."));
         proptest::prop_assert_eq!(scan(&bytes, &[60]), bytes);
     }
 
     #[test]
-    fn a_server_cannot_break_the_scanner(
+    fn the_scanner_accepts_any_bytes(
         bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
         head in "HTTP/1[.][01] [0-9]{0,4} ?",
         cuts in proptest::collection::vec(1_usize..8, 1..100),
@@ -564,7 +564,7 @@ async fn refusal(bytes: impl Into<Vec<u8>>) -> Error {
 }
 
 #[tokio::test]
-async fn the_phrase_is_that_of_the_final_answer() {
+async fn the_phrase_of_the_final_answer_is_used() {
     let end = "\r\nContent-Length: 13\r\n\r\n{\"data\":null}";
     for (interim, last, shown) in [
         (
@@ -589,7 +589,7 @@ async fn the_phrase_is_that_of_the_final_answer() {
 }
 
 #[tokio::test]
-async fn a_phrase_cannot_be_given_by_a_header_field() {
+async fn a_header_field_cannot_set_the_phrase() {
     let error = refusal(format!(
         "HTTP/1.1 500\r\n{REASON}: VM%20is%20locked\r\nContent-Length: 13\r\n\r\n{{\"data\":null}}"
     ));
@@ -720,7 +720,7 @@ fn check(name: &str, shown: &Shown, result: Result<crate::client::Reply, Error>)
 /// Recordings of the real server are not part of this repository; without them this test checks
 /// nothing.
 #[tokio::test]
-async fn every_recorded_answer_gives_the_outcome_it_shows() {
+async fn every_recorded_answer_gives_the_expected_outcome() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/wire-samples");
     let Ok(entries) = std::fs::read_dir(&folder) else {
         println!("skipped: no recordings in {}", folder.display());
@@ -784,7 +784,7 @@ async fn every_recorded_answer_gives_the_outcome_it_shows() {
 const ACCEPTED: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{\"data\":null}";
 
-/// A TLS server with a certificate of its own that accepts every request of `connections`.
+/// A TLS server with a self-signed certificate that accepts the requests of `connections`.
 fn tls_server(name: &str, connections: usize) -> (String, rcgen::Certificate, JoinHandle<()>) {
     tls_server_with(name, connections, ACCEPTED)
 }
@@ -866,7 +866,7 @@ async fn an_answer_may_end_with_the_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_shorter_than_announced_is_none() {
+async fn an_answer_shorter_than_announced_is_an_error() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"data\"";
     let (url, certificate, server) = tls_server_with("localhost", 1, answer);
     let pin = Fingerprint::of(certificate.der());
@@ -885,12 +885,12 @@ fn version() -> Call {
 }
 
 #[tokio::test]
-async fn an_unknown_certificate_is_refused_and_its_fingerprint_told() {
+async fn an_unknown_certificate_is_refused_and_its_fingerprint_reported() {
     let (url, certificate, server) = tls_server("localhost", 2);
     let error = client(&url)
         .execute(version())
         .await
-        .expect_err("nobody vouches for it");
+        .expect_err("no authority signed it");
     assert!(error.never_sent() && !error.is_retryable());
     let fingerprint = Fingerprint::of(certificate.der());
     let Error::Connect(error) = error else {
@@ -936,7 +936,7 @@ async fn another_certificate_than_the_pinned_one_is_refused() {
 }
 
 #[tokio::test]
-async fn a_pin_does_not_ask_for_the_name() {
+async fn a_pin_does_not_check_the_name() {
     let (url, certificate, server) = tls_server("another.example.org", 1);
     let pin = Fingerprint::of(certificate.der());
     let pinned = Client::builder(&url)
@@ -952,7 +952,7 @@ async fn a_pin_does_not_ask_for_the_name() {
 }
 
 #[tokio::test]
-async fn a_further_authority_is_trusted_for_the_names_it_vouches_for() {
+async fn a_further_authority_is_trusted_for_the_names_in_its_certificates() {
     for (name, accepted) in [("localhost", true), ("another.example.org", false)] {
         let (url, certificate, server) = tls_server(name, 1);
         let client = Client::builder(&url)
@@ -967,7 +967,7 @@ async fn a_further_authority_is_trusted_for_the_names_it_vouches_for() {
 }
 
 #[tokio::test]
-async fn any_certificate_is_accepted_only_when_asked_for() {
+async fn any_certificate_is_accepted_only_by_setting() {
     let (url, _, server) = tls_server("another.example.org", 1);
     let insecure = Client::builder(&url)
         .retry(RetryPolicy::none())
@@ -979,7 +979,7 @@ async fn any_certificate_is_accepted_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_recognised() {
+async fn a_server_without_tls_has_its_own_error() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("https://{}", listener.local_addr().expect("it is bound"));
     let server = std::thread::spawn(move || {
@@ -993,7 +993,7 @@ async fn a_server_without_tls_is_recognised() {
     let error = client(&url)
         .execute(version())
         .await
-        .expect_err("no TLS there");
+        .expect_err("no TLS on this port");
     assert!(matches!(error, Error::Connect(_)), "{error}");
     assert!(
         error

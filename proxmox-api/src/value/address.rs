@@ -51,7 +51,7 @@ impl Address {
         };
         let unusable = AddressError("is not usable");
         if authority.is_empty() || authority.starts_with(':') {
-            return Err(AddressError("names no host"));
+            return Err(AddressError("has no host"));
         }
         let authority: Authority = authority.parse().map_err(|_| unusable)?;
         let host = authority.host();
@@ -63,7 +63,7 @@ impl Address {
             }
             None if is_odd_number(host) => {
                 return Err(AddressError(
-                    "names its host by a number that is no IP address",
+                    "has a number as host that is not an IP address",
                 ));
             }
             None => host,
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn addresses_are_parsed() {
         let address =
             Address::parse("HTTPS://u:hunter22@[::1]:8006/a/b?c=hunter22").expect("it is one");
         assert_eq!(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_connected_to_is_refused() {
+    fn unusable_addresses_are_refused() {
         for text in [
             "pve1:8006",
             "https://",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_known_by_name_and_address() {
+    fn this_machine_is_recognized_by_name_and_address() {
         for host in ["localhost", "127.0.0.1", "127.9.9.9", "::1"] {
             assert!(is_this_machine(host), "{host}");
         }
@@ -252,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic_and_none_shows_its_login(text in "(https?://)?\\PC{0,40}") {
+        fn no_text_causes_a_panic_or_shows_its_login(text in "(https?://)?\\PC{0,40}") {
             if let Ok(address) = Address::parse(&text) {
                 let shown = format!("{address} {address:?}");
                 if let Some(login) = address.login().filter(|login| login.len() > 8) {

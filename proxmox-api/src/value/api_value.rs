@@ -170,10 +170,7 @@ pub enum Objects {}
 
 /// The target of a value other than a scalar.
 #[doc(hidden)]
-#[expect(
-    missing_debug_implementations,
-    reason = "the values it lends out have none"
-)]
+#[expect(missing_debug_implementations, reason = "the values have none")]
 pub enum Target<'a> {
     Scalar,
     /// Accepts anything and drops it.
@@ -190,10 +187,7 @@ pub enum Target<'a> {
 /// A value, for reading.
 #[doc(hidden)]
 #[derive(Clone)]
-#[expect(
-    missing_debug_implementations,
-    reason = "what it lends may be a secret"
-)]
+#[expect(missing_debug_implementations, reason = "it may contain a secret")]
 pub enum View<'a> {
     Absent,
     /// There is no value; it would be a secret.

@@ -119,8 +119,8 @@ fn decode(
     }
 }
 
-const NO_UTF8: &str = "what follows is not UTF-8";
-const NO_JSON: &str = "this is no JSON; what comes as a file is read with `stream()`";
+const NO_UTF8: &str = "the text is not UTF-8 from here on";
+const NO_JSON: &str = "this is not JSON; read files with `stream()`";
 
 fn decode_text(
     body: &str,
@@ -170,7 +170,7 @@ fn note_misfit(problem: &Failure) {
             path,
             ..problem.error.clone()
         };
-        tracing::warn!(target: "proxmox_api", %problem, "a part of the answer does not fit");
+        tracing::warn!(target: "proxmox_api", %problem, "a part of the answer does not have the declared type");
     }
     #[cfg(not(feature = "tracing"))]
     let _ = problem;
@@ -730,7 +730,7 @@ impl<'de> serde::de::Visitor<'de> for Seed<'_, '_> {
     }
 }
 
-/// The memory that one more element takes in an array of so many. The first allocation is larger.
+/// The memory of one more element in an array of this length. The first allocation is larger.
 fn grown(count: usize, element: usize) -> usize {
     match count {
         0 if element <= 1024 => element.saturating_mul(4).saturating_add(ALLOCATION),

@@ -233,7 +233,7 @@ impl ToParam for Value {
         wrong.then(|| Problem {
             certain: true,
             value: None,
-            allowed: "texts, numbers, booleans and arrays of them, no JSON objects".to_owned(),
+            allowed: "texts, numbers, booleans and arrays of them, not JSON objects".to_owned(),
         })
     }
 
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_element_that_is_false_to_perl_goes_as_json() {
+    fn a_single_element_that_perl_reads_as_false_is_sent_as_json() {
         for only in ["0", ""] {
             let mut params = Params::default();
             params.set("command", vec![only].to_param());

@@ -82,7 +82,7 @@ impl FromStr for Release {
         match (number(), number()) {
             (Some(major), Some(minor)) => Ok(Self { major, minor }),
             _ => Err(format!(
-                "`{}` is no release such as 9.2",
+                "`{}` is not a release such as 9.2",
                 shortened(text.to_owned())
             )),
         }

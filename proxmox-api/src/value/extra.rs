@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_printed_or_written_by_habit() {
+    fn secrets_are_not_printed_or_serialized_by_default() {
         let extra = extra(json!({
             "brand-new": "plain", "count": 7, "on": true, "none": null,
             "password": "PLANTED", "pin-code": 1234, "url": "otpauth://totp/x?secret=PLANTED",

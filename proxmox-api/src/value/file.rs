@@ -27,7 +27,7 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
             Err(_) => return Ok(path),
         }
     }
-    Err(io::Error::other("it is a circle of symbolic links"))
+    Err(io::Error::other("it is a cycle of symbolic links"))
 }
 
 /// A temporary file beside a path, which replaces the path when it is complete, and is removed
@@ -117,18 +117,19 @@ pub(crate) fn change<E: From<io::Error>>(
     Ok(part.finish()?)
 }
 
-/// Opens a file to lock, and makes it if it is not there. Nothing is ever written to it. What somebody else put in its place is
-/// refused: a link would have a file made where it points to, or be locked there, and a pipe has no end to wait for.
+/// Opens a lock file, and creates it if it does not exist. Nothing is ever written to it. Anything
+/// but a regular file is refused: a symbolic link would create or lock a file elsewhere, and a pipe
+/// would block.
 fn open_lock(path: &Path) -> io::Result<File> {
     let named = |error: io::Error| {
         let text = format!("the lock {}: {error}", path.display());
         io::Error::new(error.kind(), text)
     };
-    // Where a link cannot be refused while opening, it is looked for before.
+    // On systems where opening cannot refuse a link, it is checked before.
     if let Ok(found) = std::fs::symlink_metadata(path)
         && !found.is_file()
     {
-        return Err(named(io::Error::other("it is no plain file")));
+        return Err(named(io::Error::other("it is not a regular file")));
     }
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
@@ -136,7 +137,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
     let lock = options.open(path).map_err(named)?;
     match lock.metadata()?.is_file() {
         true => Ok(lock),
-        false => Err(named(io::Error::other("it is no plain file"))),
+        false => Err(named(io::Error::other("it is not a regular file"))),
     }
 }
 
@@ -151,7 +152,7 @@ fn take(lock: &File, patience: Duration) -> io::Result<()> {
                 std::thread::sleep(LOOK);
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::other("another program keeps its lock"));
+                return Err(io::Error::other("another program holds its lock"));
             }
         }
     }
@@ -160,12 +161,12 @@ fn take(lock: &File, patience: Duration) -> io::Result<()> {
 /// The text of a file; `None` if it does not exist.
 pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     let fits = |found: &std::fs::Metadata| match found.is_file() {
-        // What is no file may have no end, or nothing to read until somebody writes.
-        false => Err(io::Error::other("it is no file")),
+        // Reading a device may never end, and reading a pipe blocks until somebody writes.
+        false => Err(io::Error::other("it is not a regular file")),
         true if found.len() > LONGEST => Err(io::Error::other("it is too long")),
         true => Ok(()),
     };
-    // Opening some devices does something already.
+    // Opening some devices has an effect.
     match std::fs::metadata(path) {
         Ok(found) => fits(&found)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -175,7 +176,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     options.read(true);
     not_waited_for(&mut options);
     let file = options.open(path)?;
-    // It may have been replaced, and may grow.
+    // The file may have been replaced, and may grow.
     fits(&file.metadata()?)?;
     let mut text = String::new();
     file.take(LONGEST + 1).read_to_string(&mut text)?;
@@ -185,7 +186,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// A new file is for its owner; a link is not followed, and a pipe is not waited for.
+/// A new file is readable by its owner only; links are not followed, and opening a pipe does not
+/// block.
 #[cfg(unix)]
 fn not_followed(options: &mut OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt;
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_somebody_keeps_is_given_up() {
+    fn a_lock_that_is_held_for_too_long_is_an_error() {
         let folder = folder();
         let path = folder.path().join("x.lock");
         let open = || File::create(&path).expect("writable");
@@ -227,14 +229,14 @@ mod tests {
         theirs.lock().expect("free");
         let start = Instant::now();
         let error = take(&ours, Duration::from_millis(100)).expect_err("it is kept");
-        assert!(error.to_string().contains("keeps its lock"), "{error}");
+        assert!(error.to_string().contains("holds its lock"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(30));
         drop(theirs);
         take(&ours, Duration::ZERO).expect("free");
     }
 
     #[test]
-    fn what_is_no_file_of_that_kind_is_not_read() {
+    fn only_regular_files_are_read() {
         let folder = folder();
         assert!(read(folder.path()).is_err());
         let long = folder.path().join("long");
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_many_add_at_once_is_all_there() {
+    fn concurrent_changes_are_not_lost() {
         let folder = folder();
         let path = folder.path().join("file");
         std::thread::scope(|scope| {
@@ -293,7 +295,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_mode_stays_and_a_new_file_is_for_its_owner() {
+    fn the_mode_stays_and_a_new_file_is_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = folder();
         let path = folder.path().join("file");
@@ -306,7 +308,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_stays_and_what_it_points_to_is_changed() {
+    fn a_link_stays_and_its_target_is_changed() {
         let folder = folder();
         let real = folder.path().join("real");
         std::fs::create_dir(folder.path().join("links")).expect("a folder");
@@ -327,7 +329,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_is_made_and_taken_in_its_own_place_only() {
+    fn a_lock_file_is_not_followed_through_a_link() {
         let folder = folder();
         let path = folder.path().join("file");
         let lock = folder.path().join("file.lock");
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_fails_leaves_the_file() {
+    fn a_failed_change_leaves_the_file_unchanged() {
         let folder = folder();
         let path = folder.path().join("file");
         append(&path, "a").expect("written");

@@ -583,7 +583,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_read_and_absent_parts_are_none() {
+    fn parts_are_parsed_and_missing_parts_are_none() {
         let volume = VolumeId::from("local:iso/debian.iso");
         assert_eq!(
             (volume.storage(), volume.name()),
@@ -636,7 +636,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parts_panic(text in ".*") {
+        fn no_text_causes_a_panic(text in ".*") {
             let volume = VolumeId::from(text.as_str());
             let parts = (volume.storage(), volume.name());
             prop_assert_eq!(parts.0.is_some(), parts.1.is_some());

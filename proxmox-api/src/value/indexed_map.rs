@@ -118,7 +118,7 @@ impl<T> Index<&u8> for IndexedMap<T> {
     fn index(&self, number: &u8) -> &T {
         match self.get(number) {
             Some(value) => value,
-            None => panic!("the family has no member {number}"),
+            None => panic!("there is no value at index {number}"),
         }
     }
 }
@@ -150,7 +150,7 @@ impl<T> IndexMut<&u8> for IndexedMap<T> {
     fn index_mut(&mut self, number: &u8) -> &mut T {
         match self.get_mut(number) {
             Some(value) => value,
-            None => panic!("the family has no member {number}"),
+            None => panic!("there is no value at index {number}"),
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::value::problem::Problem;
 
 /// One value of type `P`, or anything that converts to it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no value for what takes `{P}`",
-    label = "converts to no `{P}`",
+    message = "`{Self}` cannot be used where `{P}` is expected",
+    label = "does not convert to `{P}`",
     note = "numbers take integers of any width, texts and types of texts take `&str` and `String`, all take themselves and references"
 )]
 pub trait IntoValue<P, How> {
@@ -27,8 +27,8 @@ pub trait IntoValue<P, How> {
 
 /// One value of type `P` or an `Option` of it; `None` changes nothing.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no value for what takes `{P}`",
-    label = "converts to no `{P}`",
+    message = "`{Self}` cannot be used where `{P}` is expected",
+    label = "does not convert to `{P}`",
     note = "numbers take integers of any width, texts and types of texts take `&str` and `String`, all take themselves, references and `Option`"
 )]
 pub trait IntoSetting<P, How> {
@@ -38,8 +38,8 @@ pub trait IntoSetting<P, How> {
 
 /// Several values of type `P`: arrays, slices, vectors, sets, iterators; for lists in one text also such a text.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no list of `{P}`",
-    label = "not several of what converts to `{P}`",
+    message = "`{Self}` is not a list of `{P}`",
+    label = "not several values that convert to `{P}`",
     note = "lists take arrays, slices, vectors, sets and iterators, owned or by reference"
 )]
 pub trait IntoItems<P, How> {
@@ -49,8 +49,8 @@ pub trait IntoItems<P, How> {
 
 /// Several values of type `P` or an `Option` of them; `None` changes nothing.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no list of `{P}`",
-    label = "not several of what converts to `{P}`",
+    message = "`{Self}` is not a list of `{P}`",
+    label = "not several values that convert to `{P}`",
     note = "lists take arrays, slices, vectors, sets and iterators, owned or by reference, and `Option` of them"
 )]
 pub trait IntoItemsSetting<P, How> {
@@ -60,7 +60,7 @@ pub trait IntoItemsSetting<P, How> {
 
 /// Excludes single texts: an array cannot be given as one text.
 #[diagnostic::on_unimplemented(
-    message = "one text is no array",
+    message = "one text is not an array",
     note = "an array of one value is written `[value]`"
 )]
 pub trait Several {}

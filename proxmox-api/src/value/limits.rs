@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_inclusive_and_said_in_words() {
+    fn bounds_are_inclusive_and_described() {
         let cores = Takes::Integer(1, 128);
         assert_eq!(refused(cores, "1"), None);
         assert_eq!(refused(cores, "128"), None);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_held_against_its_family_and_no_other() {
+    fn an_index_is_checked_for_its_own_parameter_only() {
         let limits = &[
             ("net[n]", Takes::Index(31)),
             ("net", Takes::Length(0, 1)),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_as_a_whole() {
+    fn a_pattern_must_match_the_whole_text() {
         let takes = Takes::Pattern(&["[a-z]+", r"\d{2}"]);
         for text in ["abc", "12", "abc\n"] {
             assert_eq!(refused(takes, text), None, "{text}");

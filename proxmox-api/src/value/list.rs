@@ -70,7 +70,9 @@ pub(crate) fn not_one_item(item: &str) -> Option<Problem> {
     };
     Some(Problem::certain(
         item,
-        &format!("items without {what}, where the server ends an item; give several one by one"),
+        &format!(
+            "items without {what}, where the server ends an item; pass several items separately"
+        ),
     ))
 }
 

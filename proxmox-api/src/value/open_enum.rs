@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn it_compares_with_texts_and_is_listed() {
+    fn values_compare_with_texts_and_known_ones_are_listed() {
         let red: Colour = "red".parse().expect("any text is a value");
         assert!(red == "red" && red == *"red" && red != "blue" && red.as_ref() == "red");
         assert_eq!(Some(red.clone()).as_deref(), Some("red"));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_a_text_in_json() {
+    fn values_are_strings_in_json() {
         let colours: Vec<Colour> = serde_json::from_str(r#"["red","mauve",7]"#).expect("texts");
         assert_eq!(
             serde_json::to_string(&colours).expect("JSON"),

@@ -41,7 +41,7 @@ pub fn parse(text: &str, into: &mut dyn Object) -> Result<(), PropertyError> {
     result?;
     match problem(into) {
         Some(problem) => Err(PropertyError(match problem.value {
-            Some(value) => format!("it takes {}; not {value:?}", problem.allowed),
+            Some(value) => format!("it accepts {}; not {value:?}", problem.allowed),
             None => format!("it takes {}", problem.allowed),
         })),
         None => Ok(()),
@@ -161,7 +161,7 @@ fn fill(
         };
         match twice {
             false => Ok(()),
-            true => Err(PropertyError(format!("the key `{key}` stands twice"))),
+            true => Err(PropertyError(format!("the key `{key}` is given twice"))),
         }
     };
     for part in text.split(',') {

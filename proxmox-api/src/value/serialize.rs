@@ -13,7 +13,7 @@ use crate::value::{decode, list, property_string};
 #[derive(Clone, Copy)]
 #[expect(
     missing_debug_implementations,
-    reason = "its only use is to be written"
+    reason = "does nothing unless serialized"
 )]
 pub struct WithSecrets<'a, T>(&'a T);
 

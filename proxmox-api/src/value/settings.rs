@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_one_side_has_differs() {
+    fn a_member_of_one_side_only_is_a_difference() {
         let wanted = found().cores(4).onboot(true);
         let wanted = QemuConfig {
             memory: None,
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_no_drift() {
+    fn members_that_are_not_wanted_are_not_compared() {
         let drive = QemuDrive::new("local:disk").size("1T");
         let wanted = QemuConfig::new()
             .memory(2048)
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_written_and_not_shown() {
+    fn a_secret_is_sent_and_not_printed() {
         let wanted = QemuConfig::new().cipassword("tiger");
         let changes = QemuConfig::new().diff(&wanted);
         assert_eq!(changes.to_string(), "cipassword: not set -> …");
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_takes_what_it_can() {
+    fn a_request_takes_the_members_that_it_accepts() {
         let request = Root::detached().nodes().node("pve1").qemu().post(1);
         let request = request.settings(&found());
         assert_eq!(

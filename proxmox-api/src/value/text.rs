@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_or_cannot_be_seen_is_escaped() {
+    fn control_and_invisible_characters_are_escaped() {
         let text = "a\u{1b}[2J\r\nb\u{202e}cba \u{200b}x\u{7f}\u{2028}y é 語";
         assert_eq!(
             OneLine(text).to_string(),
@@ -90,7 +90,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_comes_stays_on_one_line_and_has_an_end(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
+        fn every_text_is_one_line_of_limited_length(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
             let shown = OneLine(&latin1_or_utf8(&bytes)).to_string();
             proptest::prop_assert!(!shown.chars().any(|c| c.is_control() || is_invisible(c)));
             proptest::prop_assert!(shown.len() < 11_000);
@@ -98,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_kept_short() {
+    fn a_long_text_is_shortened() {
         assert_eq!(shortened("é".repeat(1000)), "é".repeat(1000));
         let cut = shortened("é".repeat(5000));
         assert_eq!(cut, format!("{}… (10000 bytes in all)", "é".repeat(1000)));
     }
 
     #[test]
-    fn a_long_text_is_cut() {
+    fn a_long_text_is_truncated() {
         let text = OneLine(&"é".repeat(5000)).to_string();
         assert_eq!(text, format!("{}… (10000 bytes in all)", "é".repeat(1000)));
         let spaces = format!("a{}", " ".repeat(5000));

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_system_time_and_back() {
+    fn it_converts_to_a_system_time_and_back() {
         for seconds in [-1, 0, 1, 1_700_000_000, 253_402_300_799] {
             let time = Timestamp::from_seconds(seconds);
             let system = time.to_system_time().expect("within the clock's range");

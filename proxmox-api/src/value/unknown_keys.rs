@@ -118,7 +118,7 @@ impl Between {
         let on = |key| value(key).is_some_and(|text| !matches!(text.as_str(), "0" | ""));
         match self {
             Self::Needed(key) if value(key).is_none() => {
-                Some(format!("its key `{key}`, which the server wants"))
+                Some(format!("its key `{key}`, which the server requires"))
             }
             Self::Never(key) if value(key).is_some() => {
                 Some(format!("no key `{key}`, which the server refuses there"))

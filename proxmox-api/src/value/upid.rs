@@ -259,7 +259,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "(UPID)?[:0-9A-F\\PC]{0,80}") {
+        fn no_text_causes_a_panic(text in "(UPID)?[:0-9A-F\\PC]{0,80}") {
             if let Ok(upid) = text.parse::<Upid>() {
                 prop_assert_eq!(upid.as_str(), text);
             }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_describe_the_problem() {
         for (text, what) in [
             ("", "does not start"),
             ("OK", "does not start"),

@@ -1,4 +1,4 @@
-//! Backup jobs, backups by what they have to be, guests made from them, pruning, replication.
+//! Backup jobs, selecting backups, restoring guests from them, pruning, replication.
 
 use proxmox_api::manage::backups::{
     BackupJob, FindBackups, Prune, PruneOutcome, Recover, ReplicationJob, RunBackupJob,
@@ -38,7 +38,7 @@ fn cluster(release: &str) -> Builder {
 }
 
 #[tokio::test]
-async fn a_job_is_made_once_changed_and_run() {
+async fn a_job_is_created_once_changed_and_run() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let rule = Retention {
@@ -89,7 +89,8 @@ async fn a_job_is_made_once_changed_and_run() {
             );
         }
 
-        // A node is away: the other one is backed up. One fails: what the other did is told.
+        // One node is offline: the other is backed up. One fails: the error has the result of the
+        // other.
         simulator.set_online("pve2", false);
         assert_eq!(
             pve.carry_out(job.run_now()).await.unwrap().len(),
@@ -132,7 +133,7 @@ async fn the_newest_backup_becomes_a_guest() {
             let (_, cause) = left(pve.carry_out(Recover::newest(none)).await);
             assert!(cause.to_string().contains("no such backup"), "{cause}");
 
-            // It is there: nothing is restored.
+            // The guest exists: nothing is restored.
             let newest = FindBackups::of(vmid);
             simulator.clear_requests();
             let found = pve
@@ -147,7 +148,7 @@ async fn the_newest_backup_becomes_a_guest() {
                     .all(|request| request.method == "GET")
             );
 
-            // Beside it, under a number of its own, and only once.
+            // Beside it, under another number, and only once.
             let copy = Recover::newest(newest.clone())
                 .to(vmid + 500)
                 .unique()
@@ -170,7 +171,7 @@ async fn the_newest_backup_becomes_a_guest() {
             assert!(replaced.tags().await.unwrap().is_empty());
             assert_eq!(replaced.status().await.unwrap().state, PowerState::Running);
 
-            // That fails half way: what is left is told.
+            // That fails halfway: the error names what is left.
             let kind = if vmid == 101 { "qemu" } else { "lxc" };
             let fault = Fault::TaskFails("restore failed: no space left".into());
             let path = format!("/nodes/*/{kind}");
@@ -188,7 +189,7 @@ async fn the_newest_backup_becomes_a_guest() {
                 "{rest:?}"
             );
         }
-        // Its node is away; the backup is on shared storage.
+        // Its node is offline; the backup is on shared storage.
         simulator.set_online("pve1", false);
         let elsewhere = Recover::newest(FindBackups::of(101)).to(901);
         let made = pve.carry_out(elsewhere).await;
@@ -198,7 +199,7 @@ async fn the_newest_backup_becomes_a_guest() {
 }
 
 #[tokio::test]
-async fn pruning_is_shown_before() {
+async fn pruning_can_be_previewed() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         for _ in 0..4 {

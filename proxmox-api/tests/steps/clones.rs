@@ -36,9 +36,9 @@ fn clones() -> Clones {
 }
 
 #[tokio::test]
-async fn clones_are_spread_and_found_again() {
+async fn clones_are_distributed_and_found_again() {
     for release in RELEASES {
-        // On local storage they are made beside the template and moved.
+        // On local storage they are created beside the template and moved.
         for storage in ["ceph", "local-lvm"] {
             let (simulator, pve) = start(cluster(release, storage)).await;
             let guests = pve.carry_out(clones()).await;
@@ -72,7 +72,7 @@ async fn clones_are_spread_and_found_again() {
 }
 
 #[tokio::test]
-async fn what_a_failure_leaves_is_told_and_taken_up_again() {
+async fn a_failure_names_what_is_left_and_can_be_continued() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release, "ceph")).await;
         let fault = Fault::TaskFails("clone failed: no space left".into());
@@ -82,19 +82,19 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
         let failed = pve.carry_out(clones()).on_step(steps.listener()).await;
         let (rest, cause) = left(failed);
         assert!(cause.to_string().contains("no space left"), "{cause}");
-        // Those that are there are named, the one that failed is gone.
+        // The error names existing clones; the failed one was removed.
         let mut there = Vec::new();
         for vmid in 5000..5099 {
             if pve.guest(vmid).locate().await.is_ok() {
                 there.push(Subject::Guest(vmid));
             }
         }
-        let mut told = subjects(&rest);
-        told.sort();
-        assert_eq!(told, there, "{release}: {:?}", steps.take());
+        let mut named = subjects(&rest);
+        named.sort();
+        assert_eq!(named, there, "{release}: {:?}", steps.take());
         assert!(!there.is_empty() && there.len() < 5);
 
-        // One of them is locked, and a node is away for a while.
+        // One of them is locked, and a node is offline for a while.
         let Subject::Guest(first) = there[0] else {
             panic!("not a guest");
         };
@@ -112,7 +112,7 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
         let (guests, ()) = tokio::join!(patient, unlock);
         assert_eq!(guests.unwrap().len(), 5, "{release}");
 
-        // Those that were there and were started are told as well.
+        // Errors also list existing guests that were started.
         for guest in [5000, 5001] {
             let stop = pve.guest(guest).stop().await.unwrap();
             stop.wait().await.unwrap();

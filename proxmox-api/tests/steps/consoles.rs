@@ -1,4 +1,4 @@
-//! Consoles that are opened here and attached to there.
+//! Consoles that one process opens and another attaches to.
 
 use proxmox_api::Client;
 use proxmox_api::manage::guest::Display;
@@ -66,10 +66,10 @@ async fn a_guest_has_the_displays_of_its_configuration() {
 }
 
 #[tokio::test]
-async fn what_is_opened_here_is_attached_to_there() {
+async fn an_opened_console_can_be_attached_to_elsewhere() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
-        // Another process: nothing but a text goes over.
+        // Another process: it gets only a text.
         let other = || {
             Client::builder(simulator.url())
                 .password("root@pam", ROOT_PASSWORD)
@@ -114,7 +114,8 @@ async fn what_is_opened_here_is_attached_to_there() {
         let vnc = other().attach_console(opened).vnc().await.unwrap();
         drop(vnc);
 
-        // The node that is asked opens a console of a guest whose own node is away; there is nothing at its end.
+        // The requested node opens a console of a guest whose node is offline; the other end does
+        // not exist.
         simulator.set_online("pve2", false);
         let opened = pve
             .guest(201)
@@ -131,7 +132,7 @@ async fn what_is_opened_here_is_attached_to_there() {
         };
         assert!(nothing, "{release}");
         simulator.set_online("pve2", true);
-        // A port that nobody listens on, and a text that is no ticket.
+        // A port without a listener, and a text that is not a ticket.
         let odd: ConsoleTicket = text
             .expose()
             .replace("\"port\":\"", "\"port\":\"9")

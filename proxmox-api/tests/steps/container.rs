@@ -55,7 +55,7 @@ async fn the_newest_template_becomes_a_container() {
 }
 
 #[tokio::test]
-async fn an_image_of_a_registry_becomes_a_container_where_there_is_that() {
+async fn an_oci_image_becomes_a_container_on_releases_that_support_it() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let web = Container::new("nginx", Template::oci(IMAGE)).node("pve2");
@@ -97,7 +97,7 @@ async fn an_image_of_a_registry_becomes_a_container_where_there_is_that() {
 }
 
 #[tokio::test]
-async fn what_a_failure_leaves_is_told_and_taken_up_again() {
+async fn a_failure_names_what_is_left_and_can_be_continued() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let web = Container::new("web", Template::named("debian-13-standard")).node("pve1");

@@ -1,4 +1,4 @@
-//! Firewall rules by what they say.
+//! Firewall rules by content.
 
 use proxmox_api::Client;
 use proxmox_api::manage::firewall::{Alias, IpSet, Rule, RuleChange, Rules, Scope};
@@ -96,7 +96,7 @@ async fn every_scope_has_exactly_the_rules_that_are_wanted() {
 }
 
 #[tokio::test]
-async fn single_rules_are_found_wherever_they_stand() {
+async fn single_rules_are_found_at_any_position() {
     for release in RELEASES {
         let (_simulator, pve) = start(cluster(release)).await;
         let path = "/cluster/firewall/rules";
@@ -126,7 +126,7 @@ async fn single_rules_are_found_wherever_they_stand() {
 }
 
 #[tokio::test]
-async fn sets_and_aliases_have_what_is_wanted() {
+async fn sets_and_aliases_reach_the_wanted_state() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         for scope in [Scope::Cluster, Scope::Guest(101)] {
@@ -154,7 +154,7 @@ async fn sets_and_aliases_have_what_is_wanted() {
             );
             let less = pve.carry_out(set.clone()).await.unwrap();
             assert_eq!(less, Ensured::Changed(vec!["192.0.2.8".into()]));
-            // The third member is refused: the two before are there, and that is told.
+            // The third member is refused: the two before exist, and the error says so.
             let fault = Fault::Status(500, "can't lock file".into());
             let path = "/**/ipset/admins";
             let all = both.member("192.0.2.9");
@@ -175,7 +175,7 @@ async fn sets_and_aliases_have_what_is_wanted() {
 }
 
 #[tokio::test]
-async fn what_a_failure_leaves_is_told_and_taken_up_again() {
+async fn a_failure_names_what_is_left_and_can_be_continued() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let path = "/cluster/firewall/rules";
@@ -194,10 +194,10 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
         assert_eq!(rest.len(), 1, "{release}: {cause}");
         assert_eq!(
             rest[0].to_string(),
-            "rules of the cluster had 2 changes and need more"
+            "rules of the cluster had 2 changes; more are needed"
         );
         assert_eq!(there(&pve, path).await.len(), 2);
-        // Somebody else was faster once.
+        // Another client was faster once.
         let stale = Fault::Status(
             500,
             "detected modified configuration - file changed by other user? Try again.".into(),
@@ -205,14 +205,14 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
         simulator.faults().on("POST", path).times(1).respond(stale);
         pve.carry_out(rules).await.unwrap();
         assert_eq!(there(&pve, path).await, ["22", "80", "443"], "{release}");
-        // Every change but the first of an empty list goes with a digest.
+        // Every change except the first of an empty list has a digest.
         let requests = simulator.requests();
         let writes = (requests.iter()).filter(|request| {
             request.method != "GET" && request.status == 200 && request.path == path
         });
         let bare = writes.filter(|request| request.params.get("digest").is_none());
         assert_eq!(bare.count(), 1, "{release}");
-        // The rules are the cluster's, so a node that is away is not in the way.
+        // The rules are the cluster's, so an offline node does not matter.
         simulator.set_online("pve1", false);
         let guest = Rules::exactly(Scope::Guest(101), ports([1]));
         assert_eq!(pve.carry_out(guest).await.unwrap(), 1, "{release}");

@@ -20,7 +20,7 @@ fn cluster(release: &str) -> Builder {
 }
 
 #[tokio::test]
-async fn the_same_is_said_on_every_release() {
+async fn the_same_settings_work_on_every_release() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let wanted = HaWanted::of(101)
@@ -83,7 +83,7 @@ async fn the_same_is_said_on_every_release() {
 }
 
 #[tokio::test]
-async fn guests_are_kept_together_and_apart_where_there_are_rules() {
+async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
     for release in RELEASES {
         let (_simulator, pve) = start(cluster(release)).await;
         for vmid in [101, 102, 103] {
@@ -108,7 +108,7 @@ async fn guests_are_kept_together_and_apart_where_there_are_rules() {
             .unwrap();
         let view = HaView::fetch(&pve).await.unwrap();
         assert_eq!(view.guests[&101].apart, BTreeSet::from([102]));
-        // The rule goes with the guest.
+        // The rule is removed with the guest.
         pve.carry_out(HaWanted::none_of(102)).await.unwrap();
         let view = HaView::fetch(&pve).await.unwrap();
         assert!(view.guests[&101].apart.is_empty());
@@ -116,7 +116,7 @@ async fn guests_are_kept_together_and_apart_where_there_are_rules() {
 }
 
 #[tokio::test]
-async fn what_a_failure_leaves_is_told_and_taken_up_again() {
+async fn a_failure_names_what_is_left_and_can_be_continued() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let wanted = HaWanted::of(101).state("stopped").nodes([("pve1", 1)]);

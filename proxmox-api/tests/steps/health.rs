@@ -23,7 +23,7 @@ fn cluster(release: &str) -> Builder {
 }
 
 #[tokio::test]
-async fn disks_and_pools_that_fail_are_told() {
+async fn failing_disks_and_pools_are_reported() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let pools = pve.nodes().node("pve1").disks().zfs();
@@ -57,7 +57,7 @@ async fn disks_and_pools_that_fail_are_told() {
             "{problems:?}"
         );
 
-        // A node that is away is told, and the others are looked at.
+        // An offline node is reported, and the others are read.
         simulator.set_online("pve2", false);
         let steps = Steps::default();
         let check = pve.carry_out(CheckHealth::new()).on_step(steps.listener());
@@ -72,7 +72,7 @@ async fn disks_and_pools_that_fail_are_told() {
 }
 
 #[tokio::test]
-async fn file_systems_become_metrics_as_far_as_agents_answer() {
+async fn file_systems_become_metrics_if_the_agent_answers() {
     for release in RELEASES {
         let (_simulator, pve) = start(cluster(release)).await;
         let steps = Steps::default();
@@ -123,7 +123,7 @@ async fn figures_over_time_have_units() {
         }
         let requests = simulator.requests();
         assert!(requests.iter().any(|request| request.params["cf"] == "MAX"));
-        // Every node keeps the figures of all.
+        // Every node has the metrics of all guests.
         simulator.set_online("pve1", false);
         let away = pve
             .guest(101)

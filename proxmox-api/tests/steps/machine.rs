@@ -1,4 +1,4 @@
-//! From an image to a machine.
+//! Virtual machines from images.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{GIB, RELEASES, Steps, asked, left, start, subjects};
 
 const URL: &str = "https://images.example.org/debian-13-genericcloud-amd64.qcow2";
 
-/// A qcow2 image of 3 GiB with nothing in it.
+/// An empty qcow2 image of 3 GiB.
 fn image() -> Vec<u8> {
     let mut image = b"QFI\xfb".to_vec();
     image.extend(3_u32.to_be_bytes());
@@ -38,7 +38,7 @@ fn cluster(release: &str) -> Builder {
         .web_file(URL, image())
 }
 
-/// What an image is called on a release.
+/// The volume of an image on a release.
 fn volume(release: &str, name: &str) -> String {
     match release {
         "7.4" => format!("local:iso/{name}.img"),
@@ -64,7 +64,7 @@ fn machine() -> Machine {
 }
 
 #[tokio::test]
-async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
+async fn an_image_becomes_a_running_machine_that_is_found_again() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let steps = Steps::default();
@@ -90,7 +90,7 @@ async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
         assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(10 * GIB));
         assert_eq!(made.guest.place().await.unwrap().node, "pve2");
 
-        // Again: nothing is made, started or changed.
+        // Again: nothing is created, started or changed.
         simulator.clear_requests();
         let found = pve
             .carry_out(machine())
@@ -100,7 +100,7 @@ async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
         assert!(!found.new && found.guest.vmid() == 5000 && !found.addresses.is_empty());
         let changes = (simulator.requests().into_iter()).filter(|request| request.method != "GET");
         assert_eq!(changes.count(), 0, "{release}");
-        // What is different is brought up to what is wanted; what was of it is told if the rest fails.
+        // Differences are corrected; if a later step fails, the error lists the corrections.
         made.guest.stop().await.unwrap().wait().await.unwrap();
         let more = machine().disk("local-lvm", 12 * GIB);
         let more = more.cloud_init(CloudInit::new().user("root"));
@@ -111,11 +111,11 @@ async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
         start.times(1).respond(fault);
         let (rest, cause) = left(pve.carry_out(more.clone()).await);
         let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
-        let told = [
+        let expected = [
             "guest 5000 has a larger disk",
             "guest 5000 was changed: ciuser",
         ];
-        assert_eq!(rest, told, "{release}: {cause}");
+        assert_eq!(rest, expected, "{release}: {cause}");
         pve.carry_out(more).await.unwrap();
         let config = made.guest.qemu_config().await.unwrap();
         assert_eq!(config.ciuser.as_deref(), Some("root"));
@@ -129,7 +129,7 @@ async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_packed_is_unpacked_on_the_way() {
+async fn a_compressed_file_is_decompressed() {
     use std::io::Write;
 
     let folder = tempfile::tempdir().unwrap();
@@ -159,7 +159,7 @@ async fn a_file_that_is_packed_is_unpacked_on_the_way() {
             .find(|row| row.volid.as_str().contains("small.raw"))
             .unwrap();
         assert_eq!(row.size, Some(1 << 20), "{release}");
-        // There already: it is not sent again.
+        // The image exists: it is not uploaded again.
         pve.carry_out(image.on("pve1")).await.unwrap();
 
         let wrong = Image::file(&path).checksum(ChecksumAlgorithm::Sha256, "00".repeat(32));
@@ -174,8 +174,8 @@ async fn a_file_that_is_packed_is_unpacked_on_the_way() {
 
 #[cfg(feature = "unpack")]
 #[tokio::test]
-async fn xz_and_zstd_are_unpacked_too() {
-    // "proxmox\n", packed by xz and by zstd.
+async fn xz_and_zstd_are_decompressed() {
+    // "proxmox\n", compressed by xz and by zstd.
     const XZ: &str =
         "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAHcHJveG1veAoAMZPEjtmgjXMAASAIuxnZux+2830BAAAAAARZWg==";
     const ZSTD: &str = "KLUv/SQIQQAAcHJveG1veAr6qdXw";
@@ -206,13 +206,13 @@ async fn xz_and_zstd_are_unpacked_too() {
 }
 
 #[tokio::test]
-async fn what_a_failure_leaves_is_told_and_taken_up_again() {
+async fn a_failure_names_what_is_left_and_can_be_continued() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let volume = Subject::Volume(volume(release, "debian-13-genericcloud-amd64.qcow2"));
         let machine = machine();
 
-        // The wrong image: nothing is there.
+        // The wrong image: nothing is left.
         let wrong = Image::url(URL).checksum(ChecksumAlgorithm::Sha256, "00".repeat(32));
         let (rest, cause) = left(pve.carry_out(Machine::new("web", wrong).node("pve2")).await);
         assert!(
@@ -220,7 +220,7 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
             "{cause}"
         );
 
-        // The machine is not made: the image stays, the number is free.
+        // The machine is not created: the image stays, the number is free.
         let fault = Fault::TaskFails("no space left on device".into());
         simulator
             .faults()
@@ -249,7 +249,7 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
             PowerState::Stopped
         );
 
-        // A lock is in the way; with patience it is waited for.
+        // A lock delays it; with a time limit for locks, the work waits.
         simulator.set_lock(5000, Some("backup"));
         let (rest, cause) = left(pve.carry_out(machine.clone()).await);
         assert!(
@@ -273,7 +273,7 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
             PowerState::Running
         );
 
-        // The node goes away: what is asked for is not made elsewhere.
+        // The node goes offline: the machine is not created elsewhere.
         simulator.set_online("pve2", false);
         let away = machine.clone().ids(5001..=5001);
         let (rest, cause) = left(pve.carry_out(away).await);
@@ -283,7 +283,7 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_number_of_another_guest_is_not_taken() {
+async fn the_number_of_another_guest_is_refused() {
     let taken = cluster("9.2").qemu(5000, "pve1", &[("name", "other")]);
     let (_simulator, pve) = start(taken).await;
     let (rest, cause) = left(pve.carry_out(machine().id(5000)).await);

@@ -1,4 +1,4 @@
-//! Nodes without guests, and clusters rebooted node by node.
+//! Draining of nodes, and rolling reboots.
 
 use std::time::Duration;
 
@@ -107,9 +107,9 @@ async fn rules_of_high_availability_are_kept() {
         let drained = pve.carry_out(Drain::of("pve1")).await.unwrap();
         assert_eq!(nodes(&pve, [101]).await, ["pve3"], "{release}");
         if release == "9.2" {
-            // Those that have to be apart cannot all go back to where they were before there was that rule.
+            // Guests that must be apart now cannot all return to their previous nodes.
             let (rest, cause) = left(pve.carry_out(drained.back().at_once(1)).await);
-            assert!(cause.to_string().contains("cannot go to pve1"), "{cause}");
+            assert!(cause.to_string().contains("cannot move to pve1"), "{cause}");
             assert!(!rest.is_empty());
             for vmid in [102, 103] {
                 pve.carry_out(HaWanted::none_of(vmid)).await.unwrap();
@@ -121,7 +121,7 @@ async fn rules_of_high_availability_are_kept() {
 }
 
 #[tokio::test]
-async fn what_a_failure_leaves_is_told_and_taken_up_again() {
+async fn a_failure_names_what_is_left_and_can_be_continued() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let fault = Fault::TaskFails("migration aborted".into());
@@ -138,7 +138,7 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
             "{release}: {cause}"
         );
         simulator.set_lock(103, None);
-        // The node that was planned for goes away in between: others are found.
+        // The planned node goes offline in between: others are used.
         simulator.set_online("pve2", false);
         pve.carry_out(Drain::of("pve1")).await.unwrap();
         let there = nodes(&pve, [101, 102, 103, 201]).await;
@@ -147,7 +147,7 @@ async fn what_a_failure_leaves_is_told_and_taken_up_again() {
             "{release}: {there:?}"
         );
 
-        // Guests that can go nowhere are stopped, if that is wanted, and started again.
+        // Guests without a target are stopped if requested, and started again.
         let (_other, pve) = start(cluster(release)).await;
         let to = Drain::of("pve1").to(Vec::<String>::new());
         let (rest, cause) = left(pve.carry_out(to.clone()).await);
@@ -193,7 +193,7 @@ async fn a_cluster_is_rebooted_node_by_node() {
                 proxmox_api::manage::guest::PowerState::Running
             );
         }
-        // It is not back in time: its guests are elsewhere, and that is told.
+        // The node is not back in time: the error says where its guests are.
         let (_slow, pve) = start_slowly(cluster(release), 0.02).await;
         let short = RollingReboot::of(["pve1"]).patience(Duration::from_millis(50));
         let (rest, _) = left(pve.carry_out(short).await);

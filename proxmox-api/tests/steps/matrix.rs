@@ -1,7 +1,7 @@
-//! Each job on each release, with a node away, a lock held and a task that fails half way: what a caller is told, what is
-//! left behind, and that the job can be done once the fault is gone. The table that comes of it is the one in
-//! `docs/jobs.md`; with `FAULTS_WRITE=1` it is written there instead. What an error names as left behind is held against what
-//! the simulator has and had: no more is named, and no less.
+//! Each job on each release, with an offline node, a lock, and a task that fails halfway: the
+//! error, what is left behind, and that the job can be completed after the fault. The resulting
+//! table is in `docs/jobs.md`; `FAULTS_WRITE=1` writes it there. What an error lists as left behind
+//! is compared with the changes in the simulator's state: all of them, and nothing else.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -59,14 +59,14 @@ pub(crate) enum Job {
     Series,
 }
 
-/// All of them, with the number they have in the list of jobs and what they are called in the table.
+/// All jobs, with their numbers and names in the table.
 pub(crate) const JOBS: [(Job, u8, &str); 22] = [
     (Job::Machine, 1, "From image to machine"),
     (Job::Clones, 2, "Many clones on several nodes"),
-    (Job::Change, 3, "Change, and reboot if it takes that"),
+    (Job::Change, 3, "Change, and reboot if needed"),
     (Job::Backups, 4, "Backup job, run now"),
     (Job::Restore, 4, "Restore of the newest backup"),
-    (Job::Prune, 4, "What a rule would prune"),
+    (Job::Prune, 4, "Preview of pruning"),
     (Job::Replication, 4, "Replication job"),
     (Job::Drain, 5, "Drain of a node"),
     (Job::Reboot, 5, "Reboot of a cluster"),
@@ -96,7 +96,7 @@ const TROUBLES: [Trouble; 3] = [Trouble::NodeAway, Trouble::LockHeld, Trouble::H
 
 const URL: &str = "https://images.example.org/debian-13.qcow2";
 
-/// A qcow2 image of 1 GiB with nothing in it.
+/// An empty qcow2 image of 1 GiB.
 fn image() -> Vec<u8> {
     let mut image = b"QFI\xfb".to_vec();
     image.extend(3_u32.to_be_bytes());
@@ -113,7 +113,7 @@ fn sum(data: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One cluster on which all jobs can be done.
+/// A cluster on which all jobs can run.
 pub(crate) fn cluster(release: &str) -> Builder {
     let ceph = |memory| {
         let card = ("net0", "virtio,bridge=vmbr0");
@@ -181,7 +181,7 @@ fn agent(pve: &Client) -> Agent {
 }
 
 impl Job {
-    /// Another cluster, where the job needs one.
+    /// A second cluster, if the job needs one.
     pub(crate) async fn far(self, release: &str) -> Option<Simulator> {
         if self != Self::OtherCluster {
             return None;
@@ -296,7 +296,7 @@ impl Job {
         }
     }
 
-    /// The same once more, after something went wrong in the middle.
+    /// Runs the job again after a failure halfway.
     pub(crate) async fn again(
         self,
         pve: &Client,
@@ -304,7 +304,7 @@ impl Job {
         planned: bool,
     ) -> Result<(), Error> {
         if self == Self::Sdn && planned {
-            // What is planned is taken for somebody else's, unless that is said.
+            // Planned changes count as those of others, unless a setting allows them.
             let network = Network::new().zone("lab", "simple", []);
             let network = network.vnet("labnet", "lab", []).with_others();
             return pve.carry_out(network).await.map(drop);
@@ -312,7 +312,7 @@ impl Job {
         self.run(pve, there, &Steps::default()).await
     }
 
-    /// What has to be there before.
+    /// Creates what the job needs.
     pub(crate) async fn prepare(
         self,
         trouble: Trouble,
@@ -321,7 +321,7 @@ impl Job {
         pve: &Client,
     ) -> Result<(), Error> {
         match (self, trouble) {
-            // There is nothing to lock before the guests are made.
+            // Before guests exist, there is nothing to lock.
             (Self::Machine | Self::Container, Trouble::LockHeld) => {
                 self.run(pve, there, &Steps::default()).await?;
                 let vmid = if self == Self::Machine { 5000 } else { 7000 };
@@ -342,7 +342,8 @@ impl Job {
         }
     }
 
-    /// Makes the trouble. What is not a lock of a guest, or no task, is what comes next to it on the server.
+    /// Injects the fault. For jobs without a lock of a guest, or without a task, the most similar
+    /// fault is used.
     fn hit(self, trouble: Trouble, release: &str, simulator: &Simulator) {
         let faults = simulator.faults();
         let once = |method: &str, path: &str, skip: u32, fault: Fault| {
@@ -351,15 +352,16 @@ impl Job {
         let fails = || Fault::TaskFails("no space left on device".into());
         let no = || Fault::Status(500, "input/output error".into());
         let lock = |what: &str| {
-            let told = format!("can't lock file '/var/lock/{what}.lck' - got timeout");
-            Fault::Status(500, told)
+            let text = format!("can't lock file '/var/lock/{what}.lck' - got timeout");
+            Fault::Status(500, text)
         };
         let cluster = |what: &str| {
-            let told = format!("cfs-lock '{what}' error: got lock request timeout");
-            Fault::Status(500, told)
+            let text = format!("cfs-lock '{what}' error: got lock request timeout");
+            Fault::Status(500, text)
         };
         match (trouble, self) {
-            // Which calls are handed to another node is another table's subject; here the answer says it.
+            // Forwarding of calls between nodes has its own table; here the answer itself is the
+            // fault.
             (Trouble::NodeAway, Self::Console | Self::Addresses | Self::Files | Self::Series) => {
                 faults.on("*", "/nodes/pve2/**").respond(Fault::NodeDown);
             }
@@ -449,19 +451,19 @@ fn mend(simulator: &Simulator) {
     }
 }
 
-/// What a caller is told, as the table says it, and what is named as left behind after a failure.
-fn told(ended: Result<(), Error>, steps: &[String]) -> (String, Option<Vec<Left>>) {
+/// The result for the caller, in the table's words, and what a failure lists as left behind.
+fn describe(ended: Result<(), Error>, steps: &[String]) -> (String, Option<Vec<Left>>) {
     let error = match ended {
         Ok(()) => {
             let failed: Vec<&str> = (steps.iter())
                 .filter(|step| step.contains(": failed: "))
                 .map(String::as_str)
                 .collect();
-            let told = match failed.is_empty() {
+            let result = match failed.is_empty() {
                 true => "done".to_owned(),
-                false => format!("done; a step says: {}", failed.join(", ")),
+                false => format!("done; a step reports: {}", failed.join(", ")),
             };
-            return (told, None);
+            return (result, None);
         }
         Err(error) => error,
     };
@@ -473,13 +475,13 @@ fn told(ended: Result<(), Error>, steps: &[String]) -> (String, Option<Vec<Left>
         (_, Some(kind)) => format!("`{kind:?}`"),
         (Error::Work(_), None) => "refused before it".to_owned(),
         (Error::Task(_), None) => "the task's error".to_owned(),
-        (Error::Timeout(_), None) => "time is up".to_owned(),
+        (Error::Timeout(_), None) => "timeout".to_owned(),
         (Error::Interrupted(_) | Error::Connect(_), None) => "the connection breaks".to_owned(),
         (Error::Guest(late), None) => match late.reason() {
             GuestErrorKind::TimedOut {
                 waiting_for, last, ..
             } => match last {
-                Some(_) => format!("no {waiting_for} in time, and what the last attempt said"),
+                Some(_) => format!("no {waiting_for} in time, with the error of the last attempt"),
                 None => format!("no {waiting_for} in time"),
             },
             _ => format!("\"{late}\""),
@@ -487,14 +489,14 @@ fn told(ended: Result<(), Error>, steps: &[String]) -> (String, Option<Vec<Left>
         (cause, None) => format!("\"{cause}\""),
     };
     let words: Vec<String> = left.iter().map(ToString::to_string).collect();
-    let told = match words.is_empty() {
+    let result = match words.is_empty() {
         true => format!("{kind}; nothing"),
         false => format!("{kind}; {}", words.join(", ")),
     };
-    (told, Some(left))
+    (result, Some(left))
 }
 
-/// What is told, and what went wrong before or after the trouble.
+/// The result, and unexpected errors before or after the fault.
 async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Vec<String>) {
     let (simulator, pve) = start(cluster(release)).await;
     let far = job.far(release).await;
@@ -507,7 +509,7 @@ async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Vec<String>
     job.hit(trouble, release, &simulator);
     let steps = Steps::default();
     let ended = job.run(&pve, there, &steps).await;
-    let (told, left) = told(ended, &steps.take());
+    let (result, left) = describe(ended, &steps.take());
     mend(&simulator);
     let mut wrongs = Vec::new();
     if let Some(left) = left {
@@ -515,9 +517,9 @@ async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Vec<String>
         let mut changed = Things::of(&simulator).changed_since(&before[0]);
         changed.extend(Things::of(there).changed_since(&before[1]));
         if job == Job::Backups {
-            // Making the job is work of its own, which was done.
+            // The job was created by a separate operation, which succeeded.
             changed.remove("backup job nightly");
-            // Backups are told by the node that made them.
+            // The error lists backups by the node that made them.
             for (guest, node) in [(101, "pve2"), (104, "pve1")] {
                 if changed.remove(&format!("backups of guest {guest}")) {
                     changed.insert(format!("node {node}"));
@@ -531,16 +533,16 @@ async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Vec<String>
             ));
         }
     }
-    // Once the fault is gone the same is done, whatever was left behind.
-    let again = job.again(&pve, there, told.contains("planned")).await;
+    // After the fault, the job completes whatever was left behind.
+    let again = job.again(&pve, there, result.contains("planned")).await;
     wrongs.extend(again.err().map(|error| wrong("again", error.to_string())));
-    (told, wrongs)
+    (result, wrongs)
 }
 
 #[tokio::test]
-async fn every_job_tells_what_every_fault_leaves() {
+async fn every_job_reports_what_every_fault_leaves() {
     let mut table = String::from(
-        "| | job | a node is away | a lock is held | it fails half way |\n|--:|---|---|---|---|\n",
+        "| | job | a node is offline | a lock is held | it fails halfway |\n|--:|---|---|---|---|\n",
     );
     let mut failures = Vec::new();
     for (job, number, name) in JOBS {
@@ -548,18 +550,18 @@ async fn every_job_tells_what_every_fault_leaves() {
         for trouble in TROUBLES {
             let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
             for release in RELEASES {
-                let (told, wrong) = cell(job, trouble, release).await;
+                let (result, wrong) = cell(job, trouble, release).await;
                 failures.extend(wrong);
-                match seen.iter_mut().find(|(text, _)| *text == told) {
+                match seen.iter_mut().find(|(text, _)| *text == result) {
                     Some((_, releases)) => releases.push(release),
-                    None => seen.push((told, vec![release])),
+                    None => seen.push((result, vec![release])),
                 }
             }
             let cell = match seen.as_slice() {
-                [(told, _)] => told.clone(),
+                [(result, _)] => result.clone(),
                 several => {
                     let parts = several.iter();
-                    let parts = parts.map(|(told, on)| format!("{}: {told}", on.join(", ")));
+                    let parts = parts.map(|(result, on)| format!("{}: {result}", on.join(", ")));
                     parts.collect::<Vec<_>>().join("<br>")
                 }
             };
@@ -571,9 +573,9 @@ async fn every_job_tells_what_every_fault_leaves() {
     Part::read("jobs.md", "faults").hold(&table);
 }
 
-/// How long the same takes with proxmoxer.
+/// The lines of the programs with proxmoxer.
 #[test]
-fn the_page_tells_the_lines_of_other_programs() {
+fn the_page_lists_the_lines_of_other_programs() {
     let programs = include_str!("../../../tests/simulator/conformance/jobs.py");
     let page = include_str!("../../../docs/jobs.md");
     let lines = |name: &str| {
@@ -597,7 +599,7 @@ fn the_page_tells_the_lines_of_other_programs() {
             "Backup jobs",
             &["backup_job_run_now", "newest_backup_restored"],
         ),
-        ("What a rule would prune", &["what_would_be_pruned"]),
+        ("Preview of pruning", &["what_would_be_pruned"]),
         ("Replication jobs", &["replication"]),
         ("Drain a node", &["drain"]),
         ("Migration |", &["migration"]),
@@ -611,19 +613,19 @@ fn the_page_tells_the_lines_of_other_programs() {
         ("Figures over time", &["figures"]),
     ] {
         let start = format!("| {row}");
-        let told = page.lines().find(|line| line.starts_with(&start));
-        let told = told.and_then(|line| line.split(" | ").nth(3)).expect(row);
-        let numbers = told.split_whitespace().filter_map(|word| word.parse().ok());
+        let cell = page.lines().find(|line| line.starts_with(&start));
+        let cell = cell.and_then(|line| line.split(" | ").nth(3)).expect(row);
+        let numbers = cell.split_whitespace().filter_map(|word| word.parse().ok());
         let counted: Vec<usize> = names.iter().map(|name| lines(name)).collect();
         let numbers: Vec<usize> = numbers.take(counted.len()).collect();
-        assert_eq!(numbers, counted, "{row}: {told}");
+        assert_eq!(numbers, counted, "{row}: {cell}");
     }
 }
 
 #[test]
-fn every_job_has_an_example_that_the_gate_runs() {
+fn every_job_has_an_example_that_ci_runs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let gate = std::fs::read_to_string(root.join("../.ci/run")).expect("the gate is there");
+    let gate = std::fs::read_to_string(root.join("../.ci/run")).expect(".ci/run exists");
     let apart = |c: char| !(c.is_alphanumeric() || c == '_');
     let words: Vec<&str> = gate.split(apart).collect();
     for (number, example) in [
@@ -652,6 +654,7 @@ fn every_job_has_an_example_that_the_gate_runs() {
         let named = words.contains(&example);
         assert!(named, "job {number}: .ci/run does not run {example}");
     }
-    let told: std::collections::BTreeSet<u8> = JOBS.iter().map(|(_, number, _)| *number).collect();
-    assert!(told.into_iter().eq(1..=14), "every job has a row");
+    let listed: std::collections::BTreeSet<u8> =
+        JOBS.iter().map(|(_, number, _)| *number).collect();
+    assert!(listed.into_iter().eq(1..=14), "every job has a row");
 }

@@ -1,4 +1,4 @@
-//! Guests on other nodes.
+//! Migration of guests.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ async fn a_guest_moves_with_its_disks_and_is_found() {
 }
 
 #[tokio::test]
-async fn rules_of_high_availability_decide_where_a_guest_may_go() {
+async fn rules_of_high_availability_limit_the_targets() {
     use proxmox_api::manage::ha::HaWanted;
 
     let mut builder = cluster("9.2").storage("ceph", "rbd", &["images"], 500 * GIB);
@@ -85,7 +85,7 @@ async fn rules_of_high_availability_decide_where_a_guest_may_go() {
     pve.carry_out(HaWanted::of(303).apart_from([302]))
         .await
         .unwrap();
-    // The one that has to be with it has to be apart from one over there.
+    // The guest that must be with it must also be apart from one on the target.
     let check = pve.guest(301).check_migration("pve3").await.unwrap();
     assert!(
         check.is_blocked("pve3") && !check.is_blocked("pve2"),
@@ -96,7 +96,7 @@ async fn rules_of_high_availability_decide_where_a_guest_may_go() {
     let (rest, cause) = left(pve.carry_out(Migration::of(301, "pve3")).await);
     assert!(rest.is_empty() && cause.never_sent(), "{cause}");
     assert!(cause.to_string().contains("vm:303"), "{cause}");
-    // Told to do it all the same, the server refuses.
+    // If requested all the same, the server refuses.
     let forced = pve.guest(301).migrate("pve3").await;
     let ended = match forced {
         Ok(started) => started.wait().await.map(drop),
@@ -110,7 +110,7 @@ async fn rules_of_high_availability_decide_where_a_guest_may_go() {
     for vmid in [301, 302] {
         assert_eq!(pve.guest(vmid).locate().await.unwrap().node, "pve2");
     }
-    // Bound to nodes strictly, it may go to no other.
+    // Strictly bound to nodes, it may move to no other.
     let bound = HaWanted::of(303).nodes([("pve3", 2), ("pve2", 1)]).strict();
     pve.carry_out(bound).await.unwrap();
     let check = pve.guest(303).check_migration("pve1").await.unwrap();
@@ -118,7 +118,7 @@ async fn rules_of_high_availability_decide_where_a_guest_may_go() {
 }
 
 #[tokio::test]
-async fn each_disk_goes_to_the_storage_that_is_said_for_it() {
+async fn each_disk_moves_to_its_storage() {
     for release in RELEASES {
         for running in [false, true] {
             let disks = [
@@ -141,7 +141,7 @@ async fn each_disk_goes_to_the_storage_that_is_said_for_it() {
                     .disk("scsi1", "fast")
                     .disk("scsi2", "thin")
             };
-            // The last disk does not move on: the guest is there, and that is told.
+            // The last disk does not move on: the guest is on the target, and the error says so.
             let fault = Fault::TaskFails("no space left".into());
             let path = "/nodes/pve2/qemu/102/move_disk";
             simulator
@@ -188,13 +188,13 @@ async fn each_disk_goes_to_the_storage_that_is_said_for_it() {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_way_is_told_before_anything_is_done() {
+async fn obstacles_are_reported_before_anything_is_done() {
     for release in RELEASES {
         let devices = [("scsi0", "local-lvm:1"), ("hostpci0", "0000:01:00.0")];
         let builder = cluster(release).qemu(102, "pve1", &devices).running(101);
         let (simulator, pve) = start(builder).await;
         simulator.set_online("pve3", false);
-        for (vmid, target, storage, told) in [
+        for (vmid, target, storage, expected) in [
             (101, "pve9", None, "no node pve9"),
             (101, "pve3", None, "is not there"),
             (201, "pve3", None, "is not there"),
@@ -209,11 +209,11 @@ async fn what_stands_in_the_way_is_told_before_anything_is_done() {
             let (rest, cause) = left(pve.carry_out(migration).await);
             assert!(
                 rest.is_empty() && cause.never_sent(),
-                "{release} {told}: {cause}"
+                "{release} {expected}: {cause}"
             );
             assert!(
-                cause.to_string().contains(told),
-                "{release} {told}: {cause}"
+                cause.to_string().contains(expected),
+                "{release} {expected}: {cause}"
             );
         }
         let both = Migration::of(101, "pve2")
@@ -228,7 +228,7 @@ async fn what_stands_in_the_way_is_told_before_anything_is_done() {
 }
 
 #[tokio::test]
-async fn a_migration_that_fails_leaves_the_guest_where_it_was() {
+async fn a_failed_migration_leaves_the_guest_on_its_node() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release).running(101)).await;
         let fault = Fault::TaskFails("migration aborted".into());
@@ -249,7 +249,7 @@ async fn a_migration_that_fails_leaves_the_guest_where_it_was() {
         );
         simulator.set_lock(101, None);
 
-        // The node goes away while the task is watched: nobody knows.
+        // The node goes offline while the task is polled: the outcome is unknown.
         let fault = Fault::Status(595, "No route to host".into());
         let look = simulator
             .faults()
@@ -298,7 +298,7 @@ async fn a_guest_moves_to_another_cluster() {
         };
         let wrong = RemoteMigration::of(101, remote("no"), "local-lvm", "vmbr0");
         let (rest, cause) = left(pve.carry_out(wrong).await);
-        // 7.4 moves virtual machines only in this way.
+        // 7.4 moves only virtual machines this way.
         if cause.kind() == Some(proxmox_api::error::ErrorKind::UnknownMethod) {
             continue;
         }
@@ -328,7 +328,8 @@ async fn a_guest_moves_to_another_cluster() {
         let disks = arrived.disks().await.unwrap();
         assert_eq!(disks[1].storage.as_deref(), Some("fast"), "{release}");
 
-        // Without removing the source it stays, stopped; over there the number is taken then.
+        // Without removing the source it stays, stopped; the number in the other cluster is taken
+        // then.
         let copy = RemoteMigration::of(201, remote(TOKEN_SECRET), "thin", "vmbr0");
         if let Err(error) = pve.carry_out(copy.clone()).await {
             assert_eq!(

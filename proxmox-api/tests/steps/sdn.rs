@@ -41,7 +41,7 @@ async fn rows(pve: &Client, path: &str, how: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_wanted_is_in_force_and_found_again() {
+async fn wanted_changes_are_applied_and_found_again() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let made = pve.carry_out(lab()).await;
@@ -73,7 +73,7 @@ async fn what_is_wanted_is_in_force_and_found_again() {
 }
 
 #[tokio::test]
-async fn a_change_that_fails_is_taken_back() {
+async fn a_failed_change_is_rolled_back() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         pve.carry_out(lab()).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_change_that_fails_is_taken_back() {
         assert_eq!(vnets[0]["alias"], "the lab", "{release}");
         assert!(vnets[0].get("state").is_none(), "{release}: {vnets}");
 
-        // Applying fails: the plan stays, and that is told.
+        // Applying fails: the plan stays, and the error says so.
         let fault = Fault::TaskFails("reload failed".into());
         simulator
             .faults()
@@ -116,7 +116,7 @@ async fn a_change_that_fails_is_taken_back() {
             rest.iter().any(|left| left.state.contains("planned")),
             "{release}: {rest:?}"
         );
-        // What is planned is taken for somebody else's, unless that is said.
+        // Planned changes count as those of others, unless a setting allows them.
         let (rest, cause) = left(pve.carry_out(more()).await);
         assert!(
             rest.is_empty() && cause.to_string().contains("planned"),
@@ -137,7 +137,7 @@ async fn a_change_that_fails_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_lock_is_waited_for_where_there_is_one() {
+async fn waiting_for_a_lock_on_releases_that_have_one() {
     let (simulator, pve) = start(cluster("9.2")).await;
     pve.cluster().sdn().lock().post().await.unwrap();
     let (rest, cause) = left(pve.carry_out(lab()).await);
@@ -153,7 +153,7 @@ async fn a_lock_is_waited_for_where_there_is_one() {
     };
     let (made, ()) = tokio::join!(patient, unlock);
     assert_eq!(made.unwrap(), 3);
-    // The lock is given back.
+    // The lock is released.
     pve.carry_out(Network::new().zone("z2", "simple", []))
         .await
         .unwrap();

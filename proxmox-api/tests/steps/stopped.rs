@@ -1,5 +1,5 @@
-//! Each job on each release, given up at each of its writes, and with the answer to each of them lost. What was begun is
-//! found when the job is done again, and nothing is there twice.
+//! Each job on each release, cancelled at each of its writes, and with a lost answer to each of
+//! them. Run again, the job continues with the existing state, and creates nothing twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Scene {
         let far = job.far(release).await;
         let scene = Self { here, pve, far };
         let ready = job.prepare(Trouble::HalfWay, &scene.here, scene.there(), &scene.pve);
-        ready.await.expect("it is prepared");
+        ready.await.expect("prepared");
         // The login is not counted.
         scene.pve.version().get().await.expect("an answer");
         scene.here.clear_requests();
@@ -39,25 +39,25 @@ impl Scene {
         job.run(&self.pve, self.there(), &Steps::default()).await
     }
 
-    /// What is there at the end.
+    /// The final state.
     fn outline(&self, job: Job) -> BTreeSet<String> {
-        // Where guests go depends on what is free, and on where they are already.
+        // The nodes of the guests depend on free resources, and on their nodes before.
         let with_nodes = !matches!(job, Job::Drain | Job::Reboot);
         let mut all = Things::of(&self.here).outline(with_nodes);
         all.extend(Things::of(self.there()).outline(with_nodes));
         all
     }
 
-    /// Done once more: as it would have been without what happened.
+    /// Runs the job again, and compares the result with that of a run without faults.
     async fn ends_as(&self, job: Job, wanted: &BTreeSet<String>, release: &str) -> Vec<String> {
         self.here.faults().clear();
         self.here.clock().advance(Duration::from_secs(60));
         if job == Job::Sdn && release == "9.2" {
-            // Nobody knows whose a lock is, so it is released by name.
+            // The lock has no known owner, so it is released explicitly.
             self.pve.carry_out(Unlock::new()).await.expect("released");
         }
-        // What arrived in another cluster is not found from here: the server says that the number is taken. And a start
-        // is an order, which the server refuses where it is done.
+        // A guest that arrived in another cluster is not found from here: the server reports that
+        // its number is taken. The server refuses to start a running guest.
         let settled = |error: &Error| match job {
             Job::OtherCluster => error.to_string().contains("already exists on remote"),
             Job::Locks => error.to_string().contains("already running"),
@@ -74,7 +74,7 @@ impl Scene {
     }
 }
 
-/// The places of the writes among all requests, and what is there after all of them.
+/// The positions of the writes among all requests, and the final state.
 async fn undisturbed(job: Job, release: &str) -> (Vec<u32>, BTreeSet<String>) {
     let scene = Scene::set(job, release).await;
     let ended = scene.run(job).await;
@@ -86,7 +86,7 @@ async fn undisturbed(job: Job, release: &str) -> (Vec<u32>, BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn a_job_that_is_given_up_is_taken_up_again() {
+async fn a_cancelled_job_completes_when_run_again() {
     let mut wrong = Vec::new();
     let mut cuts = 0;
     for (job, _, _) in JOBS {
@@ -101,7 +101,7 @@ async fn a_job_that_is_given_up_is_taken_up_again() {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                 };
-                // Whoever waits for it drops it there.
+                // The caller drops the future there.
                 tokio::select! {
                     ended = scene.run(job) => panic!("{release} {job:?} {place}: {ended:?}"),
                     () = reached => {}
@@ -120,7 +120,7 @@ async fn a_job_that_is_given_up_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_job_whose_answer_is_lost_says_so_and_is_taken_up_again() {
+async fn a_job_with_a_lost_answer_reports_it_and_completes_when_run_again() {
     let mut wrong = Vec::new();
     for (job, _, _) in JOBS {
         for release in RELEASES {
@@ -138,7 +138,7 @@ async fn a_job_whose_answer_is_lost_says_so_and_is_taken_up_again() {
                         Error::Unfinished(error) => (error.left().to_vec(), error.cause().clone()),
                         error => (Vec::new(), error.clone()),
                     };
-                    // The error of the request itself says that the server may have acted on it.
+                    // The error of the request itself says that the server may have processed it.
                     let open = matches!(cause, Error::Interrupted(_) | Error::Timeout(_));
                     let named: BTreeSet<String> =
                         left.iter().map(|left| left.subject.to_string()).collect();

@@ -1,4 +1,4 @@
-//! What the tests of work have in common.
+//! Shared parts of these tests.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,12 +10,12 @@ use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator};
 pub(crate) const RELEASES: [&str; 3] = ["7.4", "8.4", "9.2"];
 pub(crate) const GIB: u64 = 1 << 30;
 
-/// A server on which tasks take no time, and `root@pam` itself as its user.
+/// A server with tasks that take no time, and `root@pam` as user.
 pub(crate) async fn start(builder: Builder) -> (Simulator, Client) {
     start_slowly(builder, 0.0).await
 }
 
-/// The same with tasks that take their time, or this share of it.
+/// The same with tasks of this share of their real duration.
 pub(crate) async fn start_slowly(builder: Builder, factor: f64) -> (Simulator, Client) {
     let simulator = builder
         .time_factor(factor)
@@ -32,7 +32,7 @@ pub(crate) async fn start_slowly(builder: Builder, factor: f64) -> (Simulator, C
     (simulator, client)
 }
 
-/// The steps of work as texts, as far as they are not lines of logs.
+/// The steps as texts, without lines of logs.
 #[derive(Clone, Default)]
 pub(crate) struct Steps(Arc<Mutex<Vec<String>>>);
 
@@ -52,7 +52,7 @@ impl Steps {
     }
 }
 
-/// What failed work left behind; nothing for a plain error.
+/// What failed work left behind; empty for a plain error.
 pub(crate) fn left<T>(ended: Result<T, Error>) -> (Vec<Left>, Error) {
     match ended {
         Ok(_) => panic!("it worked"),
@@ -65,7 +65,7 @@ pub(crate) fn subjects(left: &[Left]) -> Vec<Subject> {
     left.iter().map(|left| left.subject.clone()).collect()
 }
 
-/// How often something was asked for.
+/// The number of requests for a call.
 pub(crate) fn asked(simulator: &Simulator, method: &str, path: &str) -> usize {
     (simulator.requests().iter())
         .filter(|request| request.method == method && request.path == path)

@@ -1,4 +1,5 @@
-//! What there is in a simulated cluster, each thing with what work calls it, to tell what really is left behind.
+//! The state of a simulated cluster, each object with its subject in errors, to find what is
+//! really left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 /// The network as a whole is one subject.
 const SDN: &str = "the software-defined network";
 
-/// Things by the subject that they belong to and by their place, each with its content.
+/// The objects by subject and place, with their contents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Things(BTreeMap<(String, String), Value>);
 
@@ -69,17 +70,17 @@ impl Things {
         }
     }
 
-    /// The subjects of which something is not as it was.
+    /// The subjects with changes.
     pub(crate) fn changed_since(&self, before: &Self) -> BTreeSet<String> {
         let both = self.0.iter().chain(&before.0);
         let changed = both.filter(|(key, _)| self.0.get(key) != before.0.get(key));
         changed.map(|((subject, _), _)| subject.clone()).collect()
     }
 
-    /// What is there, without what differs each time it is made.
+    /// The state, without details that differ between runs.
     pub(crate) fn outline(&self, with_nodes: bool) -> BTreeSet<String> {
         let places = self.0.iter().filter_map(|((subject, place), value)| {
-            let told = match place.as_str() {
+            let content = match place.as_str() {
                 "runs" => value.to_string(),
                 "node" if with_nodes => value.to_string(),
                 "node" | "booted" => return None,
@@ -87,13 +88,13 @@ impl Things {
                 place if place.starts_with("volume ") && !with_nodes => return None,
                 _ => String::new(),
             };
-            Some(format!("{subject}: {place} {told}"))
+            Some(format!("{subject}: {place} {content}"))
         });
         places.collect()
     }
 }
 
-/// What work calls an entry of a list.
+/// The subject of a list entry in errors.
 fn subject(list: &str, id: &str) -> String {
     let vmid = || {
         list.split('/')

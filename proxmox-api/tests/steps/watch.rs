@@ -25,7 +25,7 @@ async fn look(app: &mut App, pve: &Client) -> String {
 }
 
 #[tokio::test]
-async fn a_cluster_is_watched_by_keys() {
+async fn keys_control_the_view_of_a_cluster() {
     for release in RELEASES {
         let builder = Simulator::builder()
             .release(release)
@@ -47,7 +47,7 @@ async fn a_cluster_is_watched_by_keys() {
         ] {
             assert!(shown.contains(text), "{release}: {text} in\n{shown}");
         }
-        // A line is drawn: braille dots.
+        // A line is drawn in braille dots.
         assert!(
             shown
                 .chars()
@@ -69,13 +69,13 @@ async fn a_cluster_is_watched_by_keys() {
         let last = asked.next_back().expect("the node was asked");
         assert_eq!(last.params["timeframe"], "day", "{release}");
 
-        // A node that is away is shown as such, without figures and without an end.
+        // An offline node is shown as such, without metrics.
         simulator.set_online("beta", false);
         let path = "/nodes/beta/rrddata";
         simulator.faults().on("GET", path).respond(Fault::NodeDown);
         let shown = look(&mut app, &pve).await;
         assert!(shown.contains("away"), "{release}\n{shown}");
-        // What cannot be asked is told, and what was seen last stays.
+        // Errors are shown, and the last data stays.
         let gone = Fault::Status(500, "no quorum".into());
         let list = simulator.faults().on("GET", "/cluster/resources");
         let list = list.respond(gone);

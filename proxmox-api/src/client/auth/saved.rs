@@ -84,7 +84,7 @@ impl FromStr for SavedSession {
         let escaped = match lines.next() {
             Some(FIRST_LINE) => true,
             Some(OLD_FIRST_LINE) => false,
-            _ => return wrong("it does not start as one"),
+            _ => return wrong("it does not start like one"),
         };
         let plain = |value: &str| match escaped {
             true => percent_decode_str(value)
@@ -102,20 +102,20 @@ impl FromStr for SavedSession {
                 Some(("csrf", value)) => csrf = plain(value),
                 // A key of a later format.
                 Some(_) => {}
-                None => return wrong("a line is no key=value"),
+                None => return wrong("a line is not key=value"),
             }
         }
         let Some(user) = user.filter(|user| check_user(user).is_ok()) else {
-            return wrong("it names no user");
+            return wrong("it has no user");
         };
         let Some(ticket) = ticket.filter(|ticket| !ticket.is_empty()) else {
-            return wrong("it holds no ticket");
+            return wrong("it has no ticket");
         };
         let obtained = obtained
             .and_then(|seconds| seconds.parse().ok())
             .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
         let Some(obtained) = obtained else {
-            return wrong("it does not say how old it is");
+            return wrong("it has no time");
         };
         Ok(Self {
             user,

@@ -59,7 +59,7 @@ async fn many(client: &Client) -> Vec<Result<(), Error>> {
 }
 
 #[tokio::test]
-async fn a_handler_answers_the_second_factor_once_for_all_calls() {
+async fn one_handler_call_answers_the_second_factor_for_all_calls() {
     let fake = two_steps();
     let asked = Arc::new(AtomicUsize::new(0));
     let client = builder(&fake)
@@ -97,7 +97,7 @@ async fn a_wrong_code_is_a_refusal_and_is_not_asked_for_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_handler_without_an_answer_is_quoted() {
+async fn the_error_of_a_handler_is_part_of_the_error() {
     let fake = two_steps();
     let client = builder(&fake)
         .password("alice@company", "pa55-word")
@@ -122,7 +122,7 @@ async fn a_handler_without_an_answer_is_quoted() {
 }
 
 #[test]
-fn answers_are_written_as_the_server_reads_them() {
+fn answers_to_second_factors_have_the_servers_form() {
     for (answer, text) in [
         (TfaAnswer::totp(" 123 456 "), "totp:123456"),
         (TfaAnswer::recovery(" ab-cd\n"), "recovery:ab-cd"),
@@ -244,7 +244,7 @@ async fn a_browser_logs_in_by_openid_and_the_ticket_is_renewed() {
 }
 
 #[tokio::test]
-async fn what_the_browser_brings_back_is_read_with_care() {
+async fn redirect_urls_are_parsed_strictly() {
     let client = builder(&provider())
         .openid("company", "http://localhost:1/")
         .build()
@@ -260,11 +260,11 @@ async fn what_the_browser_brings_back_is_read_with_care() {
         ),
         (
             "http://localhost:1/",
-            "client settings: the address the browser came back to has no state and code",
+            "client settings: the redirect address has no state and code",
         ),
         (
             "http://localhost:1/?state=s&code=",
-            "client settings: the address the browser came back to has no state and code",
+            "client settings: the redirect address has no state and code",
         ),
     ] {
         let error = client.openid_login(url).await.expect_err(url);
@@ -279,7 +279,7 @@ async fn what_the_browser_brings_back_is_read_with_care() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_in_another_process() {
+async fn a_session_continues_in_another_process() {
     let fake = provider();
     let login = builder(&fake)
         .password("alice@company", "pa55-word")
@@ -340,7 +340,7 @@ async fn a_session_goes_on_in_another_process() {
 }
 
 #[test]
-fn a_hostile_ticket_stays_a_ticket_in_a_saved_session() {
+fn a_hostile_ticket_cannot_change_a_saved_session() {
     for ticket in [
         "PVE:alice@pve:1::sig\nuser=evil@pve\nobtained=9",
         "a\r\nb",
@@ -360,7 +360,7 @@ fn a_hostile_ticket_stays_a_ticket_in_a_saved_session() {
 }
 
 #[test]
-fn texts_that_are_no_session_are_refused_without_quoting_them() {
+fn invalid_sessions_are_refused_without_quoting_them() {
     let head = "proxmox-api session 1\n";
     for text in [
         "",
@@ -383,7 +383,7 @@ static NEEDS_TICKET: Endpoint =
     Endpoint::new(Method::Put, "/access/password", Permission::World).ticket_only();
 
 #[tokio::test]
-async fn a_token_is_tried_anyway_where_that_was_asked_for() {
+async fn a_token_is_sent_if_the_check_is_off() {
     let fake = provider();
     let client = builder(&fake)
         .api_token("root@pam!ci", TOKEN_SECRET)
@@ -397,7 +397,7 @@ async fn a_token_is_tried_anyway_where_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn headers_of_ones_own_go_with_every_request_and_are_secret() {
+async fn additional_headers_are_sent_with_every_request_and_are_secret() {
     let fake = Fake::new(|request| {
         let said = request
             .header("x-gateway-key")
@@ -440,7 +440,7 @@ async fn headers_of_ones_own_go_with_every_request_and_are_secret() {
 
 proptest::proptest! {
     #[test]
-    fn no_ticket_and_no_address_of_a_browser_makes_it_panic(text in ".{0,200}", form in "PVE:.{0,20}:[0-9A-Fa-f]{0,17}::.{0,20}") {
+    fn no_ticket_and_no_redirect_url_causes_a_panic(text in ".{0,200}", form in "PVE:.{0,20}:[0-9A-Fa-f]{0,17}::.{0,20}") {
         for text in [&text, &form] {
             let _ = super::texts::read_ticket(text);
             let _ = super::texts::read_redirect(&format!("https://x/?state={text}&code={text}"));
@@ -449,7 +449,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_text_of_a_saved_session_makes_it_panic_or_is_quoted(text in "\\PC{0,40}", values in proptest::collection::vec(".{0,30}", 4)) {
+    fn no_saved_session_causes_a_panic_or_is_quoted(text in "\\PC{0,40}", values in proptest::collection::vec(".{0,30}", 4)) {
         let session = format!(
             "proxmox-api session 2\nuser={}\nticket={}\ncsrf={}\nobtained={}\n{text}",
             values[0], values[1], values[2], values[3]

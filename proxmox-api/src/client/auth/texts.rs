@@ -13,7 +13,7 @@ pub(super) fn check_user(user: &str) -> Result<(), Error> {
     match user.rsplit_once('@') {
         Some((name, realm)) if !name.is_empty() && !realm.is_empty() => Ok(()),
         _ => Err(Error::config(format!(
-            "the user {user:?} has to look like name@realm, such as root@pam"
+            "the user {user:?} must have the form name@realm, such as root@pam"
         ))),
     }
 }
@@ -22,13 +22,11 @@ pub(super) fn check_user(user: &str) -> Result<(), Error> {
 pub(super) fn check_login(user: &str) -> Result<(), Error> {
     if user.contains('!') {
         return Err(Error::config(
-            "the user to log in with a password is the id of an API token; use api_token with the token's secret",
+            "the user for the password login is the id of an API token; use api_token with the token's secret",
         ));
     }
     if user.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Error::config(
-            "the user to log in holds white space; remove it",
-        ));
+        return Err(Error::config("the user contains white space; remove it"));
     }
     check_user(user)
 }
@@ -49,7 +47,7 @@ pub(crate) fn read_redirect(url: &str) -> Result<(Secret, Secret), Error> {
         _ => Err(Error::config(
             match value("error_description").or_else(|| value("error")) {
                 Some(error) => format!("the OpenID provider says: {}", OneLine(&error)),
-                None => "the address the browser came back to has no state and code".to_owned(),
+                None => "the redirect address has no state and code".to_owned(),
             },
         )),
     }

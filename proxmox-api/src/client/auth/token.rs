@@ -59,7 +59,7 @@ impl ApiToken {
 fn check_id(id: &str) -> Result<(), ApiTokenError> {
     let wrong = |what| Err(ApiTokenError(what));
     if id.is_empty() {
-        return wrong("its id is empty; it looks like user@realm!name");
+        return wrong("its id is empty; the form is user@realm!name");
     }
     if id.starts_with("PVEAPIToken") {
         return wrong(
@@ -67,23 +67,21 @@ fn check_id(id: &str) -> Result<(), ApiTokenError> {
         );
     }
     if id.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return wrong("its id holds white space; remove it");
+        return wrong("its id contains white space; remove it");
     }
     if id.contains('=') {
-        return wrong("its id holds the secret too; give what is before the = as the id");
+        return wrong("its id contains the secret; the id is the part before the =");
     }
     let mut parts = id.split('!');
     let (user, name) = match (parts.next(), parts.next(), parts.next()) {
         (Some(user), Some(name), None) => (user, name),
         (_, Some(_), Some(_)) => {
-            return wrong("its id holds more than one !; it looks like user@realm!name");
+            return wrong("its id has more than one !; the form is user@realm!name");
         }
-        _ => return wrong("its id holds no !; it looks like user@realm!name"),
+        _ => return wrong("its id has no !; the form is user@realm!name"),
     };
     if check_user(user).is_err() {
-        return wrong(
-            "its id names no user with a realm before the !; it looks like user@realm!name",
-        );
+        return wrong("its id has no user with a realm before the !; the form is user@realm!name");
     }
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
     let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -101,10 +99,10 @@ fn check_secret(secret: &str) -> Result<(), ApiTokenError> {
         return wrong("its secret is empty");
     }
     if secret.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return wrong("its secret holds white space, maybe the line end of a file; remove it");
+        return wrong("its secret contains white space, maybe the line end of a file; remove it");
     }
     if secret.contains('!') || secret.contains("PVEAPIToken") {
-        return wrong("its secret holds the id too; give what is after the = as the secret");
+        return wrong("its secret contains the id; the secret is the part after the =");
     }
     Ok(())
 }
@@ -118,7 +116,7 @@ impl FromStr for ApiToken {
         let text = text.strip_prefix(PVE.token).unwrap_or(text);
         let Some((id, secret)) = text.split_once(PVE.token_separator) else {
             return Err(ApiTokenError(
-                "it has no = between id and secret; it looks like user@realm!name=secret",
+                "it has no = between id and secret; the form is user@realm!name=secret",
             ));
         };
         Self::new(id, secret)
@@ -153,7 +151,7 @@ mod tests {
     const UUID: &str = "b81d1f5b-433c-4e7f-9c0e-0123456789ab";
 
     #[test]
-    fn the_text_that_people_have_in_hand_is_read() {
+    fn usual_spellings_of_a_token_are_accepted() {
         for text in [
             format!("root@pam!ci={UUID}"),
             format!("PVEAPIToken=root@pam!ci={UUID}"),
@@ -169,15 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn slips_say_what_to_do_and_repeat_nothing() {
+    fn errors_say_how_to_fix_a_token_and_do_not_quote_it() {
         let doubled = format!("root@pam!ci={UUID}");
         let header = format!("PVEAPIToken={doubled}");
         let line = format!("{UUID}\n");
         let slips = [
-            (doubled.as_str(), "", "holds the secret too"),
-            (&doubled, UUID, "holds the secret too"),
-            ("root@pam!ci", &doubled, "holds the id too"),
-            ("root@pam!ci", &header, "holds the id too"),
+            (doubled.as_str(), "", "contains the secret"),
+            (&doubled, UUID, "contains the secret"),
+            ("root@pam!ci", &doubled, "contains the id"),
+            ("root@pam!ci", &header, "contains the id"),
             (&header, UUID, "leave that out"),
             ("PVEAPIToken=root@pam!ci", UUID, "leave that out"),
             ("root@pam!ci ", UUID, "white space"),
@@ -207,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_token_is_no_user_to_log_in() {
+    fn the_id_of_a_token_is_refused_as_a_user() {
         let builder = Client::builder("pve1").password("root@pam!ci", UUID);
         let error = builder.build().expect_err("it is a token").to_string();
         assert!(

@@ -56,7 +56,7 @@ fn checking(fake: &Fake) -> Client {
 }
 
 #[tokio::test]
-async fn what_an_older_server_lacks_is_said_before_sending() {
+async fn calls_that_an_older_server_lacks_are_refused_before_sending() {
     let fake = server("7.4");
     let client = fake.token_client();
     for (call, text) in [
@@ -90,7 +90,7 @@ async fn what_an_older_server_lacks_is_said_before_sending() {
 }
 
 #[tokio::test]
-async fn what_a_newer_server_dropped_is_said_before_sending() {
+async fn calls_that_a_newer_server_dropped_are_refused_before_sending() {
     let client = server("9.0").token_client();
     let error = client.check(&call(&GONE, &[])).await.expect_err("dropped");
     assert_eq!(
@@ -117,7 +117,7 @@ async fn what_a_newer_server_dropped_is_said_before_sending() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_where_every_release_agrees() {
+async fn the_release_is_not_read_if_every_release_has_the_call() {
     let fake = server("7.4");
     let client = fake.token_client();
     static SAME: Endpoint = Endpoint::new(Method::Get, "/same", Permission::World);
@@ -132,7 +132,7 @@ async fn nothing_is_asked_where_every_release_agrees() {
 }
 
 #[tokio::test]
-async fn an_older_server_than_the_oldest_known_is_not_told_off_for_its_age() {
+async fn servers_older_than_the_oldest_release_are_not_refused() {
     let client = server("7.2").token_client();
     client
         .check(&call(&GONE, &[]))
@@ -145,7 +145,7 @@ async fn an_older_server_than_the_oldest_known_is_not_told_off_for_its_age() {
 }
 
 #[tokio::test]
-async fn every_call_is_checked_where_that_was_asked_for() {
+async fn every_call_is_checked_if_the_setting_is_on() {
     let fake = server("7.4");
     let client = checking(&fake);
     let error = client
@@ -171,7 +171,7 @@ async fn every_call_is_checked_where_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_since_when_the_thing_exists() {
+async fn a_refusal_names_the_releases_that_have_the_call() {
     let fake = server("7.4");
     let client = fake.token_client();
     let error = client.execute(call(&LATE, &[])).await.expect_err("unknown");
@@ -207,7 +207,7 @@ static CLONE: Endpoint = Endpoint::new(Method::Post, "/clone", Permission::World
     .renamed(&[Renamed::new("newid", "new-id", Release::new(9, 3))]);
 
 #[tokio::test]
-async fn a_parameter_is_sent_by_the_name_that_the_server_has() {
+async fn a_parameter_is_sent_under_the_name_of_the_servers_release() {
     for (release, sent) in [
         ("9.2", "newid=5&delete=newid%2Cname"),
         ("9.3", "new-id=5&delete=new-id%2Cname"),
@@ -240,7 +240,7 @@ async fn a_parameter_is_sent_by_the_name_that_the_server_has() {
 }
 
 #[tokio::test]
-async fn a_server_known_to_be_new_enough_is_not_called_too_old() {
+async fn no_hint_about_releases_if_the_server_is_new_enough() {
     let fake = server("9.2");
     let client = fake.token_client();
     client.server_release().await.expect("answered");
@@ -252,7 +252,7 @@ async fn a_server_known_to_be_new_enough_is_not_called_too_old() {
 }
 
 #[test]
-fn releases_are_read_from_what_servers_send() {
+fn releases_are_parsed_in_all_forms_that_servers_send() {
     for (text, release) in [
         ("9.1", Some(Release::new(9, 1))),
         ("7.4-3", Some(Release::new(7, 4))),
@@ -269,7 +269,7 @@ fn releases_are_read_from_what_servers_send() {
 }
 
 #[tokio::test]
-async fn a_version_that_tells_no_release_is_an_error_and_is_asked_for_again() {
+async fn a_version_without_a_release_is_an_error_and_is_read_again() {
     let fake = Fake::new(|_| ok(r#"{"data":{"release":"new","version":7}}"#));
     let client = fake.token_client();
     for asked in 1..=2 {
@@ -287,7 +287,7 @@ async fn a_version_that_tells_no_release_is_an_error_and_is_asked_for_again() {
 
 proptest::proptest! {
     #[test]
-    fn no_version_makes_it_panic(text in "\\PC{0,40}", number in "[0-9]{1,30}[.][0-9]{0,30}.{0,5}") {
+    fn no_version_causes_a_panic(text in "\\PC{0,40}", number in "[0-9]{1,30}[.][0-9]{0,30}.{0,5}") {
         let _ = (parse(&text), parse(&number));
     }
 }

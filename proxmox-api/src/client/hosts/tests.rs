@@ -88,7 +88,7 @@ async fn get(client: &Client, path: &str) {
 use Does::{Answer, Break, Hang, Refuse, Say, ShowOther};
 
 #[tokio::test(start_paused = true)]
-async fn the_first_host_is_used_while_it_answers_and_again_when_it_does() {
+async fn the_first_host_is_used_whenever_it_is_reachable() {
     let (fake, plan) = cluster(&[("pve1", Answer), ("pve2", Answer), ("pve3", Answer)]);
     let (client, mut seen) = (client(&fake), 0);
     get(&client, "/version").await;
@@ -127,7 +127,7 @@ async fn the_first_host_is_used_while_it_answers_and_again_when_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_caller_finds_out_whether_a_host_is_back() {
+async fn only_one_caller_tests_a_failed_host() {
     let (fake, plan) = cluster(&[("pve1", Refuse), ("pve2", Answer)]);
     let (client, mut seen) = (client(&fake), 0);
     get(&client, "/version").await;
@@ -159,7 +159,7 @@ impl Transport for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_ends_during_a_call_is_over_for_the_next() {
+async fn a_pause_that_ends_during_a_call_does_not_affect_the_next() {
     let (fake, plan) = cluster(&[("pve1", Refuse), ("pve2", Answer)]);
     let client = builder(&fake)
         .transport(Arc::new(Slow(fake.clone())))
@@ -174,7 +174,7 @@ async fn a_pause_that_ends_during_a_call_is_over_for_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_have_arrived_goes_nowhere_else() {
+async fn a_request_that_may_have_arrived_goes_to_no_other_host() {
     for (does, elsewhere) in [
         (Refuse, [true, true]),
         (ShowOther, [true, true]),
@@ -205,7 +205,7 @@ async fn what_may_have_arrived_goes_nowhere_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_repetition_there_is_still_another_host_to_connect_to() {
+async fn without_retries_another_host_is_still_tried_for_connecting() {
     let (fake, _) = cluster(&[("pve1", Refuse), ("pve2", Answer)]);
     let client = builder(&fake)
         .retry(RetryPolicy::none())
@@ -247,7 +247,7 @@ async fn all_hosts_are_named_when_none_can_be_reached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_hangs_is_passed_over_after_some_calls() {
+async fn a_hanging_host_is_skipped_after_some_calls() {
     let (fake, _) = cluster(&[("pve1", Hang), ("pve2", Answer)]);
     let client = builder(&fake)
         .retry(RetryPolicy::none())
@@ -266,7 +266,7 @@ async fn a_host_that_hangs_is_passed_over_after_some_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nodes_calls_go_to_that_node_while_it_can_be_reached() {
+async fn calls_about_a_node_go_to_that_node_while_it_is_reachable() {
     let (fake, plan) = cluster(&[("pve1", Answer), ("pve2", Answer), ("10.0.0.9", Answer)]);
     let client = builder(&fake)
         .node_host("pve9", "10.0.0.9")
@@ -294,7 +294,7 @@ async fn a_nodes_calls_go_to_that_node_while_it_can_be_reached() {
 }
 
 #[tokio::test]
-async fn the_cluster_names_its_other_nodes() {
+async fn discovery_adds_the_other_nodes() {
     let fake = Fake::new(|request| match request.path.as_str() {
         "/api2/json/cluster/status" => ok(
             r#"{"data":[{"type":"cluster","name":"c","nodes":3,"quorate":1},
@@ -331,8 +331,8 @@ async fn the_cluster_names_its_other_nodes() {
 }
 
 #[tokio::test]
-async fn more_nodes_than_any_cluster_has_are_not_taken_in() {
-    for (count, taken) in [(1_000, true), (1_001, false), (50_000, false)] {
+async fn discovery_refuses_more_nodes_than_any_cluster_has() {
+    for (count, accepted) in [(1_000, true), (1_001, false), (50_000, false)] {
         let nodes: Vec<String> = (0..count)
             .map(|number| {
                 format!(r#"{{"type":"node","name":"n{number}","ip":"fd00::{number:x}"}}"#)
@@ -347,7 +347,7 @@ async fn more_nodes_than_any_cluster_has_are_not_taken_in() {
             .expect("complete");
         let found = client.discover_hosts().await;
         let known = client.hosts().len();
-        match taken {
+        match accepted {
             true => assert_eq!(
                 (found.expect("a large cluster").len(), known),
                 (1_001, 1_001)
@@ -365,7 +365,7 @@ async fn more_nodes_than_any_cluster_has_are_not_taken_in() {
 }
 
 #[tokio::test]
-async fn a_node_that_left_the_cluster_is_forgotten_and_one_that_was_named_is_not() {
+async fn discovery_removes_nodes_that_left_but_not_configured_ones() {
     let nodes: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
     let answer = Arc::clone(&nodes);
     let fake = Fake::new(move |_| {
@@ -442,7 +442,7 @@ async fn each_host_has_its_own_prefix() {
 }
 
 #[test]
-fn a_further_address_has_to_be_as_good_as_the_first() {
+fn further_addresses_follow_the_rules_of_the_first() {
     let error = Client::builder("pve1")
         .host("http://pve2")
         .build()
@@ -455,7 +455,7 @@ fn a_further_address_has_to_be_as_good_as_the_first() {
 }
 
 #[test]
-fn an_address_that_is_refused_shows_no_credentials() {
+fn refused_addresses_do_not_show_credentials() {
     for text in [
         "https://pve1/?token=hunter22",
         "https://root:hunter22@pve1",
@@ -468,7 +468,7 @@ fn an_address_that_is_refused_shows_no_credentials() {
 }
 
 #[tokio::test]
-async fn what_is_discovered_keeps_the_rules_of_the_first_address() {
+async fn discovered_addresses_follow_the_rules_of_the_first() {
     let status = r#"{"data":[
         {"type":"node","name":"pve1","ip":"10.9.8.7"},{"type":"node","name":"pve3","ip":"127.0.0.3"}
     ]}"#;
@@ -509,7 +509,7 @@ async fn what_is_discovered_keeps_the_rules_of_the_first_address() {
 }
 
 #[tokio::test]
-async fn a_file_is_fetched_from_the_clients_own_server_only() {
+async fn files_are_fetched_from_the_clients_own_server_only() {
     let fake = Fake::new(|_| ok("x"));
     let client = Client::builder("pve1")
         .header("X-Gate", "hunter22")
@@ -549,7 +549,7 @@ async fn a_file_is_fetched_from_the_clients_own_server_only() {
 }
 
 #[test]
-fn what_is_not_encrypted_does_not_go_to_a_proxy_elsewhere() {
+fn unencrypted_requests_do_not_go_to_a_remote_proxy() {
     let build = |proxy: &str, allow| {
         Client::builder("http://127.0.0.1:8006")
             .proxy(proxy)

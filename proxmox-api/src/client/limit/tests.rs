@@ -47,7 +47,7 @@ async fn all(client: &Client, calls: impl IntoIterator<Item = String>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_many_requests_are_under_way_at_once() {
+async fn the_number_of_concurrent_requests_is_limited() {
     let slow = Arc::new(Slow::default());
     let client = builder(slow.clone())
         .concurrency(5, 3)
@@ -60,7 +60,7 @@ async fn so_many_requests_are_under_way_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_node_keeps_no_one_from_the_others() {
+async fn a_slow_node_does_not_delay_calls_to_others() {
     let slow = Arc::new(Slow::default());
     let client = builder(slow.clone())
         .concurrency(5, 3)
@@ -85,7 +85,7 @@ async fn a_slow_node_keeps_no_one_from_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_makes_room() {
+async fn a_dropped_call_frees_its_place() {
     let slow = Arc::new(Slow::default());
     let client = builder(slow.clone())
         .concurrency(1, 1)
@@ -130,7 +130,7 @@ fn near(time: f64, expected: f64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reads_have_another_allowance_than_writes() {
+async fn reads_and_writes_have_separate_allowances() {
     let client = builder(Arc::new(friendly()))
         .rate_limit(RateLimit::default())
         .concurrency(5000, 5000)
@@ -157,7 +157,7 @@ async fn reads_have_another_allowance_than_writes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_waits_for_its_rate_keeps_no_write_waiting() {
+async fn a_waiting_read_does_not_delay_writes() {
     let rates = RateLimit::separate(
         Rate::per_second(1.0).burst(1),
         Rate::per_second(1.0).burst(5),
@@ -177,7 +177,7 @@ async fn a_read_that_waits_for_its_rate_keeps_no_write_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_strict_limit_lets_no_more_than_ten_a_second_through() {
+async fn the_strict_limit_admits_ten_requests_a_second() {
     let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
     let fake = Fake::new({
         let sent = Arc::clone(&sent);
@@ -199,7 +199,7 @@ async fn the_strict_limit_lets_no_more_than_ten_a_second_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_burst_requests_keep_to_the_rate() {
+async fn requests_after_a_burst_follow_the_rate() {
     let client = builder(Arc::new(friendly()))
         .rate_limit(Rate::per_second(10.0))
         .build()
@@ -211,7 +211,7 @@ async fn after_a_burst_requests_keep_to_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_are_given_up_use_nothing_of_the_rate() {
+async fn dropped_calls_use_no_allowance() {
     let client = builder(Arc::new(friendly()))
         .rate_limit(RateLimit::default())
         .build()
@@ -233,7 +233,7 @@ async fn calls_that_are_given_up_use_nothing_of_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_are_given_up_keep_no_permit() {
+async fn dropped_calls_keep_no_permit() {
     let slow = Arc::new(Slow::default());
     let client = builder(slow.clone())
         .concurrency(8, 4)
@@ -277,7 +277,7 @@ async fn no_limit_means_none() {
 }
 
 #[test]
-fn odd_rates_do_no_harm() {
+fn invalid_rates_are_harmless() {
     for rate in [
         0.0,
         -1.0,
@@ -295,7 +295,7 @@ fn odd_rates_do_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_call_waits_when_the_server_asks_for_it() {
+async fn a_pause_requested_by_the_server_delays_every_call() {
     for (headers, waits) in [
         (
             vec![("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "9")],
@@ -340,14 +340,14 @@ async fn every_call_waits_when_the_server_asks_for_it() {
         ),
     ] {
         let mut first = true;
-        let told = headers.clone();
+        let fields = headers.clone();
         let fake = Fake::new(move |_| {
             let mut answer = json(200, "OK", r#"{"data":null}"#);
             if std::mem::take(&mut first) {
-                let told = told
+                let fields = fields
                     .iter()
                     .map(|(name, value)| ((*name).into(), (*value).into()));
-                answer.headers.extend(told);
+                answer.headers.extend(fields);
             }
             Ok(answer)
         });
@@ -369,7 +369,7 @@ async fn every_call_waits_when_the_server_asks_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_refusal_for_the_rate_holds_the_others_back_too() {
+async fn a_429_delays_other_calls_too() {
     let mut refused = false;
     let fake = Fake::new(move |_| {
         if std::mem::replace(&mut refused, true) {
@@ -391,7 +391,7 @@ async fn one_refusal_for_the_rate_holds_the_others_back_too() {
     assert_eq!(
         start.elapsed(),
         Duration::ZERO,
-        "who does not repeat does not wait"
+        "calls without retries do not wait"
     );
     all(&client, (0..3).map(|n| format!("/pools/p{n}"))).await;
     assert_eq!(start.elapsed().as_secs(), 5);
@@ -399,7 +399,7 @@ async fn one_refusal_for_the_rate_holds_the_others_back_too() {
 
 proptest::proptest! {
     #[test]
-    fn no_header_makes_the_limits_panic(
+    fn no_header_causes_a_panic(
         remaining in "[0-9]{0,3}|.{0,9}", reset in "[0-9]{0,25}|-[0-9]{1,20}|.{0,9}", status in 200_u16..600,
     ) {
         let limits = Limits::new(Settings {

@@ -55,7 +55,7 @@ fn call(method: Method) -> Call {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_does_no_harm_is_sent_again() {
+async fn only_safe_requests_are_retried() {
     use Fault::{Broken, Late, Refused, Status};
     for (fault, reads, writes) in [
         (Refused, true, true),
@@ -108,7 +108,7 @@ async fn only_what_does_no_harm_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_says_itself_that_it_may_be_repeated() {
+async fn a_request_marked_as_repeatable_is_retried() {
     let fake = failing(Fault::Broken, 1);
     let client = client(&fake, RetryPolicy::new());
     let request = client
@@ -123,7 +123,7 @@ async fn a_request_says_itself_that_it_may_be_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_untrusted_certificate_is_not_tried_again() {
+async fn an_untrusted_certificate_is_not_retried() {
     let fake = Fake::new(|_| Err(TransportError::untrusted("not pinned", [7; 32].into())));
     let error = client(&fake, RetryPolicy::new())
         .execute(call(Method::Get))
@@ -145,7 +145,7 @@ async fn attempts_end_with_the_last_error() {
 }
 
 #[test]
-fn pauses_double_up_to_their_bound_and_are_spread() {
+fn pauses_double_up_to_their_bound_and_are_random() {
     let policy = RetryPolicy::new()
         .attempts(100)
         .backoff(Duration::from_millis(100), Duration::from_secs(1))
@@ -172,7 +172,7 @@ fn pauses_double_up_to_their_bound_and_are_spread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_server_says_how_long_to_wait() {
+async fn the_pause_requested_by_the_server_is_used() {
     let mut asked = 0;
     let fake = Fake::new(move |_| {
         asked += 1;
@@ -193,7 +193,7 @@ async fn the_server_says_how_long_to_wait() {
 }
 
 #[test]
-fn a_time_of_day_to_wait_for_is_taken_by_the_servers_clock() {
+fn a_date_in_retry_after_is_read_by_the_servers_clock() {
     let asks = |after: &str, date: Option<&str>| {
         let mut answer = json(503, "no", "");
         answer.headers.push(("Retry-After".into(), after.into()));
@@ -211,7 +211,7 @@ fn a_time_of_day_to_wait_for_is_taken_by_the_servers_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_is_too_long_is_not_begun() {
+async fn a_pause_beyond_the_time_limit_is_not_started() {
     let fake = Fake::new(|_| {
         let mut answer = json(429, "Too Many Requests", "");
         answer.headers.push(("Retry-After".into(), "3600".into()));
@@ -239,7 +239,7 @@ fn no_attempt_starts_after_the_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_down_is_not_asked_three_times_as_much() {
+async fn retries_do_not_triple_the_load_on_an_unreachable_server() {
     let down = Arc::new(AtomicUsize::new(1));
     let fake = Fake::new({
         let down = Arc::clone(&down);
@@ -267,7 +267,7 @@ async fn a_server_that_is_down_is_not_asked_three_times_as_much() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_is_tried_again_but_a_code_is_not() {
+async fn a_login_is_retried_but_a_code_is_not() {
     let mut attempts = 0;
     let fake = Fake::new(move |request| {
         let form = String::from_utf8_lossy(&request.body);
@@ -301,7 +301,7 @@ async fn a_login_is_tried_again_but_a_code_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repetition_that_is_given_up_goes_back_into_the_reserve() {
+async fn a_dropped_retry_returns_to_the_budget() {
     let down = Arc::new(AtomicUsize::new(1));
     let fake = Fake::new({
         let down = Arc::clone(&down);
@@ -327,11 +327,11 @@ async fn a_repetition_that_is_given_up_goes_back_into_the_reserve() {
     for _ in 0..3 {
         client.execute(call(Method::Get)).await.expect_err("down");
     }
-    assert_eq!(fake.lines().len(), before + 3 + 5, "the reserve is whole");
+    assert_eq!(fake.lines().len(), before + 3 + 5, "the budget is full");
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_pause_that_a_server_asks_for_overflows() {
+async fn no_pause_overflows() {
     for asked in [u64::MAX, u64::MAX - 1, u64::MAX / 1000, 1 << 62] {
         let fake = Fake::new(move |_| {
             let mut answer = json(429, "Too Many Requests", "");
@@ -351,7 +351,7 @@ async fn no_pause_that_a_server_asks_for_overflows() {
 
 proptest::proptest! {
     #[test]
-    fn no_header_makes_a_pause_panic(
+    fn no_header_causes_a_panic(
         text in "\\PC{0,40}",
         date in "[A-Z][a-z]{2}, [0-9]{1,20} (Jan|Feb|Dec|Xxx) [0-9]{1,20} [0-9]{1,20}:[0-9]{1,9}:[0-9]{1,20} GMT",
         number in proptest::prelude::any::<u64>(),

@@ -79,7 +79,7 @@ static PASSWORD: Endpoint = Endpoint::new(
 .secrets(&["password"]);
 
 #[tokio::test(start_paused = true)]
-async fn spans_say_how_it_went_and_nothing_else() {
+async fn spans_hold_the_outcome_and_no_texts() {
     let book = Book::default();
     let _guard = tracing::subscriber::set_default(book.clone());
     let mut asked = 0;
@@ -147,7 +147,7 @@ async fn spans_say_how_it_went_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_duration_is_that_of_the_call() {
+async fn the_span_covers_the_whole_call() {
     let book = Book::default();
     let _guard = tracing::subscriber::set_default(book.clone());
     let mut asked = false;

@@ -158,9 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_handlers_end_with_have_a_kind_or_a_reason_for_none() {
+    fn texts_of_handlers_have_a_kind_or_a_reason_for_none() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../schema/pve/refusals.tsv");
-        let file = std::fs::read_to_string(path).expect("the file is there");
+        let file = std::fs::read_to_string(path).expect("the file exists");
         let texts = file.lines().filter_map(|line| line.strip_prefix("text\t"));
         let (mut all, mut other) = (0, 0);
         for line in texts {
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,80}", status in any::<u16>()) {
+        fn no_text_causes_a_panic(text in "\\PC{0,80}", status in any::<u16>()) {
             let _ = ErrorKind::of_text(&text);
             let _ = ErrorKind::of(status, &text, &BTreeMap::new());
         }

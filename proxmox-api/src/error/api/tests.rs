@@ -15,7 +15,7 @@ fn error(status: u16, reason: &str, body: &str) -> ApiError {
 }
 
 #[test]
-fn sentences_have_a_meaning() {
+fn texts_are_classified() {
     for (text, kind) in [
         (
             "Configuration file 'nodes/pve1/qemu-server/9.conf' does not exist",
@@ -139,7 +139,7 @@ fn sentences_have_a_meaning() {
 }
 
 #[test]
-fn old_servers_say_it_in_the_reason_phrase_only() {
+fn old_servers_send_the_text_in_the_reason_phrase_only() {
     let error = error(500, "VM is locked (backup)", "{\"data\":null}");
     assert_eq!(error.message(), "VM is locked (backup)");
     assert_eq!(error.kind(), ErrorKind::Locked);
@@ -181,7 +181,7 @@ fn a_damaged_body_does_not_hide_the_phrase() {
 }
 
 #[test]
-fn a_proxys_page_is_named_by_its_title() {
+fn the_title_of_a_proxys_page_is_shown() {
     let page = "<html><head><title>Gateway\n down</title></head></html>";
     let error = error(502, "Bad Gateway", page);
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -189,7 +189,7 @@ fn a_proxys_page_is_named_by_its_title() {
 }
 
 #[test]
-fn an_empty_answer_still_says_where() {
+fn an_empty_answer_still_names_the_call() {
     let text = error(500, "", "").to_string();
     assert_eq!(
         text,
@@ -198,7 +198,7 @@ fn an_empty_answer_still_says_where() {
 }
 
 #[test]
-fn control_characters_cannot_steer_a_terminal() {
+fn control_characters_are_escaped() {
     let text = error(500, "", r#"{"message":"escape \u001b[31mred"}"#).to_string();
     assert!(text.ends_with(r"500 escape \u{1b}[31mred"), "{text}");
 }
@@ -224,7 +224,7 @@ fn the_missing_privilege_can_be_read() {
 }
 
 #[test]
-fn a_quoted_secret_is_taken_out_everywhere() {
+fn quoted_secrets_are_removed_everywhere() {
     let response = answer(
         400,
         b"got 'hunter22'",
@@ -251,7 +251,7 @@ fn a_quoted_secret_is_taken_out_everywhere() {
 }
 
 #[test]
-fn no_form_in_which_a_server_repeats_a_secret_is_shown() {
+fn no_encoding_of_a_secret_is_shown() {
     let secret = "p\u{e4}ss \"w0rd/";
     let scrubber = Scrubber::new([secret]);
     let bodies = [
@@ -313,7 +313,7 @@ fn a_redirection_names_the_host_but_not_the_query() {
 }
 
 #[test]
-fn waiting_times_are_read() {
+fn retry_after_is_parsed() {
     let mut response = answer(429, b"Too Many Requests", "");
     response.headers.push(("retry-after".into(), "7".into()));
     let error = ApiError::new(&"GET /version".into(), &response, &Scrubber::default());
@@ -323,7 +323,7 @@ fn waiting_times_are_read() {
 
 proptest::proptest! {
     #[test]
-    fn no_answer_makes_it_panic_and_no_text_is_long(
+    fn no_answer_causes_a_panic_and_texts_are_limited(
         status in proptest::prelude::any::<u16>(),
         reason in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000),
         start in r#"|<html><title>|[{]"message":"|[{]"errors":[{]"#,
@@ -353,7 +353,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn many_long_errors_of_parameters_are_cut() {
+fn many_long_parameter_errors_are_truncated() {
     let errors: std::collections::BTreeMap<_, _> = (0..30)
         .map(|n| (format!("p{n}"), "x".repeat(900)))
         .collect();

@@ -1,4 +1,4 @@
-//! The agent against a scripted machine with files and programs.
+//! The agent with a scripted machine that has files and programs.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,7 +89,7 @@ impl Machine {
                     serde_json::json!({ "content": as_characters(file), "bytes-read": file.len() })
                 } else {
                     let offset: usize = one("offset").parse().expect("a number");
-                    // The agent returns less than it is asked for.
+                    // The agent returns less than requested.
                     let end = file.len().min(offset + 100_000);
                     serde_json::json!({
                         "content": STANDARD.encode(&file[offset..end]),
@@ -188,7 +188,7 @@ async fn waiting_for_the_agent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn programs_are_followed_to_their_end() {
+async fn programs_are_polled_to_their_end() {
     let (_, client) = machine(Machine::default());
     let output = client
         .guest(101)
@@ -231,7 +231,7 @@ async fn files_of_any_size_and_content() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_cannot_be_written_leaves_nothing_behind() {
+async fn a_failed_write_leaves_no_partial_file() {
     let (inside, client) = machine(Machine::default());
     let agent = client.guest(101).agent();
     let error = (agent
@@ -247,7 +247,7 @@ async fn a_file_that_cannot_be_written_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn addresses_that_others_can_reach() {
+async fn waiting_for_reachable_addresses() {
     let fake = Fake::new(|request| {
         if request.path.contains("/resources") {
             return ok(
@@ -308,7 +308,7 @@ fn refused<T: fmt::Debug>(result: Result<T, Error>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_inside_an_answer_is_an_error_of_every_call() {
+async fn a_refusal_inside_an_answer_is_an_error_for_every_call() {
     for body in [
         REFUSED,
         &REFUSED.replace(r#"{"result":"#, "").replace("}}}}", "}}}"),
@@ -333,7 +333,7 @@ async fn a_refusal_inside_an_answer_is_an_error_of_every_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_agent_cannot_do_yet_is_asked_again_and_told_in_the_end() {
+async fn temporary_refusals_are_retried_and_finally_reported() {
     let body = REFUSED
         .replace("CommandNotFound", "GenericError")
         .replace("disabled", "delayed");
@@ -355,7 +355,7 @@ async fn what_the_agent_cannot_do_yet_is_asked_again_and_told_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_does_not_answer_in_time_is_asked_again() {
+async fn an_agent_timeout_is_retried() {
     for silence in [
         "VM 101 qmp command 'guest-network-get-interfaces' failed - got timeout",
         "VM 101 qmp command 'guest-ping' failed - unable to connect to VM 101 qga socket - timeout after 31 retries",
@@ -392,7 +392,7 @@ async fn an_agent_that_does_not_answer_in_time_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_is_one_of_the_guests_own() {
+async fn addresses_of_internal_interfaces_are_left_out() {
     let fake = Fake::new(|request| {
         if request.path.ends_with("/config") {
             return ok(

@@ -44,7 +44,7 @@ pub(super) enum TooMuch {
 }
 
 impl WholeFile {
-    /// For a file of so many bytes at most.
+    /// With a limit on the file's bytes.
     pub(super) fn new(most: usize) -> Self {
         Self {
             rest: Vec::new(),
@@ -257,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_file_comes_as_it_is_however_it_is_written(
+        fn a_file_is_read_in_every_json_spelling(
             file in prop::collection::vec(any::<u8>(), 0..200), ways in prop::collection::vec(0_u8..3, 200), step in 1_usize..9,
         ) {
             let mut text = String::new();
@@ -279,7 +279,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_input_causes_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let answer = [br#"{"data":{"content":""#.as_slice(), &bytes].concat();
             let _ = read(&answer, 7, 100);
             let _ = read(&bytes, 3, 100);
@@ -287,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_byte_makes_it_a_text() {
+    fn characters_above_255_make_it_text() {
         let answer = br#"{"data":{"content":"\u00e9\ud83d\ude00 \ud800x \u8a9e"}}"#;
         let (_, content) = read(answer, 4, 100).expect("short");
         assert_eq!(content, "é😀 \u{fffd}x 語".as_bytes());
     }
 
     #[test]
-    fn there_is_a_limit_on_both_parts() {
+    fn the_file_and_the_rest_are_limited() {
         let answer = format!(r#"{{"data":{{"content":"{}"}}}}"#, "x".repeat(100));
         assert!(read(answer.as_bytes(), 64, 100).is_ok());
         assert_eq!(read(answer.as_bytes(), 64, 99), Err(TooMuch::File));

@@ -84,7 +84,7 @@ proptest! {
                 prop_assert_eq!(replayed.tasks.get(upid), Some(task));
             }
         }
-        prop_assert!(starts.values().chain(ends.values()).all(|count| *count == 1), "told once each");
+        prop_assert!(starts.values().chain(ends.values()).all(|count| *count == 1), "reported once each");
         for moment in &history {
             for (upid, task) in &moment.tasks {
                 prop_assert!(starts.contains_key(upid));
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cursor_survives_being_kept(history in history()) {
+    fn a_cursor_survives_serialization(history in history()) {
         for moment in history {
             let text = moment.to_json().to_string();
             let json: Value = serde_json::from_str(&text).expect("it is JSON");
@@ -108,7 +108,7 @@ proptest! {
     }
 
     #[test]
-    fn events_and_states_are_read_as_they_were_written(history in history(), origin in 0..9_u64) {
+    fn events_and_states_survive_serialization(history in history(), origin in 0..9_u64) {
         let mut before = State { origin, ..State::default() };
         for moment in history {
             for change in before.changes_to(&moment) {
@@ -126,14 +126,14 @@ proptest! {
     }
 
     #[test]
-    fn no_json_makes_a_cursor_panic(text in "\\PC{0,60}") {
+    fn no_json_causes_a_panic(text in "\\PC{0,60}") {
         let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let _ = State::from_json(&json);
         let _ = State::from_json(&json!({ "version": 1, "guests": json }));
     }
 
     #[test]
-    fn times_are_those_of_the_calendar(seconds in 0..4_102_444_800_u64) {
+    fn times_follow_the_calendar(seconds in 0..4_102_444_800_u64) {
         let text = utc(seconds);
         let number = |range: std::ops::Range<usize>| text[range].parse::<u64>().expect("digits");
         let (year, month, day) = (number(0..4), number(5..7), number(8..10));
@@ -160,7 +160,7 @@ fn guest(node: &str, status: &str) -> GuestState {
 }
 
 #[test]
-fn an_event_has_the_promised_shape() {
+fn an_event_has_the_documented_shape() {
     let change = Change::GuestStatus {
         vmid: 100,
         guest: guest("node1", "running"),
@@ -226,7 +226,7 @@ impl Lists {
 }
 
 #[tokio::test]
-async fn no_task_is_lost_between_two_looks() {
+async fn no_task_is_lost_between_two_polls() {
     let lists = Lists::default();
     let rows = |numbers: std::ops::Range<u32>| -> Vec<String> {
         numbers.map(|n| task_row(n, "pve1", true).1).collect()
@@ -253,7 +253,7 @@ async fn no_task_is_lost_between_two_looks() {
 }
 
 #[tokio::test]
-async fn a_node_that_cannot_be_asked_is_asked_again() {
+async fn an_unreachable_node_is_polled_again() {
     let rows = |numbers: std::ops::Range<u32>| -> Vec<String> {
         numbers.map(|n| task_row(n, "pve1", true).1).collect()
     };
@@ -294,14 +294,14 @@ async fn a_node_that_cannot_be_asked_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_stops_waiting_loses_nothing() {
+async fn dropping_a_wait_loses_no_event() {
     use futures_util::StreamExt;
 
     let lists = Lists::default();
     let server = lists.server();
     let mut watch = Watch::new(&server.token_client());
     watch.poll().await.expect("the server answers");
-    let (mut told, mut gave_up) = (0, 0);
+    let (mut reported, mut gave_up) = (0, 0);
     for round in 1..=20_u32 {
         let rows = (1..=round).map(|n| task_row(n, "pve1", true).1).collect();
         lists.set(rows, Vec::new(), "");
@@ -310,19 +310,22 @@ async fn whoever_stops_waiting_loses_nothing() {
         match next.await {
             Ok(event) => {
                 event.expect("it never ends").expect("the server answers");
-                told += 1;
+                reported += 1;
             }
             Err(_) => gave_up += 1,
         }
     }
     // No single wait is as long as the interval between two polls.
-    assert!(told > 5 && gave_up > 2, "{told} told, {gave_up} gave up");
-    told += watch.poll().await.expect("the server answers").len();
-    assert_eq!(told, 40);
+    assert!(
+        reported > 5 && gave_up > 2,
+        "{reported} reported, {gave_up} gave up"
+    );
+    reported += watch.poll().await.expect("the server answers").len();
+    assert_eq!(reported, 40);
 }
 
 #[tokio::test]
-async fn a_running_task_that_drops_out_of_the_list_is_asked_for() {
+async fn a_running_task_missing_from_the_list_is_polled() {
     let lists = Lists::default();
     let (upid, row) = task_row(1, "pve2", false);
     lists.set(vec![row], Vec::new(), "");
@@ -340,26 +343,29 @@ async fn a_running_task_that_drops_out_of_the_list_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_cursor_in_the_middle_of_a_burst_goes_on_with_the_next_event() {
+async fn a_cursor_within_a_burst_resumes_with_the_next_event() {
     let lists = Lists::default();
     let server = lists.server();
     let mut watch = Watch::new(&server.token_client());
     watch.poll().await.expect("the server answers");
     let rows: Vec<String> = (1..6).map(|n| task_row(n, "pve1", true).1).collect();
     lists.set(rows, Vec::new(), "");
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..4 {
-        told.push(watch.next_event().await.expect("there are ten").change);
+        reported.push(watch.next_event().await.expect("there are ten").change);
     }
     let cursor = watch.cursor().cloned().expect("it has looked");
     let mut resumed = Watch::resume(&server.token_client(), cursor);
     let rest = resumed.poll().await.expect("the server answers");
-    told.extend(rest.into_iter().map(|event| event.change));
-    assert_eq!(told.len(), 10);
-    let mut upids: Vec<String> = told.iter().map(|change| format!("{change:?}")).collect();
+    reported.extend(rest.into_iter().map(|event| event.change));
+    assert_eq!(reported.len(), 10);
+    let mut upids: Vec<String> = reported
+        .iter()
+        .map(|change| format!("{change:?}"))
+        .collect();
     upids.sort();
     upids.dedup();
-    assert_eq!(upids.len(), 10, "each is told once");
+    assert_eq!(upids.len(), 10, "each is reported once");
 }
 
 /// A cluster with an answer for each path prefix.
@@ -443,7 +449,7 @@ fn two_nodes(cluster: &Cluster) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_blinks_is_all_that_is_told() {
+async fn a_short_outage_of_a_node_causes_node_events_only() {
     let cluster = Cluster::default();
     two_nodes(&cluster);
     let fake = cluster.server();
@@ -490,7 +496,7 @@ async fn a_node_that_blinks_is_all_that_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_takes_some_seconds_whatever_is_away() {
+async fn a_poll_takes_some_seconds_even_if_nodes_are_offline() {
     let cluster = Cluster::default();
     let rows: Vec<String> = (0..40)
         .map(|n| node_row(&format!("n{n}"), "online"))
@@ -540,7 +546,7 @@ impl crate::transport::Transport for Slow {
 }
 
 #[tokio::test]
-async fn what_one_may_not_see_any_more_was_not_removed() {
+async fn losing_permissions_does_not_look_like_removal() {
     let cluster = Cluster::default();
     let rows = two_nodes(&cluster);
     let mut watch = Watch::new(&cluster.server().token_client());
@@ -593,7 +599,7 @@ async fn what_one_may_not_see_any_more_was_not_removed() {
 }
 
 #[tokio::test]
-async fn a_task_list_that_is_cut_short_is_told_once() {
+async fn a_truncated_task_list_reports_each_task_once() {
     let lists = Lists::default();
     let row = |n: u32| task_row(n, "pve1", true).1;
     lists.set((1..=25).map(row).collect(), Vec::new(), "");
@@ -610,7 +616,7 @@ async fn a_task_list_that_is_cut_short_is_told_once() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_told_again_has_the_same_identifier() {
+async fn a_repeated_event_has_the_same_identifier() {
     let cluster = Cluster::default();
     let rows = two_nodes(&cluster);
     let client = cluster.server().token_client();

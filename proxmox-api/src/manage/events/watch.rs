@@ -31,7 +31,7 @@ pub struct Watch {
     client: Client,
     interval: Duration,
     /// The state after the last event that was handed over.
-    told: Option<State>,
+    handed_over: Option<State>,
     waiting: VecDeque<Event>,
     looked: bool,
     /// The value of [`State::unread`] once all pending events were handed over.
@@ -50,7 +50,7 @@ impl Watch {
         Self {
             client: client.clone(),
             interval: Duration::from_secs(5),
-            told: None,
+            handed_over: None,
             waiting: VecDeque::new(),
             looked: false,
             unread: BTreeMap::new(),
@@ -64,7 +64,7 @@ impl Watch {
     pub fn resume(client: &Client, cursor: State) -> Self {
         Self {
             unread: cursor.unread.clone(),
-            told: Some(cursor),
+            handed_over: Some(cursor),
             ..Self::new(client)
         }
     }
@@ -81,7 +81,7 @@ impl Watch {
     /// [`Watch::resume`] continues with the next event, even if it was seen already.
     #[must_use]
     pub fn cursor(&self) -> Option<&State> {
-        self.told.as_ref()
+        self.handed_over.as_ref()
     }
 
     /// The next event, as soon as there is one. Dropping the future loses nothing.
@@ -108,10 +108,10 @@ impl Watch {
     #[inline]
     fn take(&mut self) -> Option<Event> {
         let event = self.waiting.pop_front()?;
-        if let Some(told) = &mut self.told {
-            told.apply(&event.change);
+        if let Some(handed_over) = &mut self.handed_over {
+            handed_over.apply(&event.change);
             if self.waiting.is_empty() {
-                told.unread.clone_from(&self.unread);
+                handed_over.unread.clone_from(&self.unread);
             }
         }
         Some(event)
@@ -147,19 +147,19 @@ impl Watch {
                 known.apply(&change);
             }
         }
-        match &mut self.told {
-            Some(told) => {
+        match &mut self.handed_over {
+            Some(handed_over) => {
                 // Nodes stay unread until the last event of them is handed over.
                 let unread = (now.unread.iter()).map(|(node, since)| (node.clone(), *since));
-                told.unread.extend(unread);
+                handed_over.unread.extend(unread);
                 if self.waiting.is_empty() {
-                    told.unread.clone_from(&now.unread);
+                    handed_over.unread.clone_from(&now.unread);
                 }
-                told.forget(&now.tasks);
+                handed_over.forget(&now.tasks);
                 self.unread = now.unread;
             }
             None => {
-                self.told = Some(State {
+                self.handed_over = Some(State {
                     origin: unix_now(),
                     ..now
                 });
@@ -186,7 +186,7 @@ impl Watch {
     /// The state once all pending events have been handed over; `None` before the first poll.
     #[inline]
     fn known(&self) -> Option<State> {
-        let mut known = self.told.clone()?;
+        let mut known = self.handed_over.clone()?;
         for event in &self.waiting {
             known.apply(&event.change);
         }

@@ -83,7 +83,7 @@ variant_serde!(ApplyStep {
 
 /// Changes a configuration and makes it take effect; made by [`Guest::apply_qemu`] and
 /// [`Guest::apply_lxc`], started by awaiting it.
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Apply<'a> {
     guest: Guest,
     wanted: Wanted<'a>,
@@ -193,7 +193,7 @@ impl<'a> Apply<'a> {
                     subject: Subject::Guest(self.guest.vmid()),
                     state: match applied.pending.is_empty() {
                         true => format!("was changed: {written}"),
-                        false => format!("was changed and waits for a reboot: {written}"),
+                        false => format!("was changed; the changes wait for a reboot: {written}"),
                     },
                     task: None,
                 };

@@ -11,7 +11,7 @@ use crate::value::List;
 
 /// Backs a guest up; made by [`Guest::backup`], awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Backup {
     guest: Guest,
     storage: String,
@@ -134,7 +134,7 @@ impl Backup {
 /// The server's objection to a template of notes.
 fn problem_of_notes(template: &str) -> Option<String> {
     if template.contains('\n') {
-        return Some(r"a template has to be one line; write `\n` for a line feed".to_owned());
+        return Some(r"a template must be one line; write `\n` for a line feed".to_owned());
     }
     let mut rest = template.chars();
     while let Some(c) = rest.next() {
@@ -142,7 +142,7 @@ fn problem_of_notes(template: &str) -> Option<String> {
             && let Some(escaped) = rest.next().filter(|c| !matches!(c, 'n' | '\\'))
         {
             return Some(format!(
-                r"`\{escaped}` means nothing in a template; write `\\` for a backslash"
+                r"`\{escaped}` is not an escape of templates; write `\\` for a backslash"
             ));
         }
     }
@@ -154,7 +154,7 @@ fn problem_of_notes(template: &str) -> Option<String> {
     let known = ["cluster", "guestname", "node", "vmid"];
     let unknown = names.into_iter().find(|name| !known.contains(name))?;
     Some(format!(
-        "the server knows no {{{{{unknown}}}}}, only {{{{cluster}}}}, {{{{guestname}}}}, {{{{node}}}} and {{{{vmid}}}}"
+        "the server has no placeholder {{{{{unknown}}}}}, only {{{{cluster}}}}, {{{{guestname}}}}, {{{{node}}}} and {{{{vmid}}}}"
     ))
 }
 
@@ -163,7 +163,7 @@ super::impl_into_started!(Backup);
 /// Restores a guest from a backup; made by [`Client::restore`], awaiting it returns a
 /// [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Restore {
     guest: Guest,
     node: String,
@@ -259,7 +259,7 @@ mod tests {
     use crate::testing::{Fake, ok};
 
     #[test]
-    fn notes_are_judged_as_the_server_does() {
+    fn notes_are_checked_like_by_the_server() {
         for fits in [
             "",
             "v {{vmid}} of {{guestname}}, {{node}} in {{cluster}}",
@@ -284,7 +284,7 @@ mod tests {
     const UPID: &str = "UPID:n2:00001234:0002DDA4:6B01F6EE:vzdump:101:root@pam!ci:";
 
     #[tokio::test]
-    async fn notes_arrive_as_they_were_written() {
+    async fn notes_arrive_unchanged() {
         let fake = Fake::new(|_| ok(format!(r#"{{"data":"{UPID}"}}"#)));
         let guest = fake.token_client().guest_at(101, "n2", Kind::Qemu);
         let text = "C:\\data of {{guestname}}\r\nline2";
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_order_that_the_server_passes_over_is_no_backup() {
+    async fn a_backup_request_that_the_server_ignores_is_an_error() {
         // The guest was moved from n1 to n2 since.
         let moved = |there: &'static str| {
             Fake::new(move |request| {

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ssh_keys_are_encoded_with_every_reserved_character() {
+    fn every_reserved_character_of_ssh_keys_is_encoded() {
         let settings = CloudInit::new()
             .ssh_key("ssh-rsa AAA+b/c== me@host \n")
             .ssh_key("ssh-ed25519 X y");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn ssh_keys_are_read_as_they_were_written() {
+    fn ssh_keys_survive_encoding() {
         let keys = [
             "ssh-rsa AAAAB3+x/y/z== cardno:18 228 342",
             "ssh-ed25519 Ü% a@b",

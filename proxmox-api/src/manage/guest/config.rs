@@ -115,7 +115,7 @@ fn read_lxc(guest: &Guest, place: &GuestLocation) -> Request<LxcConfig> {
     guest.lxc_at(place).config().get().into_request()
 }
 
-/// The server refuses a change that holds nothing but the digest.
+/// The server refuses a change with only a digest.
 fn unless_empty(
     request: impl ApiRequest<Output: super::IntoTask>,
 ) -> Option<BoxFuture<'static, Result<Option<Task>, Error>>> {

@@ -25,7 +25,7 @@ variant_serde!(Display {
 
 /// A guest's console and its displays; made by [`Guest::console`].
 #[derive(Clone, Debug)]
-#[must_use = "a console does nothing until it is opened"]
+#[must_use = "does nothing unless opened"]
 pub struct GuestConsole {
     console: Console,
     displays: Vec<Display>,

@@ -14,7 +14,7 @@ use crate::value::BoxFuture;
 use crate::value::upid::Upid;
 
 /// A running clone; see [`Guest::clone_to`].
-#[must_use = "the clone is not there yet: wait for it"]
+#[must_use = "the clone is not complete yet: wait for it"]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Cloned {
@@ -27,7 +27,7 @@ pub struct Cloned {
 /// Clones a guest; made by [`Guest::clone_to`] and [`Guest::clone_within`], awaiting it returns a
 /// [`Cloned`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct CloneGuest {
     guest: Guest,
     ids: RangeInclusive<u32>,
@@ -253,7 +253,7 @@ impl Waitable for Cloned {
 
 /// Deletes a guest; made by [`Guest::destroy`], awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Destroy {
     guest: Guest,
     purge: bool,

@@ -122,10 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_at_another_time_is_another_guest() {
+    fn another_creation_time_means_another_guest() {
         let cases = [
             (machine(1, "A"), machine(1, "a"), IdentityMatch::Same),
-            // Somebody set another identifier.
+            // The identifier was changed.
             (machine(1, "A"), machine(1, "b"), IdentityMatch::Same),
             (machine(1, "A"), machine(2, "a"), IdentityMatch::Other),
             (

@@ -196,7 +196,10 @@ impl MigrationCheck {
             .filter(|mapped| self.running && !mapped.live)
             .map(|mapped| mapped.key.clone())
             .collect();
-        add("it runs with devices that cannot move live:", &fixed);
+        add(
+            "it is running with devices that cannot be moved live:",
+            &fixed,
+        );
         if let Some(why) = self.not_allowed_nodes.get(target) {
             add("the node lacks the storages", &why.missing_storages);
             add("the node lacks the mapped devices", &why.missing_mappings);
@@ -218,7 +221,7 @@ impl MigrationCheck {
 /// Moves a guest to another node; made by [`Guest::migrate`], awaiting it returns a
 /// [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Migrate {
     guest: Guest,
     target: String,
@@ -413,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_runs_takes_only_devices_along_that_move_live() {
+    fn a_running_machine_needs_devices_that_move_live() {
         let found = |info: Value| {
             let found = json!({
                 "running": "1", "allowed_nodes": ["pve2"], "local_resources": ["usb0"],
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn many_devices_take_no_more_time_for_each() {
+    fn the_time_for_many_devices_grows_linearly() {
         let time = |count: usize| {
             let keys: Vec<String> = (0..count)
                 .map(|number| format!("hostpci{number}"))
@@ -447,12 +450,12 @@ mod tests {
             start.elapsed()
         };
         let few = (0..5).map(|_| time(1_000)).min().unwrap_or_default();
-        // Comparing each with each would take ten thousand times as long.
+        // A comparison of all pairs would take ten thousand times as long.
         assert!(time(100_000) < few * 2_000, "{few:?} for a thousand");
     }
 
     #[test]
-    fn what_is_not_said_blocks_nothing() {
+    fn missing_members_block_nothing() {
         let found = json!({
             "running": 1, "allowed_nodes": [], "local_disks": [], "local_resources": [],
         });

@@ -7,7 +7,7 @@ use crate::task::Task;
 
 /// An operation on a guest, made by its methods; awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct GuestOperation {
     pub(super) guest: Guest,
     what: What,
@@ -159,7 +159,7 @@ super::impl_into_started!(GuestOperation);
 /// Rolls back to a snapshot; made by [`Guest::rollback`], awaiting it returns a
 /// [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Rollback(pub(super) GuestOperation);
 
 impl Rollback {
@@ -182,7 +182,7 @@ super::impl_into_started!(Rollback);
 /// Deletes a snapshot; made by [`Guest::delete_snapshot`], awaiting it returns a
 /// [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct DeleteSnapshot(pub(super) GuestOperation);
 
 impl DeleteSnapshot {
@@ -204,7 +204,7 @@ super::impl_into_started!(DeleteSnapshot);
 /// Moves a disk to another storage; made by [`Guest::move_disk`], awaiting it returns a
 /// [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct MoveDisk(pub(super) GuestOperation);
 
 impl MoveDisk {

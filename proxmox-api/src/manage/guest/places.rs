@@ -175,7 +175,7 @@ async fn ask(client: &Client) -> Result<Table, Error> {
     })
 }
 
-/// Reads the list, as far as there is so much memory for it and its text.
+/// Reads the list within the memory limit for it and its text.
 fn read(body: &[u8], memory: usize) -> Result<BTreeMap<u32, Listed>, String> {
     let room = Room::of(memory, memory.saturating_sub(body.len()));
     let mut json = serde_json::Deserializer::from_slice(body);
@@ -233,7 +233,7 @@ impl<'de> Deserialize<'de> for Name {
                 f.write_str("a name")
             }
 
-            // However long it is, it is not copied.
+            // Not copied, however long it is.
             fn visit_str<E>(self, text: &str) -> Result<Name, E> {
                 Ok(Name(NAMES.into_iter().find(|name| *name == text)))
             }
@@ -277,9 +277,9 @@ impl<'de> Visitor<'de> for Envelope<'_> {
 /// Rows by number. A row without the members of a location is skipped.
 struct Rows<'c>(&'c Room);
 
-/// What a row takes with its part of a node that is half empty.
+/// Memory of a row, with its share of a half-full tree node.
 const ROW: usize = 2 * size_of::<(u32, Listed)>();
-/// What a tag takes while the list of them grows.
+/// Memory of a tag, with the unused capacity of the growing list.
 const TAG: usize = 3 * size_of::<String>() + 2 * ALLOCATION;
 
 fn charge<E: serde::de::Error>(room: &Room, bytes: usize) -> Result<(), E> {
@@ -501,7 +501,7 @@ mod tests {
     use crate::testing::{Fake, json, ok};
 
     #[tokio::test]
-    async fn five_handles_cost_one_list_and_one_that_is_missing_another() {
+    async fn five_handles_share_one_list_and_a_missing_guest_reads_another() {
         let rows: Vec<String> = (100..20_100)
             .map(|vmid| {
                 format!(r#"{{"id":"qemu/{vmid}","type":"qemu","vmid":{vmid},"node":"n1"}}"#)
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_list_says_of_guests_costs_no_more_than_their_places() {
+    async fn listed_guests_need_no_request_of_their_own() {
         let row = r#"{"type":"qemu","vmid":"101","node":"n1","name":"web","status":"running","pool":"p","tags":"a;b",
             "template":"0","lock":"backup","cpu":0.5,"mem":[1,{"odd":true}]}"#;
         let rows = format!(
@@ -568,7 +568,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_date_makes_it_panic(
+        fn no_date_causes_a_panic(
             text in "\\PC{0,40}",
             date in "[A-Z][a-z]{2}, [0-9]{1,20} (Jan|Feb|Dec|anF|Jä) [0-9]{1,20} [0-9]{1,20}:[0-9]{1,9}:[0-9]{1,20} GMT",
         ) {
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_list_is_not_quoted() {
+    async fn an_invalid_list_is_not_quoted_in_the_error() {
         let fake = Fake::new(|_| ok(r#"{"data":"PVE:root@pam:PLANTED"}"#));
         let error = fake.token_client().guest(7).place().await;
         let error = error.expect_err("no list");
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn small_rows_take_no_more_memory_than_there_may_be() {
+    fn many_small_rows_stay_within_the_memory_limit() {
         let fits = r#"{"data":[{"type":"lxc","vmid":7,"node":"n1","tags":"a;b"}]}"#;
         assert_eq!(read(fits.as_bytes(), 4096).map(|rows| rows.len()), Ok(1));
         for row in [
@@ -610,7 +610,7 @@ mod tests {
             );
             assert!(read(body.as_bytes(), 1 << 20).is_ok(), "{row}");
         }
-        // What is passed over takes none.
+        // Skipped values take none.
         let odd = format!(r#"{{"data":[{{"name":[{}0]}}]}}"#, "[0],".repeat(1000));
         assert!(read(odd.as_bytes(), odd.len() + 64).is_ok());
         for wrong in [
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_gets_old() {
+    async fn a_list_expires() {
         let fake = Fake::new(|_| ok(r#"{"data":[{"type":"lxc","vmid":"7","node":"n1"}]}"#));
         let client = fake.token_client();
         for (wait, lists) in [(0, 1), (9, 1), (11, 2)] {
@@ -636,7 +636,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn odd_rows_are_passed_over() {
+    async fn invalid_rows_are_skipped() {
         let fake = Fake::new(|_| {
             ok(
                 r#"{"more":[1],"data":[null,1,-1,1.5,true,"x",["y"],{},{"vmid":null,"type":"qemu","node":"a"},
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_wait_for_a_list_do_not_fail_one_after_the_other() {
+    async fn waiting_callers_share_one_failure() {
         let fake = Fake::new(|_| Ok(json(500, "no", "")));
         let client = fake.token_client();
         let guests: Vec<_> = (0..10).map(|vmid| client.guest(vmid)).collect();

@@ -93,7 +93,7 @@ impl fmt::Display for PowerAction {
 /// A change of power, made by [`Guest::power`] and its short forms; awaiting it returns a
 /// [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct Power {
     guest: Guest,
     action: PowerAction,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn months_are_those_of_the_calendar() {
+    fn months_follow_the_calendar() {
         assert_eq!(month_of(0), (1970, 0));
         assert_eq!(month_of(951_782_399), (2000, 1), "28 February 2000");
         assert_eq!(month_of(951_782_400), (2000, 1), "29 February 2000");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_week_of_days_and_two_weeks_more() {
+    fn daily_and_weekly_rules_combine() {
         // Thirty nights from Sunday 1 November 2026 on.
         let nights: Vec<u64> = (0..30).map(|n| 1_793_491_200 + n * DAY + 7_200).collect();
         let rule = Retention {
@@ -167,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn retention_keeps_the_newest_and_never_too_many(
+        fn retention_keeps_the_newest_and_at_most_the_given_number(
             rule in rules(),
             times in prop::collection::btree_set(0..4_000_000_000_u64, 0..60),
         ) {
@@ -189,7 +189,7 @@ mod tests {
         }
 
         #[test]
-        fn retention_does_not_change_its_mind(
+        fn retention_is_stable_when_repeated(
             rule in rules(),
             times in prop::collection::btree_set(0..400_000_000_u64, 1..60),
         ) {
@@ -210,7 +210,7 @@ mod tests {
         }
 
         #[test]
-        fn nightly_runs_reach_a_steady_number(daily in 1..8_u32, weekly in 0..4_u32, nights in 60..120_u64) {
+        fn nightly_runs_reach_a_constant_number(daily in 1..8_u32, weekly in 0..4_u32, nights in 60..120_u64) {
             // A snapshot every night and pruning at once, as in the example.
             let rule = Retention { daily, weekly, ..Retention::default() };
             let mut have: Vec<u64> = Vec::new();

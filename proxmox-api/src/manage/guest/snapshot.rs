@@ -34,7 +34,7 @@ record_serde!(Snapshot {
 
 /// Takes a snapshot; made by [`Guest::snapshot`], awaiting it returns a [`StartedOperation`].
 #[derive(Clone, Debug)]
-#[must_use = "nothing is sent until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct TakeSnapshot {
     guest: Guest,
     name: String,

@@ -39,7 +39,7 @@ pub(super) enum TargetState {
 }
 
 /// An operation that runs on the server; [`StartedOperation::wait`] waits for its end.
-#[must_use = "what the guest makes of it is not known yet: wait for it, or `detach` it"]
+#[must_use = "the operation may still fail: wait for it, or `detach` it"]
 #[derive(Clone)]
 pub struct StartedOperation {
     guest: Guest,
@@ -95,8 +95,8 @@ impl StartedOperation {
         self.task.upid()
     }
 
-    /// Does not wait for it. A failure is not reported, also not that the guest is on another node by then, where only
-    /// [`wait`](Self::wait) begins the operation anew.
+    /// Does not wait for it. Failures are not reported, including the one for a guest that moved to
+    /// another node, after which only [`wait`](Self::wait) would start the operation again.
     pub fn detach(self) {}
 
     /// Waits for the end. Awaiting it returns the outcome of the task, or its failure as an error.
@@ -176,7 +176,7 @@ impl fmt::Debug for StartedOperation {
 }
 
 /// Waiting for an operation; made by [`StartedOperation::wait`], started by awaiting it.
-#[must_use = "nothing is waited for until this is awaited"]
+#[must_use = "does nothing unless awaited"]
 pub struct WaitOperation<'a> {
     started: StartedOperation,
     how: Waiting<'a>,

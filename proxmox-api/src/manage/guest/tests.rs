@@ -1,4 +1,4 @@
-//! Guests against scripted answers, for cases that the simulator does not have.
+//! Guests with scripted answers, for cases that the simulator does not have.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ fn refuse(
 const HA_START: &str = "UPID:pve1:00001234:0002DDA4:6B01F6EE:hastart:101:root@pam!ci:";
 
 #[tokio::test(start_paused = true)]
-async fn high_availability_is_followed_to_the_guests_state() {
+async fn operations_wait_for_high_availability() {
     let looks = AtomicUsize::new(0);
     let fake = Fake::new(move |request| {
         let path = request.path.as_str();
@@ -93,7 +93,7 @@ async fn high_availability_can_fail_or_take_too_long() {
 }
 
 #[tokio::test]
-async fn a_call_that_may_have_arrived_is_not_sent_elsewhere() {
+async fn a_call_that_may_have_arrived_is_not_sent_to_another_node() {
     for (status, reason, sent) in [
         (595, "Connection refused", 2),
         (596, "Connection timed out", 1),
@@ -130,7 +130,7 @@ async fn a_call_that_may_have_arrived_is_not_sent_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_node_may_be_a_guess_and_a_kind_may_not() {
+async fn a_known_node_may_be_outdated_but_not_a_kind() {
     let fake = Fake::new(|request| {
         if request.path == RESOURCES {
             ok(on("pve1"))
@@ -295,7 +295,7 @@ const SINCE: &str =
     r#"{"meta":"creation-qemu=10.1.2,ctime=1795780860","smbios1":"uuid=bb","digest":"01"}"#;
 
 #[tokio::test]
-async fn a_number_that_was_given_to_another_guest_is_not_followed() {
+async fn a_reused_number_is_not_followed() {
     for which in 0.. {
         // A container instead, a machine made since, and both after the first was found missing.
         for (kind, config) in [(Kind::Lxc, r#"{"digest":"02"}"#), (Kind::Qemu, SINCE)] {
@@ -327,7 +327,7 @@ async fn a_number_that_was_given_to_another_guest_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_guest_that_was_only_moved_is_followed_by_everything() {
+async fn every_operation_follows_a_moved_guest() {
     // Containers do not have these, and this cluster makes no backups.
     let of_machines = [12, 16, 18, 23, 27, 28, 29, 30, 31, 32, 33, 34, 35, 37, 39];
     for which in (0..).filter(|which| !of_machines.contains(which)) {
@@ -355,7 +355,7 @@ async fn a_guest_that_was_only_moved_is_followed_by_everything() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_undone_takes_a_proof() {
+async fn irreversible_operations_require_proof_of_identity() {
     let cluster = One::default();
     let fake = cluster.server();
     let bare = r#"{"hostname":"x","digest":"00"}"#;
@@ -440,7 +440,7 @@ fn tagged(tags: &'static str, style: &'static str) -> Fake {
 }
 
 #[tokio::test]
-async fn which_tags_are_the_same_is_the_clusters_rule() {
+async fn the_clusters_rule_decides_which_tags_are_equal() {
     const SENSITIVE: &str = r#"{"case-sensitive":1}"#;
     const ORDERED: &str = r#"{"ordering":"config"}"#;
     for (tags, style, add, remove, sent, asked) in [
@@ -488,7 +488,7 @@ async fn which_tags_are_the_same_is_the_clusters_rule() {
 }
 
 #[tokio::test]
-async fn what_is_no_tag_is_not_sent() {
+async fn invalid_tags_are_not_sent() {
     let fake = tagged("", "null");
     let guest = fake.token_client().guest_at(101, "n1", Kind::Lxc);
     for odd in ["with space", "a;b", "a,b", "", "-x", "ü", "a\nb", "a b"] {
@@ -503,7 +503,7 @@ async fn what_is_no_tag_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_clone_with_a_storage_is_a_full_one() {
+async fn a_clone_with_a_storage_is_a_full_clone() {
     for kind in [Kind::Qemu, Kind::Lxc] {
         let fake = Fake::new(|_| {
             ok(r#"{"data":"UPID:n1:00001234:0002DDA4:6B01F6EE:qmclone:9000:root@pam!ci:"}"#)
@@ -536,8 +536,8 @@ async fn a_clone_with_a_storage_is_a_full_one() {
 const LOCK_FILE: &str = "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout";
 const STORAGE: &str = "clone failed: cfs-lock 'storage-nfs' error: got lock request timeout";
 
-/// A machine whose calls are refused with a reason so many times, and whose tasks then fail with
-/// one as often.
+/// A machine whose calls are refused a number of times with a reason, and whose tasks then fail as
+/// often.
 fn busy(refusals: usize, reason: &'static str, failures: usize, end: &'static str) -> Fake {
     let (mut orders, mut looks) = (0, 0);
     Fake::new(move |request| {
@@ -564,7 +564,7 @@ fn busy(refusals: usize, reason: &'static str, failures: usize, end: &'static st
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_locks_gets_through() {
+async fn operations_that_wait_for_locks_succeed() {
     let hour = Duration::from_secs(3_600);
     for (refusals, reason, failures, end) in [
         (0, "", 0, ""),
@@ -608,7 +608,7 @@ async fn whoever_waits_for_locks_gets_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn locks_are_errors_at_once_and_when_the_time_is_up() {
+async fn locks_are_errors_at_once_or_after_the_time_limit() {
     for (refusals, reason, failures, end, kind) in [
         (99, LOCK_FILE, 0, "", ErrorKind::LockTimeout),
         (99, "VM is locked (backup)", 0, "", ErrorKind::Locked),

@@ -197,7 +197,7 @@ pub fn families(inventory: &Inventory) -> Vec<MetricFamily> {
         Figure {
             name: "pve_cpu_usage_ratio",
             metric_type: MetricType::Gauge,
-            help: "Share of the processors in use, from 0 to 1.",
+            help: "Fraction of the processors in use, from 0 to 1.",
             of: |row| of_machine(row, row.cpu),
         },
         Figure {
@@ -215,7 +215,7 @@ pub fn families(inventory: &Inventory) -> Vec<MetricFamily> {
         Figure {
             name: "pve_memory_size_bytes",
             metric_type: MetricType::Gauge,
-            help: "Memory there is.",
+            help: "Size of the memory.",
             of: |row| of_machine(row, row.max_memory as f64),
         },
         Figure {
@@ -227,7 +227,7 @@ pub fn families(inventory: &Inventory) -> Vec<MetricFamily> {
         Figure {
             name: "pve_disk_size_bytes",
             metric_type: MetricType::Gauge,
-            help: "Disk space there is.",
+            help: "Size of the disk space.",
             of: |row| (row.max_disk > 0).then_some(row.max_disk as f64),
         },
         Figure {
@@ -273,14 +273,11 @@ pub fn families(inventory: &Inventory) -> Vec<MetricFamily> {
         families.push(family);
     }
     let gauge = |name, help: &str| MetricFamily::new(name, MetricType::Gauge, help);
-    let mut guests = gauge("pve_guest_info", "What is known about a guest.");
-    let mut nodes = gauge("pve_node_info", "What is known about a node.");
-    let mut storages = gauge(
-        "pve_storage_info",
-        "What is known about a storage on a node.",
-    );
-    let mut locks = gauge("pve_lock_state", "Which operation holds a guest.");
-    let mut ha = gauge("pve_ha_state", "What high availability makes of a guest.");
+    let mut guests = gauge("pve_guest_info", "Labels of a guest.");
+    let mut nodes = gauge("pve_node_info", "Labels of a node.");
+    let mut storages = gauge("pve_storage_info", "Labels of a storage on a node.");
+    let mut locks = gauge("pve_lock_state", "Operation that locks a guest.");
+    let mut ha = gauge("pve_ha_state", "High availability state of a guest.");
     for row in &inventory.resources {
         let id = ("id", row.id.as_str());
         let node = ("node", row.node.as_deref().unwrap_or_default());

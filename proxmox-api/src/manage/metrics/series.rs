@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_become_series_with_units_and_holes() {
+    fn rows_become_series_with_units_and_gaps() {
         let rows = serde_json::json!([
             { "time": 120, "cpu": "0.5", "netin": 3, "pressurecpusome": 1.5, "new": 7 },
             { "time": 60, "cpu": 0.25 },

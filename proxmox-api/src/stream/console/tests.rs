@@ -1,4 +1,4 @@
-//! Consoles of a server that reads frames as strictly as the real one.
+//! Consoles with a server that is as strict about frames as the real one.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -151,7 +151,7 @@ async fn join(server: JoinHandle<()>) {
 }
 
 #[tokio::test]
-async fn a_terminal_speaks_as_xterm_does() {
+async fn a_terminal_uses_the_protocol_of_the_web_interface() {
     let (client, server) = serve(switched, |mut peer, heads| {
         assert!(heads.starts_with("POST /api2/json/nodes/pve1/lxc/101/termproxy HTTP/1.1\r\n"));
         let path = "GET /api2/json/nodes/pve1/lxc/101/vncwebsocket?port=5900&\
@@ -211,7 +211,7 @@ async fn a_terminal_speaks_as_xterm_does() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_told_every_half_minute_that_somebody_is_there() {
+async fn a_terminal_gets_a_ping_every_thirty_seconds() {
     let (client, server) = serve(switched, |mut peer, _| {
         peer.text();
         peer.send(b"OK");
@@ -237,7 +237,7 @@ async fn a_terminal_is_told_every_half_minute_that_somebody_is_there() {
 }
 
 #[tokio::test]
-async fn a_terminal_can_be_attached_to_any_input_and_output() {
+async fn a_terminal_can_use_any_input_and_output() {
     let (client, server) = serve(switched, |mut peer, _| {
         peer.text();
         peer.send(b"OK# ");
@@ -267,7 +267,7 @@ async fn a_terminal_can_be_attached_to_any_input_and_output() {
 }
 
 #[tokio::test]
-async fn a_refused_ticket_is_told() {
+async fn a_refused_ticket_is_reported() {
     let refusal = "{\"data\":null,\"message\":\"permission denied - invalid PVEVNC ticket\\n\"}";
     let length = refusal.len();
     let answer = format!(
@@ -294,7 +294,7 @@ async fn a_refused_ticket_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_no_websocket_is_not_taken_for_one() {
+async fn an_answer_without_an_upgrade_is_an_error() {
     let plain = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 13\r\n\r\n{\"data\":null}";
     let (client, server) = serve(move |_| plain.to_owned(), |_, _| {});
     let error = client
@@ -360,7 +360,7 @@ async fn a_display_is_a_stream_of_bytes() {
 }
 
 #[tokio::test]
-async fn a_pin_holds_for_consoles_and_tls_need_not_be_ended() {
+async fn a_pin_applies_to_consoles_and_tls_may_end_without_close_notify() {
     let made =
         rcgen::generate_simple_self_signed(["another.example.org".to_owned()]).expect("made");
     let pin = Fingerprint::of(made.cert.der());
@@ -403,7 +403,7 @@ async fn a_pin_holds_for_consoles_and_tls_need_not_be_ended() {
 }
 
 #[tokio::test]
-async fn the_file_for_a_spice_viewer_holds_what_the_server_told() {
+async fn the_spice_file_has_the_servers_settings() {
     let script = Script::new();
     script.expect(
         Expect::post("/nodes/pve1/qemu/100/spiceproxy")
@@ -431,7 +431,7 @@ async fn the_file_for_a_spice_viewer_holds_what_the_server_told() {
 }
 
 #[tokio::test]
-async fn a_transport_without_sockets_says_so() {
+async fn a_transport_without_upgrades_is_an_error() {
     let script = Script::new();
     let opened: Value = serde_json::from_str(OPENED).expect("JSON");
     script.expect(Expect::post("/nodes/pve1/lxc/1/termproxy").data(opened["data"].clone()));
@@ -478,7 +478,7 @@ async fn heard(bytes: &[u8], longest: usize) -> Vec<Result<Bytes, WsError>> {
 
 proptest::proptest! {
     #[test]
-    fn no_frames_make_a_console_panic_and_no_message_is_too_long(
+    fn no_frame_causes_a_panic_and_messages_are_limited(
         frames in proptest::collection::vec(
             (proptest::prelude::any::<u8>(), 0_u8..131, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..70)), 0..12,
         ),

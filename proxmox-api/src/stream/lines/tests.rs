@@ -22,7 +22,7 @@ fn list(body: &str, size: usize) -> Result<Vec<String>, Problem> {
 
 proptest! {
     #[test]
-    fn a_list_comes_apart_wherever_its_pieces_end(
+    fn a_list_is_split_regardless_of_its_chunks(
         lines in proptest::collection::vec(".*", 0..6),
         size in 1_usize..40,
         beside in ".*",
@@ -38,7 +38,7 @@ proptest! {
     }
 
     #[test]
-    fn a_text_comes_apart_wherever_its_pieces_end(
+    fn a_text_is_split_regardless_of_its_chunks(
         lines in proptest::collection::vec("[^\r\n]*", 0..6),
         size in 1_usize..40,
     ) {
@@ -48,14 +48,14 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), size in 1_usize..9) {
+    fn no_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200), size in 1_usize..9) {
         let _ = split(Splitter::List(List::new(1000)), &body, size);
         let _ = split(Splitter::Text(Vec::new(), 1000), &body, size);
     }
 }
 
 #[test]
-fn what_is_too_long_for_a_line_ends_the_answer() {
+fn a_line_beyond_the_limit_is_an_error() {
     for size in [1, 7, 5000] {
         let long = format!("a\n{}\nb", "x".repeat(1001));
         let text = Splitter::Text(Vec::new(), 1000);
@@ -68,14 +68,14 @@ fn what_is_too_long_for_a_line_ends_the_answer() {
 }
 
 #[test]
-fn the_rows_of_a_log_are_lines_too() {
+fn the_rows_of_a_log_are_lines() {
     let body = r#"{"total":2,"data":[{"n":1,"t":"a,b]\"}"},{"t":"c","n":2}]}"#;
     let lines = vec!["a,b]\"}".to_owned(), "c".to_owned()];
     assert_eq!(list(body, 3), Ok(lines));
 }
 
 #[test]
-fn what_is_no_list_of_lines_is_an_error_and_says_where() {
+fn invalid_lists_are_errors_with_a_path() {
     for (body, text) in [
         ("", "at data: expected a list, found none"),
         ("{\"data\":null}", "at data: expected a list, found none"),
@@ -123,7 +123,7 @@ async fn read(client: &Client) -> Result<Vec<String>, Error> {
 }
 
 #[tokio::test]
-async fn a_journal_is_read_whether_it_comes_as_json_or_as_text() {
+async fn a_journal_is_read_as_json_and_as_text() {
     let fake = Fake::new(|_| ok("{\"data\":[\"s=1\",\"Jan 01 pve1 x: \\u00fc\",\"s=2\"]}"));
     let lines = read(&fake.token_client()).await.expect("a journal");
     assert_eq!(lines, ["s=1", "Jan 01 pve1 x: ü", "s=2"]);
@@ -139,7 +139,7 @@ async fn a_journal_is_read_whether_it_comes_as_json_or_as_text() {
 }
 
 #[tokio::test]
-async fn a_list_that_breaks_off_is_an_error_that_names_the_request() {
+async fn an_incomplete_list_is_an_error_that_names_the_request() {
     let fake = Fake::new(|_| Ok(json(200, "OK", "{\"data\":[\"a\",\"b")));
     let error = read(&fake.token_client()).await.expect_err("cut off");
     assert!(matches!(error, Error::Decode(_)), "{error}");
@@ -151,7 +151,7 @@ async fn a_list_that_breaks_off_is_an_error_that_names_the_request() {
 
 proptest! {
     #[test]
-    fn no_piece_of_a_stream_is_longer_than_its_limit(
+    fn lines_and_elements_are_limited(
         parts in proptest::collection::vec("[\\[\\]{}\"\\\\,:a\n\u{0}é]{0,30}", 0..20), size in 1_usize..50,
     ) {
         let body = format!("{{\"data\":[{}", parts.concat());

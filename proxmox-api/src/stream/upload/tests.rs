@@ -1,4 +1,4 @@
-//! Uploads against servers that parse them, refuse them, or close the connection.
+//! Uploads with servers that parse them, refuse them, or close the connection.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -112,7 +112,7 @@ async fn the_body_is_exactly_what_the_server_parses() {
 }
 
 #[tokio::test]
-async fn a_file_is_sent_with_its_own_checksum_and_every_piece_is_reported() {
+async fn a_file_is_sent_with_its_checksum_and_progress_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("disk.qcow2");
     let data: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
@@ -144,7 +144,7 @@ async fn a_file_is_sent_with_its_own_checksum_and_every_piece_is_reported() {
 }
 
 #[tokio::test]
-async fn a_reader_has_to_keep_its_word() {
+async fn a_reader_must_have_the_announced_length() {
     for (given, word) in [(9, "ended after 9 of 10"), (11, "more than the announced")] {
         let (client, server) = serve(|mut stream| {
             let head = read_head(&mut stream);
@@ -169,7 +169,7 @@ async fn a_reader_has_to_keep_its_word() {
         );
         drop(client);
         let (announced, came) = server.join().expect("no panic");
-        assert!(came < announced, "the server must not take it for complete");
+        assert!(came < announced, "the server must see it as incomplete");
     }
 }
 
@@ -223,7 +223,7 @@ async fn dropping_the_future_ends_the_upload() {
 }
 
 #[tokio::test]
-async fn a_refusal_before_the_body_is_read_comes_through() {
+async fn an_early_refusal_is_reported() {
     let (client, server) = serve(|mut stream| {
         read_head(&mut stream);
         let phrase = "Permission check failed (/storage/local, Datastore.AllocateTemplate)";
@@ -249,7 +249,7 @@ async fn a_refusal_before_the_body_is_read_comes_through() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_nothing_any_more_is_given_up() {
+async fn a_server_that_stops_reading_causes_a_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let client = Client::builder(url)
@@ -267,7 +267,7 @@ async fn a_server_that_takes_nothing_any_more_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_not_sent() {
+async fn invalid_uploads_are_not_sent() {
     let fake = Fake::new(|_| Ok(json(200, "OK", "{\"data\":null}")));
     let client = fake.token_client();
     let folder = tempfile::tempdir().expect("a folder");
@@ -276,8 +276,14 @@ async fn what_cannot_work_is_not_sent() {
         (upload(), "there is no file"),
         (upload().bytes("x"), "has no name"),
         (upload().bytes("x").name("x.txt"), "set `content`"),
-        (upload().bytes("x").name("a\"b.iso"), "cannot be called"),
-        (upload().bytes("x").name("a\r\nb.iso"), "cannot be called"),
+        (
+            upload().bytes("x").name("a\"b.iso"),
+            "accepts no file named",
+        ),
+        (
+            upload().bytes("x").name("a\r\nb.iso"),
+            "accepts no file named",
+        ),
         (upload().path("/nonexistent/x.iso"), "/nonexistent/x.iso"),
         (upload().path(folder.path()).name("x.iso"), "not a file"),
         (
@@ -309,7 +315,7 @@ async fn what_cannot_work_is_not_sent() {
 }
 
 #[test]
-fn a_name_tells_what_the_file_is() {
+fn the_kind_follows_from_the_file_name() {
     for (name, content) in [
         ("A.ISO", Some(UploadContent::Iso)),
         ("x.img", Some(UploadContent::Iso)),
@@ -323,7 +329,7 @@ fn a_name_tells_what_the_file_is() {
 }
 
 #[test]
-fn every_boundary_is_another() {
+fn boundaries_are_random() {
     let one = boundary().expect("random numbers");
     assert_ne!(Ok(one.clone()), boundary());
     assert!(

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_no_script_expects_ends_a_wait_at_once() {
+    async fn an_unexpected_poll_ends_a_wait_at_once() {
         let script = Script::new();
         let client = script.client().expect("complete");
         let upid = "UPID:pve1:00000001:00000001:66000000:qmstart:100:root@pam:";

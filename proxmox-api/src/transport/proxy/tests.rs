@@ -8,7 +8,7 @@ use crate::request::Call;
 use crate::value::endpoint::Method;
 
 #[test]
-fn addresses_are_read_and_their_password_is_not_shown() {
+fn addresses_are_parsed_and_passwords_are_not_printed() {
     for (text, address) in [
         ("http://proxy:3128", "the proxy proxy:3128"),
         ("proxy:3128/", "the proxy proxy:3128"),
@@ -34,7 +34,7 @@ fn addresses_are_read_and_their_password_is_not_shown() {
 }
 
 #[test]
-fn a_login_longer_than_socks_can_carry_is_refused() {
+fn a_login_that_is_too_long_for_socks_is_refused() {
     let login = |length| format!("socks5://bob:{}@proxy", "x".repeat(length));
     Proxy::parse(&login(255)).expect("it fits");
     let error = Proxy::parse(&login(256)).expect_err("too long").to_string();
@@ -104,7 +104,7 @@ async fn a_request_goes_through_the_tunnel() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_is_named() {
+async fn errors_name_a_refusing_proxy() {
     for (answer, text) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
@@ -129,7 +129,7 @@ async fn a_proxy_that_refuses_is_named() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_is_named() {
+async fn errors_name_an_unreachable_proxy() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     drop(listener);
@@ -178,7 +178,7 @@ async fn socks(answer: u8) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
 }
 
 #[tokio::test]
-async fn a_request_goes_through_socks_and_the_proxy_looks_up_the_name() {
+async fn a_socks_proxy_resolves_the_name() {
     let (url, server) = socks(0).await;
     let reply = version_through(&url).await.expect("answered");
     assert_eq!(reply.body, "{\"data\":1}");
@@ -192,7 +192,7 @@ async fn a_request_goes_through_socks_and_the_proxy_looks_up_the_name() {
 }
 
 #[tokio::test]
-async fn a_socks_server_that_refuses_is_named() {
+async fn errors_name_a_refusing_socks_server() {
     let (url, server) = socks(2).await;
     let error = version_through(&url).await.expect_err("refused");
     assert!(error.never_sent());
@@ -222,7 +222,7 @@ fn chosen(proxies: &Proxies, url: &str) -> String {
 }
 
 #[test]
-fn the_environment_names_a_proxy_for_each_kind_of_server() {
+fn each_scheme_has_its_environment_variable() {
     let (secure, plain) = ("https://pve1:8006", "http://pve1:8006");
     for (variables, for_secure, for_plain) in [
         (&[][..], "none", "none"),
@@ -264,7 +264,7 @@ fn the_environment_names_a_proxy_for_each_kind_of_server() {
     let error = environment(&[("HTTPS_PROXY", "ftp://bob:hunter22@proxy")]).expect_err("no proxy");
     assert_eq!(
         error.to_string(),
-        "client settings: HTTPS_PROXY: the proxy address \"proxy\" is reached neither by http nor by socks5"
+        "client settings: HTTPS_PROXY: the proxy address \"proxy\" must start with http:// or socks5://"
     );
     // An explicit proxy serves this machine, too.
     let asked = Proxies::one(Proxy::parse("http://a:1").expect("usable"));
@@ -272,7 +272,7 @@ fn the_environment_names_a_proxy_for_each_kind_of_server() {
 }
 
 #[test]
-fn what_the_environment_spares_goes_direct() {
+fn exempted_servers_are_reached_directly() {
     let list = "Example.ORG, .lan *.home 192.0.2.7,10.1.0.0/16,2001:db8::/32,[fd00::1],10.9.0.0/x";
     let proxies = environment(&[("ALL_PROXY", "p:1"), ("no_proxy", list)]).expect("usable");
     for (host, direct) in [
@@ -302,7 +302,7 @@ fn what_the_environment_spares_goes_direct() {
 }
 
 #[tokio::test]
-async fn the_builder_can_do_without_a_proxy() {
+async fn the_builder_can_disable_proxies() {
     let (url, server) = proxy("HTTP/1.1 200 OK\r\n\r\n").await;
     let error = Client::builder("http://127.0.0.1:1")
         .proxy(url)
@@ -320,7 +320,7 @@ async fn the_builder_can_do_without_a_proxy() {
 /// The variables of a process cannot be set while it runs, so this test runs itself as another
 /// process.
 #[tokio::test]
-async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwise() {
+async fn a_client_uses_the_proxy_of_its_environment_by_default() {
     const INSIDE: &str = "PROXMOX_API_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
         let call = async |builder: crate::client::ClientBuilder| {
@@ -349,7 +349,7 @@ async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwis
     }
     let (url, server) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
     let own = std::env::current_exe().expect("a program");
-    let name = "a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwise";
+    let name = "a_client_uses_the_proxy_of_its_environment_by_default";
     let mut inside = std::process::Command::new(own);
     for other in ["https_proxy", "all_proxy", "ALL_PROXY", "no_proxy"] {
         inside.env_remove(other);
@@ -368,7 +368,7 @@ async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwis
 
 proptest::proptest! {
     #[test]
-    fn no_text_of_the_environment_makes_it_panic(text in "\\PC{0,60}", net in "[0-9.:\\[\\]a-f*]{0,20}/[0-9]{0,12}") {
+    fn no_variable_causes_a_panic(text in "\\PC{0,60}", net in "[0-9.:\\[\\]a-f*]{0,20}/[0-9]{0,12}") {
         let _ = Proxy::parse(&text).map(|proxy| format!("{proxy:?} {proxy}"));
         for text in [&text, &net] {
             let no_proxy = environment::NoProxy::parse(text);
@@ -380,7 +380,7 @@ proptest::proptest! {
 }
 
 #[tokio::test]
-async fn no_answer_of_a_proxy_does_harm() {
+async fn no_answer_of_a_proxy_causes_a_panic() {
     let long: &'static str = "x".repeat(LONGEST_ANSWER * 2).leak();
     for answer in [
         "\r\n\r\n",
@@ -401,7 +401,7 @@ async fn no_answer_of_a_proxy_does_harm() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_repeats_the_login_is_quoted_without_it() {
+async fn a_login_repeated_by_a_proxy_is_not_shown() {
     let answer = "HTTP/1.1 407 bob:p@ss p%40ss Ym9iOnBAc3M= 70407373\r\n\r\n";
     let (url, server) = proxy(answer).await;
     let error = version_through(&url).await.expect_err("refused");

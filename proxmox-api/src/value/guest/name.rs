@@ -26,7 +26,11 @@ impl ParseNameError {
 impl fmt::Display for ParseNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { of, text, known } = self;
-        write!(f, "{text:?} is no {of}; there are {}", known.join(", "))
+        write!(
+            f,
+            "{text:?} is not a {of}; known ones are {}",
+            known.join(", ")
+        )
     }
 }
 

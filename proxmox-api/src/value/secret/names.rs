@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schemas_overlay_and_this_file_agree() {
+    fn the_overlay_and_this_file_have_the_same_names() {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../schema/pve/overlay/secrets.toml"
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn other_products_and_later_releases_have_names_of_the_same_kind() {
+    fn secret_names_of_other_products_and_releases_are_recognized() {
         for name in [
             "private-key",
             "PVEAuthCookie",
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn some_secrets_show_by_their_form() {
+    fn some_secrets_are_recognized_by_their_form() {
         for text in [
             "PVEAPIToken=a@b!c=d",
             "PVE:root@pam:00000000::x",

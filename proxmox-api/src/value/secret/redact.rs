@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_secret_prints_as_ever() {
+    fn other_values_print_unchanged() {
         let value = json!({"a": [1, "b", null, true], "c": {"d": 1.5}});
         assert_eq!(format!("{:?}", Redacted(&value)), format!("{value:?}"));
         let Value::Object(map) = &value else {

@@ -308,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_encoding_of_a_secret_passes(
+        fn every_encoding_of_a_secret_is_removed(
             secret in "[ -~äß語😀]{8,40}", before in "[a-z]{0,5}", around in "[a-z .:]{0,10}",
         ) {
             prop_assume!(secret.trim() == secret);
@@ -322,13 +322,13 @@ mod tests {
         }
 
         #[test]
-        fn texts_without_it_stay_as_they_are(text in "\\PC{0,200}") {
+        fn texts_without_secrets_are_unchanged(text in "\\PC{0,200}") {
             prop_assume!(!text.contains('…'));
             prop_assert_eq!(scrubbed("S3cr3t-of-the-t3st", &text), text);
         }
 
         #[test]
-        fn no_bytes_make_it_panic(
+        fn no_bytes_cause_a_panic(
             secrets in prop::collection::vec("\\PC{0,12}", 0..4), bytes in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             let scrubber = Scrubber::new(secrets.iter().map(String::as_str));
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_secret_goes_only_where_it_stands_alone() {
+    fn a_short_secret_is_removed_only_as_a_whole_word() {
         assert_eq!(
             scrubbed("abc", "abc is not abcd, but (abc)"),
             "… is not abcd, but (…)"
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn one_secret_within_another_leaves_nothing_of_either() {
+    fn a_secret_within_another_is_removed_completely() {
         let scrubber = Scrubber::new(["inner", "an inner part"]);
         assert_eq!(scrubber.text("x an inner part, inner"), "x …, …");
     }

@@ -93,7 +93,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn limits_hold_nobody_is_forgotten_and_nothing_is_left_behind(
+    fn limits_hold_every_request_is_admitted_and_the_queue_empties(
         ops in proptest::collection::vec(op(), 1..150),
     ) {
         let mut queue = Queue::new(settings());
@@ -194,7 +194,7 @@ proptest! {
 }
 
 #[test]
-fn what_comes_back_after_its_time_is_over_makes_no_room_for_two() {
+fn a_late_return_does_not_admit_two_requests() {
     let rate = Rate {
         every: EVERY,
         burst: 1,

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn no_row_stands_behind_one_that_takes_all_of_its_texts() {
+    fn no_row_is_shadowed_by_an_earlier_one() {
         let mut useless = Vec::new();
         for (number, row) in rows().iter().enumerate() {
             let sample = row.pattern.parts.join("x");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_fit_as_the_table_says() {
+    fn patterns_match_as_documented() {
         let fits = |pattern: &'static str, text: &str| {
             let bare = text.trim_end_matches(['!', '.', '\n', ' ']);
             Pattern::read(pattern).fits(text, bare)

@@ -102,7 +102,7 @@ fn parse(text: &str) -> Result<Vec<Sample>, String> {
 
 proptest! {
     #[test]
-    fn any_text_and_number_can_be_read_back(
+    fn every_text_and_number_survives_the_format(
         name in "\\PC{0,12}", help in "[\\\\\"\n a-zé]{0,20}", label in "[a-z0-9-]{1,6}",
         rows in prop::collection::vec(("[\\\\\"\n ,={}a-zé]{0,12}", any::<f64>()), 1..8),
         counter in any::<bool>(),
@@ -126,7 +126,7 @@ proptest! {
 }
 
 #[test]
-fn the_text_format_to_the_letter() {
+fn the_text_format_is_exact() {
     let mut family = MetricFamily::new("pve_up", MetricType::Gauge, "Whether \\ it\nruns.");
     family.add(&[("id", "qemu/100"), ("name", "a \"b\" \\ c\nd")], 1.0);
     family.add(&[], 0.25);
@@ -191,7 +191,7 @@ fn an_inventory_becomes_metrics() {
     assert_eq!(value("pve_lock_state", "qemu/100"), Some(1.0));
 }
 
-/// The metrics of so many guests, and the shortest time of making them.
+/// The metrics of this many guests, and the shortest time to make them.
 fn of_guests(count: u32) -> (String, std::time::Duration) {
     let rows: Vec<_> = (0..count)
         .map(|n| {
@@ -218,7 +218,7 @@ fn of_guests(count: u32) -> (String, std::time::Duration) {
 }
 
 #[test]
-fn the_metrics_of_many_guests_take_no_more_time_for_each() {
+fn the_time_for_metrics_is_linear() {
     let (few, of_few) = of_guests(500);
     let (many, of_many) = of_guests(8_000);
     assert!(many.lines().count() > 15 * few.lines().count());
