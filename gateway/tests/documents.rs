@@ -1,8 +1,6 @@
 //! The OpenAPI document against the program, and the page that shows it.
 
-mod common;
-
-use common::Pair;
+use crate::common::Pair;
 use proxmox_simulator::Simulator;
 use serde_json::Value;
 

@@ -1,11 +1,9 @@
 //! Attacks on the gateway's front: by its callers, and by whoever can reach it.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::{Answer, Pair, token};
+use crate::common::{Answer, Pair, token};
 use proxmox_simulator::Simulator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

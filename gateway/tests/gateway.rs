@@ -1,8 +1,6 @@
 //! What the gateway adds to the cluster's own API, and what it leaves as it is.
 
-mod common;
-
-use common::{Pair, token};
+use crate::common::{Pair, token};
 use proxmox_simulator::{Fault, Simulator};
 use serde_json::json;
 

@@ -1,10 +1,8 @@
 //! The gRPC services, by the client of the library.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Pair, token};
+use crate::common::{Pair, token};
 use proxmox_gateway::gpve::v1::cluster_service_client::ClusterServiceClient;
 use proxmox_gateway::gpve::v1::guest_service_client::GuestServiceClient;
 use proxmox_gateway::gpve::v1::operation_service_client::OperationServiceClient;

@@ -1,10 +1,8 @@
 //! `/v1`: events, webhooks, templates, metrics.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Pair, token};
+use crate::common::{Pair, token};
 use futures_util::StreamExt;
 use proxmox_api::manage::webhook::{WINDOW, verify};
 use proxmox_gateway::Background;

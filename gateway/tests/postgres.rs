@@ -3,15 +3,11 @@
 //! Needs the address of a database that may be written to in `GATEWAY_TEST_POSTGRES`, and where its certificate comes from
 //! in `GATEWAY_TEST_POSTGRES_CA`; `.ci/postgres` makes both.
 
-#![cfg(feature = "postgres")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Pair, token};
+use crate::common::{Pair, token};
 use futures_util::StreamExt;
 use proxmox_gateway::{Background, Config, Gateway};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};

@@ -1,8 +1,6 @@
 //! What must not get through, and what must not get out.
 
-mod common;
-
-use common::{Pair, token};
+use crate::common::{Pair, token};
 use proxmox_api::Client;
 use proxmox_simulator::Simulator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

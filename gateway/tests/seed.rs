@@ -2,13 +2,11 @@
 //!
 //! The table in `docs/gateway.md` is what this prints. `GATEWAY_TABLE_WRITE=1` writes it there.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use common::{Answer, Pair};
+use crate::common::{Answer, Pair};
 use proxmox_gateway::{Background, VclustersConfig};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::Value;

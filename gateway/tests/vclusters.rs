@@ -1,10 +1,8 @@
 //! `/v1/vclusters`, from the template to the kubeconfig.
 
-mod common;
-
 use std::time::Duration;
 
-use common::Pair;
+use crate::common::Pair;
 use proxmox_gateway::VclustersConfig;
 use proxmox_simulator::Simulator;
 use serde_json::{Value, json};

@@ -1,7 +1,5 @@
 //! Blocking calls with a simulator that has its own runtime.
 
-#![cfg(all(feature = "blocking", feature = "full"))]
-
 use std::io::Read;
 
 use proxmox_api::Client;

@@ -1,5 +1,4 @@
 //! The everyday layer with a simulated server.
-#![cfg(feature = "guests")]
 
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
 //! Inside simulated machines, through the guest agent.
-#![cfg(feature = "guests")]
-
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
 //! One action over many guests.
-#![cfg(feature = "guests")]
-
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 

@@ -1,5 +1,4 @@
 //! Events, metrics and the inventory of a simulated cluster.
-#![cfg(feature = "guests")]
 
 use proxmox_api::Client;
 use proxmox_api::manage::events::{Change, Event, Watch};

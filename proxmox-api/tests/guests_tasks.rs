@@ -1,5 +1,4 @@
 //! Tasks of guests with a simulated server.
-#![cfg(feature = "guests")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Files, lists and consoles with a simulated server.
-#![cfg(feature = "full")]
 
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};

@@ -5,6 +5,7 @@ mod data;
 mod imports;
 mod layers;
 mod links;
+mod programs;
 mod signatures;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ const GUIDE: &str = "proxmox-api/src/guide";
 /// more than two files may import each other in a circle.
 /// Public signatures name no type of an internal crate. Public types of data are compared, written and read.
 /// The documentation of the library, README.md included, links to no file of the checkout.
+/// Each file of tests is part of a program.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -61,6 +63,7 @@ pub(crate) fn run(_: &Args) -> Outcome {
             .into_iter()
             .map(|problem| format!("{LIBRARY}/{problem}")),
     );
+    problems.extend(programs::forgotten(&root)?);
     match problems.is_empty() {
         true => say(&format!(
             "{counted} imports in {} folders follow {PICTURE}\n",

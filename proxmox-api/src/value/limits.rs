@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::value::encode::ParamValue;
 use crate::value::problem::Problem;

@@ -89,8 +89,7 @@ impl<T: OpenEnum> Kind<T> for Enums {
     }
 
     fn set_scalar(target: &mut T, scalar: &Scalar<'_>) -> Result<(), Expected> {
-        *target = value(&scalar.text().ok_or("string")?);
-        Ok(())
+        scalar.with_text(&mut |text| *target = value(text))
     }
 
     fn target(_: &mut T) -> Target<'_> {

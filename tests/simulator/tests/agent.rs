@@ -1,7 +1,5 @@
 //! The guest agent of a virtual machine: programs, files, and when it does not respond.
 
-mod support;
-
 use std::time::Duration;
 
 use proxmox_simulator::{Clock, CommandOutput, Simulator};

@@ -1,8 +1,6 @@
 //! Configuration is stored and visible in all calls that return it: firewall, HA, SDN, jobs,
 //! options.
 
-mod support;
-
 use std::time::Duration;
 
 use proxmox_simulator::{Clock, Simulator};

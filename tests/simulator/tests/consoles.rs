@@ -1,7 +1,5 @@
 //! Consoles: tickets, the upgrade, frames, the terminal protocol.
 
-mod support;
-
 use std::time::Duration;
 
 use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};

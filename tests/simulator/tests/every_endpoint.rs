@@ -1,7 +1,5 @@
 //! Every endpoint of every release answers a minimal valid call.
 
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 

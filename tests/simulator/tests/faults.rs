@@ -1,7 +1,5 @@
 //! Injected faults, seen from the client's side.
 
-mod support;
-
 use std::time::Duration;
 
 use proxmox_simulator::{Clock, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};

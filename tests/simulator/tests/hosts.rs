@@ -1,7 +1,5 @@
 //! Disks, Ceph and certificates: created objects exist, and used ones are in use.
 
-mod support;
-
 use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator};
 use serde_json::{Value, json};
 

@@ -7,8 +7,6 @@
 //! the data. The parts of a call are separated by blanks, values are percent-encoded; `{archive}`
 //! is the backup on the storage `files`, whose name depends on the time.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

@@ -3,8 +3,6 @@
 //!
 //! The recordings are not part of the repository; without them the test prints that it is skipped.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -254,7 +252,7 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
         .expect("starts");
     pve.set_lock(102, Some("backup"));
     // The recorded server accepted a migration of all guests without `maxworkers`.
-    let answer = support::ask(&pve, "PUT", "/cluster/options", "max_workers=2").await;
+    let answer = crate::support::ask(&pve, "PUT", "/cluster/options", "max_workers=2").await;
     assert_eq!(answer.status, 200);
     // The recorded server had no QEMU, so nothing could be started, and no snapshot exists.
     for call in ["/status/start", "/snapshot"] {

@@ -1,7 +1,5 @@
 //! The state as JSON: saving and restoring.
 
-mod support;
-
 use std::time::Duration;
 
 use proxmox_simulator::{Clock, Simulator};

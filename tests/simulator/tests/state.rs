@@ -1,7 +1,5 @@
 //! Changes by one call are visible in all other calls.
 
-mod support;
-
 use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 

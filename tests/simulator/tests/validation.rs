@@ -4,8 +4,6 @@
 //! `refusals/values.toml` has the texts for each kind of value. The tests here compare with the
 //! results of the server's own code for each endpoint of 9.2, if they are beside the workspace.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

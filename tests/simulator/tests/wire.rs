@@ -1,7 +1,5 @@
 //! The bytes on the wire: framing, reason phrases, logins, refusals.
 
-mod support;
-
 use std::time::Duration;
 
 use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, releases};

@@ -228,9 +228,7 @@ impl<T: Generated> ApiValue for T {
     }
 
     fn cost_of(&self, text: &str) -> usize {
-        // A property string has a part for each comma.
-        let parts = text.bytes().filter(|byte| *byte == b',').count();
-        (parts.saturating_add(1) * 4 * super::ALLOCATION).saturating_add(text.len())
+        cost_of_parts(text)
     }
 
     fn target(&mut self) -> Target<'_> {
@@ -240,6 +238,12 @@ impl<T: Generated> ApiValue for T {
     fn view(&self) -> View<'_> {
         T::Kind::view(self)
     }
+}
+
+/// A property string has a part for each comma. Compiled once, for all types.
+fn cost_of_parts(text: &str) -> usize {
+    let parts = text.bytes().filter(|byte| *byte == b',').count();
+    (parts.saturating_add(1) * 4 * super::ALLOCATION).saturating_add(text.len())
 }
 
 impl<T: Object + 'static> Kind<T> for Objects {
@@ -266,13 +270,16 @@ impl<T: ApiValue + Clone> ApiValue for Option<T> {
     }
 
     fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        *self = None;
-        if !matches!(value, Scalar::Null | Scalar::Reset) {
-            let mut inner = T::empty();
-            inner.set_scalar(value)?;
-            *self = Some(inner);
+        // Compiled for every type: each value that may be dropped here costs much code.
+        if matches!(value, Scalar::Null | Scalar::Reset) {
+            *self = None;
+            return Ok(());
         }
-        Ok(())
+        let refused = self.insert(T::empty()).set_scalar(value);
+        if refused.is_err() {
+            *self = None;
+        }
+        refused
     }
 
     fn cost_of(&self, text: &str) -> usize {
@@ -287,7 +294,10 @@ impl<T: ApiValue + Clone> ApiValue for Option<T> {
         if matches!(self.insert(T::empty()).target(), Target::Scalar) {
             *self = None;
         }
-        self.as_mut().map_or(Target::Scalar, T::target)
+        match self {
+            Some(value) => value.target(),
+            None => Target::Scalar,
+        }
     }
 
     fn view(&self) -> View<'_> {
