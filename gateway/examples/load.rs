@@ -1,11 +1,13 @@
-//! How much goes through: a simulated cluster, a gateway in front, those who listen and those who ask, all in this process.
+//! Load test: a simulated cluster, a gateway in front, listeners of events and clients, all in this
+//! process.
 //!
 //! ```text
 //! cargo run --release -p proxmox-gateway --all-features --example load -- LISTENERS CONNECTIONS SECONDS RATE
 //! ```
 //!
-//! RATE is requests a second in all, sent at fixed times whatever became of those before; a request that had to wait for its
-//! turn counts from when it was due. 0 is as fast as answers come.
+//! RATE is the total of requests a second. Requests are sent at fixed times, even if earlier ones
+//! are unanswered; latency counts from the scheduled time. 0 sends each request when the previous
+//! one is answered.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,7 +51,7 @@ async fn main() -> Fallible<()> {
     config.limits.listeners = 0;
     let gateway = Gateway::start(config).await?;
 
-    let told = Arc::new(AtomicU64::new(0));
+    let received = Arc::new(AtomicU64::new(0));
     for _ in 0..listeners {
         let url = format!("ws://{}/v1/events/ws", gateway.address());
         let value = format!("PVEAPIToken={TOKEN_ID}={TOKEN_SECRET}").parse()?;
@@ -58,10 +60,10 @@ async fn main() -> Fallible<()> {
             .add_header(http::header::AUTHORIZATION, value)?;
         let stream = TcpStream::connect(gateway.address()).await?;
         let (mut socket, _) = request.connect_on(stream).await?;
-        let told = Arc::clone(&told);
+        let received = Arc::clone(&received);
         tokio::spawn(async move {
             while let Some(Ok(_)) = socket.next().await {
-                told.fetch_add(1, Ordering::Relaxed);
+                received.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
@@ -120,7 +122,7 @@ async fn main() -> Fallible<()> {
             at(0.999),
             (processor() - before).as_secs_f64() / start.elapsed().as_secs_f64(),
             resident() / 1_000_000,
-            told.load(Ordering::Relaxed),
+            received.load(Ordering::Relaxed),
         );
     }
     gateway.stop().await;
@@ -131,7 +133,7 @@ async fn main() -> Fallible<()> {
 fn processor() -> Duration {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = text.rsplit(')').next().unwrap_or_default();
-    // Ticks in the program and in the system, a hundred a second.
+    // Ticks of user and system time, a hundred a second.
     let ticks = fields.split_whitespace().skip(11).take(2);
     Duration::from_millis(
         10 * ticks

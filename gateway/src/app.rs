@@ -1,4 +1,4 @@
-//! What every request can use.
+//! State that all requests share.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::counters::Counters;
 use crate::documents::Documents;
 use crate::events::Hub;
 use crate::limits::Limits;
+use crate::memory::MemoryBudget;
 use crate::peer::Proxies;
 use crate::places::Places;
-use crate::room::Room;
 use crate::store::Store;
-use crate::webhooks::Postman;
+use crate::webhooks::Deliverer;
 
-/// The parts of a running gateway. Clones are the same one.
+/// The parts of a running gateway. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct App(Arc<Parts>);
 
@@ -30,13 +30,13 @@ pub(crate) struct Parts {
     pub(crate) proxies: Proxies,
     pub(crate) connections: Connections,
     /// Memory for bodies and lists.
-    pub(crate) room: Room,
+    pub(crate) memory: MemoryBudget,
     pub(crate) store: Store,
     pub(crate) hub: Hub,
-    pub(crate) postman: Postman,
+    pub(crate) deliverer: Deliverer,
     /// Whether the cluster is watched.
     pub(crate) watches: bool,
-    /// Places for those who listen to events.
+    /// Limits the listeners of events.
     pub(crate) listeners: Places,
     pub(crate) vclusters: Option<VclustersConfig>,
     pub(crate) documents: Documents,
@@ -45,7 +45,7 @@ pub(crate) struct Parts {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// What is known of whether requests can be served, and since when. Whoever asks holds the lock.
+/// The last result of the readiness check with its time. Requests hold the lock while checking.
 pub(crate) type Readiness = Mutex<Option<(Instant, Result<(), &'static str>)>>;
 
 impl App {
@@ -53,11 +53,11 @@ impl App {
         Self(Arc::new(parts))
     }
 
-    /// Ends when the gateway is to end.
+    /// Resolves when the gateway shuts down.
     pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.0.stop.clone();
         async move {
-            // An error means that the gateway is gone.
+            // An error means that the gateway is gone, which is a shutdown, too.
             let _ = stop.wait_for(|stop| *stop).await;
         }
     }

@@ -1,5 +1,5 @@
-//! The caller of a request: the credentials as pveproxy finds them, which are passed through and
-//! never stored.
+//! The caller of a request: its credentials, found as pveproxy finds them, passed through and never
+//! stored.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use crate::refusal::Refusal;
 
 /// The name of the cookie that holds a ticket.
 const TICKET: &str = "PVEAuthCookie";
-/// The header that proves that a change was not asked for by a page of somebody else.
+/// The header with the CSRF prevention token.
 const CSRF: &str = "csrfpreventiontoken";
 
 const TOKEN: &str = "PVEAPIToken";
 
-/// Somebody who sends requests. Whether the credentials are right only the cluster knows.
+/// The sender of a request. Only the cluster can tell whether the credentials are valid.
 #[derive(Clone)]
 pub(crate) struct Caller {
     credential: Credential,
-    /// The header field that holds it, as passed to the cluster.
+    /// The header field with the credentials, as passed to the cluster.
     field: (&'static str, Secret),
 }
 
@@ -65,8 +65,8 @@ impl Caller {
         Some(Self { credential, field })
     }
 
-    /// The header fields by which the cluster knows this caller, and nobody else: what is logged and limited here is who
-    /// acts there.
+    /// The header fields that authenticate this caller at the cluster. Nothing else is passed, so
+    /// the caller that is logged and limited is the one that the cluster sees.
     pub(crate) fn fields(&self) -> Vec<(String, String)> {
         let (name, value) = &self.field;
         let mut fields = vec![((*name).to_owned(), value.expose().to_owned())];
@@ -79,14 +79,14 @@ impl Caller {
         fields
     }
 
-    /// The caller of a request that needs one.
+    /// The caller of a request that requires credentials.
     pub(crate) fn required(headers: &HeaderMap) -> Result<Self, Refusal> {
         Self::of(headers).ok_or_else(Refusal::unauthorized)
     }
 
-    /// The caller of a request that changes something of the gateway itself. With a ticket it needs a CSRF prevention
-    /// token, as every change at the cluster does: browsers send cookies unasked, and other sites' pages cannot set this
-    /// header.
+    /// The caller of a request that changes the gateway's own data. With a ticket it needs a CSRF
+    /// prevention token, as for changes at the cluster: a browser sends cookies with requests of
+    /// other sites' pages, which cannot set this header.
     pub(crate) fn changing(headers: &HeaderMap) -> Result<Self, Refusal> {
         let caller = Self::required(headers)?;
         match &caller.credential {
@@ -98,12 +98,12 @@ impl Caller {
         }
     }
 
-    /// Whether it is a ticket that the caller showed, which browsers send unasked.
+    /// Whether the caller uses a ticket, which browsers send with every request.
     pub(crate) fn has_ticket(&self) -> bool {
         matches!(self.credential, Credential::Ticket { .. })
     }
 
-    /// Lets a client be this caller.
+    /// Sets the caller's credentials on a client.
     pub(crate) fn sign_in(&self, builder: ClientBuilder) -> ClientBuilder {
         match &self.credential {
             Credential::Token(text) => builder.api_token_text(text.clone()),
@@ -111,7 +111,7 @@ impl Caller {
         }
     }
 
-    /// The user or token that the credentials name, for logs. Nothing has been checked.
+    /// The user or token that the credentials name, for logs. It is not verified.
     pub(crate) fn claims(&self) -> String {
         let name = match &self.credential {
             Credential::Token(text) => (text.expose().parse::<ApiToken>())
@@ -122,14 +122,15 @@ impl Caller {
         name.chars().filter(|c| !c.is_control()).take(128).collect()
     }
 
-    /// Identifies the user that the credentials name, which is that of a token, too. Without a name, it is the credentials.
+    /// Identifies the user that the credentials name; a token's user is the same. Credentials without
+    /// a name identify themselves.
     pub(crate) fn user(&self) -> [u8; 32] {
         let name = match &self.credential {
-            // Read less strictly than for the log: what the cluster takes has this form.
+            // Parsed less strictly than for the log; every token that the cluster accepts has this form.
             Credential::Token(text) => text.expose().split_once('!').map(|(user, _)| user.into()),
             Credential::Ticket { ticket, .. } => user_of(ticket.expose()),
         };
-        // A ticket that awaits a second factor names no user there.
+        // A ticket for the second factor has no user there.
         match name.filter(|name| !name.is_empty() && !name.starts_with('!')) {
             Some(user) => Sha256::digest(user.as_bytes()).into(),
             None => self.key(),
@@ -158,7 +159,8 @@ fn user_of(ticket: &str) -> Option<String> {
     Some(user.to_owned())
 }
 
-/// What stands after `NAME=` or `NAME ` up to a semicolon, at the start or after white space; as it is and decoded.
+/// The value after `NAME=` or `NAME ` up to a semicolon, at the start or after white space; raw and
+/// decoded.
 fn find<'t>(text: &'t str, name: &str) -> Option<(&'t str, String)> {
     let at = text.match_indices(name).find_map(|(at, _)| {
         let starts = text[..at]
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(claims(&[("cookie", &encoded)]).as_deref(), Some("root@pam"));
         let second = format!("a=b; {cookie}; c=d");
         assert_eq!(claims(&[("cookie", &second)]).as_deref(), Some("root@pam"));
-        // Without the space pveproxy does not see it either.
+        // pveproxy requires the space, too.
         assert_eq!(claims(&[("cookie", &format!("a=b;{cookie}"))]), None);
         for value in ["PVEAPIToken=me@pve!ci=1234", "PVEAPIToken me@pve!ci=1234"] {
             assert_eq!(
@@ -207,7 +209,7 @@ mod tests {
                 Some("me@pve!ci")
             );
         }
-        // A ticket hides a token.
+        // A ticket takes precedence over a token.
         let both = [
             ("cookie", cookie.as_str()),
             ("authorization", "PVEAPIToken=me@pve!ci=1"),
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_is_shown_the_credentials_of_the_one_caller_that_is_logged() {
+    fn only_the_credentials_of_the_logged_caller_reach_the_cluster() {
         let fields = |headers: &[(&str, &str)]| caller(headers).expect("a caller").fields();
         let (one, two) = (
             "PVEAuthCookie=PVE:mallory@pve:1::x",
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_and_tokens_of_a_user_are_the_same_user() {
+    fn tickets_and_tokens_of_a_user_identify_the_same_user() {
         let user = |name: &str, value: &str| caller(&[(name, value)]).expect("a caller").user();
         let ticket = user("cookie", "PVEAuthCookie=PVE:me@pve:6789ABCD::c2ln");
         for value in [
@@ -264,14 +266,14 @@ mod tests {
             assert_eq!(user("authorization", value), ticket, "{value}");
         }
         assert_ne!(user("authorization", "PVEAPIToken=you@pve!ci=1"), ticket);
-        // Those that name nobody have nothing in common.
+        // Credentials without a name are all different.
         let odd = ["x", "y", "PVE:!tfa!a:1::x", "PVE:!tfa!b:1::x", "PVE::1::x"];
         let odd = odd.map(|value| user("cookie", &format!("PVEAuthCookie={value}")));
         assert_eq!(std::collections::BTreeSet::from(odd).len(), odd.len());
     }
 
     #[test]
-    fn nothing_secret_is_printed() {
+    fn secrets_are_not_printed() {
         let caller = caller(&[("authorization", "PVEAPIToken=me@pve!ci=hunter2")]);
         assert!(!format!("{caller:?}").contains("hunter2"));
     }

@@ -1,4 +1,5 @@
-//! The cluster behind the gateway: its nodes' addresses, and the one transport to them.
+//! The cluster behind the gateway: the addresses of its nodes, and the transport that all requests
+//! share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ pub(crate) struct Cluster(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     origins: Vec<String>,
-    /// Which address answered last.
+    /// Index of the address that answered last.
     current: AtomicUsize,
     transport: Arc<dyn Transport>,
     config: ClusterConfig,
@@ -29,13 +30,13 @@ struct Inner {
 impl Cluster {
     pub(crate) fn new(config: &ClusterConfig) -> Result<Self, ConfigError> {
         let first = config.urls.first();
-        let first = first.ok_or_else(|| ConfigError::new("no cluster is named"))?;
+        let first = first.ok_or_else(|| ConfigError::new("no cluster is configured"))?;
         let mut builder = Client::builder(first.as_str()).timeout(config.timeout());
         for fingerprint in &config.fingerprints {
             let parsed = fingerprint.parse();
             builder = builder.fingerprint(parsed.map_err(|_| {
                 ConfigError::new(format!(
-                    "cluster: {fingerprint:?} is no SHA-256 fingerprint"
+                    "cluster: {fingerprint:?} is not a SHA-256 fingerprint"
                 ))
             })?);
         }
@@ -56,7 +57,7 @@ impl Cluster {
         })))
     }
 
-    /// A client without credentials on the connections that all share.
+    /// A client without credentials on the shared connections.
     pub(crate) fn builder(&self) -> ClientBuilder {
         let origins = &self.0.origins;
         let mut builder = Client::builder(origins.first().map_or("", String::as_str));
@@ -66,21 +67,21 @@ impl Cluster {
         builder
             .transport(Arc::clone(&self.0.transport))
             .timeout(self.0.config.timeout())
-            // The gateway has limits of its own, for each caller.
+            // The gateway limits requests by caller.
             .rate_limit(RateLimit::none())
     }
 
-    /// A client that is this caller.
+    /// A client with the credentials of a caller.
     pub(crate) fn client(&self, caller: &Caller) -> Result<Client, Refusal> {
-        // Credentials without the right form are refused here, and would be by the cluster.
+        // Malformed credentials are refused here; the cluster would refuse them, too.
         caller
             .sign_in(self.builder())
             .build()
             .map_err(|_| Refusal::unauthorized())
     }
 
-    /// Sends a request to the first address that can be reached, beginning with the one that answered last.
-    async fn anywhere<T, F>(
+    /// Sends a request to the first reachable address, beginning with the one that answered last.
+    async fn on_any_address<T, F>(
         &self,
         request: WireRequest,
         send: impl Fn(WireRequest) -> F,
@@ -109,17 +110,18 @@ impl Cluster {
 
     pub(crate) async fn open(&self, request: WireRequest) -> Result<OpenResponse, TransportError> {
         let transport = &self.0.transport;
-        self.anywhere(request, |request| transport.open(request))
+        self.on_any_address(request, |request| transport.open(request))
             .await
     }
 
     pub(crate) async fn upgrade(&self, request: WireRequest) -> Result<Upgraded, TransportError> {
         let transport = &self.0.transport;
-        self.anywhere(request, |request| transport.upgrade(request))
+        self.on_any_address(request, |request| transport.upgrade(request))
             .await
     }
 
-    /// Sends a body that flows, so to one address only.
+    /// Sends a request with a streaming body. It goes to one address only, because the body cannot
+    /// be sent twice.
     pub(crate) async fn send_stream(
         &self,
         mut request: WireRequest,
@@ -132,10 +134,10 @@ impl Cluster {
     }
 }
 
-/// The refusal for a request without an answer.
+/// The refusal for a request that the cluster did not answer.
 pub(crate) fn unanswered(error: &TransportError) -> Refusal {
     use http::StatusCode;
-    tracing::warn!(error = error.text(), "no answer of the cluster");
+    tracing::warn!(error = error.text(), "no answer from the cluster");
     match error.timed_out_after() {
         Some(after) => Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -146,7 +148,7 @@ pub(crate) fn unanswered(error: &TransportError) -> Refusal {
         }
         None => Refusal::new(
             StatusCode::BAD_GATEWAY,
-            "the cluster's answer broke off; what was asked for may have been done",
+            "the cluster's answer ended early; the request may have been processed",
         ),
     }
 }

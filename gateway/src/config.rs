@@ -10,39 +10,39 @@ use proxmox_api::Secret;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-/// The settings of a gateway. [`Config::default`] listens on loopback and names no cluster.
+/// The settings of a gateway. [`Config::default`] listens on loopback and has no cluster.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where HTTP is served.
+    /// Address of the HTTP listener.
     pub listen: SocketAddr,
-    /// Where gRPC is served; `None` for not at all.
+    /// Address of the gRPC listener; `None` for no gRPC.
     pub grpc: Option<SocketAddr>,
-    /// Folder of the embedded store. It is made with mode 700. Without one, the store is in memory and ends with the program.
+    /// Folder of the embedded store, created with mode 700. Without it, the store is in memory.
     pub data: Option<PathBuf>,
-    /// Certificate and key of both listeners. Needed unless they are on loopback.
+    /// Certificate and key of both listeners. Required unless both are on loopback.
     pub tls: Option<Tls>,
     /// The cluster behind the gateway.
     pub cluster: ClusterConfig,
-    /// The API token for work without a caller: events and webhooks.
+    /// The API token of the background work: events and webhooks.
     pub background: Option<Background>,
-    /// Requests a minute.
+    /// Limits on requests.
     pub limits: LimitsConfig,
     /// Webhooks.
     pub webhooks: WebhooksConfig,
-    /// Kubernetes clusters as guests; without it, none can be made.
+    /// Kubernetes clusters as guests; without it, none can be created.
     pub vclusters: Option<VclustersConfig>,
-    /// Address of a Postgres database that several gateways share, instead of a store of its own.
+    /// Address of a Postgres database that several gateways share. It replaces the embedded store.
     #[serde(deserialize_with = "secret")]
     pub postgres: Option<Secret>,
-    /// PEM file of an authority to trust for that database besides those of the system.
+    /// PEM file of an authority to trust for the database, in addition to those of the system.
     pub postgres_ca: Option<PathBuf>,
-    /// Addresses and networks (`10.0.0.0/8`) of proxies in front, whose `X-Forwarded-For` is believed.
+    /// Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<String>,
-    /// How long requests may still take when the gateway is to end, in seconds.
+    /// Time for running requests to finish at shutdown, in seconds.
     pub grace_seconds: u64,
-    /// How long a request's body may stand still, in seconds.
+    /// Idle timeout of a request's body, in seconds.
     pub body_seconds: u64,
 }
 
@@ -56,22 +56,22 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// How the cluster is reached.
+/// The connection to the cluster.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClusterConfig {
     /// Addresses of nodes, `https://pve1:8006`, in the order of preference.
     pub urls: Vec<String>,
-    /// SHA-256 fingerprints of the nodes' certificates. With any, authorities play no part.
+    /// SHA-256 fingerprints of the nodes' certificates. If there are any, authorities are ignored.
     pub fingerprints: Vec<String>,
-    /// PEM file of an authority to trust besides those of the system.
+    /// PEM file of an authority to trust, in addition to those of the system.
     pub ca: Option<PathBuf>,
-    /// How long the cluster may take for an answer, in seconds.
+    /// Timeout for an answer of the cluster, in seconds.
     pub timeout_seconds: u64,
 }
 
-/// The gateway's own login for work without a caller.
+/// The gateway's own login, for background work.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Background {
@@ -81,64 +81,66 @@ pub struct Background {
     /// A file that holds the token.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
-    /// How often the cluster is looked at for events, in milliseconds.
-    #[serde(default = "look_every")]
+    /// Interval between polls of the cluster for events, in milliseconds.
+    #[serde(default = "default_interval")]
     pub interval_milliseconds: u64,
 }
 
-fn look_every() -> u64 {
+fn default_interval() -> u64 {
     2_000
 }
 
-/// Requests that one user, its tokens included, may send in a minute, by what they do, and what one may have at a time. 0 is no
-/// limit.
+/// Requests that one user, including its tokens, may send in a minute, by class, and concurrent
+/// listeners and connections. 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LimitsConfig {
     /// Logins, counted by address.
     pub authentication: u32,
-    /// What only reads.
+    /// Requests that only read.
     pub read: u32,
-    /// What changes something.
+    /// Requests that change something.
     pub write: u32,
     /// Actions over many guests.
     pub bulk: u32,
-    /// Connections on which one user, its tokens included, is told of events.
+    /// Connections on which one user, including the user's tokens, listens to events.
     pub listeners: u32,
     /// Connections from one address. Those of `trusted_proxies` have no limit.
     pub connections: u32,
 }
 
-/// What webhooks may do.
+/// Settings of webhooks.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebhooksConfig {
     /// Whether receivers may be in internal networks, and without TLS.
     pub allow_internal: bool,
-    /// PEM file of an authority to trust besides those of the system.
+    /// PEM file of an authority to trust, in addition to those of the system.
     pub ca: Option<PathBuf>,
-    /// How often a delivery is tried at most.
+    /// Maximum attempts of a delivery.
     pub attempts: u32,
-    /// The pause before the second attempt, in milliseconds; each further one is twice as long, up to an hour.
+    /// The pause before the second attempt, in milliseconds; it doubles with each attempt, up to an
+    /// hour.
     pub backoff_milliseconds: u64,
-    /// How many webhooks one user may have.
+    /// Maximum webhooks of one user.
     pub per_user: u32,
 }
 
-/// What Kubernetes clusters are made from.
+/// Settings of Kubernetes clusters.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VclustersConfig {
-    /// Number of the virtual machine, a template with Kubernetes and the guest agent in it, that is cloned.
+    /// Number of the template that is cloned: a virtual machine with Kubernetes and the guest
+    /// agent.
     pub template: u32,
-    /// Lowest and highest number that clones get.
+    /// Lowest and highest number of clones.
     #[serde(default = "vcluster_ids")]
     pub ids: (u32, u32),
-    /// Version of Kubernetes in the template, which is reported if the request names none.
+    /// Version of Kubernetes in the template, reported if the request has none.
     pub version: String,
-    /// Where the guest keeps its kubeconfig.
+    /// Path of the kubeconfig in the guest.
     #[serde(default = "kubeconfig")]
     pub kubeconfig: String,
     /// Port of the guest's API server.
@@ -160,7 +162,7 @@ fn api_server_port() -> u16 {
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)
-        .map_err(|_| de::Error::custom("a secret has to be a text"))?;
+        .map_err(|_| de::Error::custom("a secret must be a string"))?;
     Ok(text.map(Secret::from))
 }
 
@@ -228,13 +230,13 @@ impl Default for WebhooksConfig {
 }
 
 impl Background {
-    /// The token, from its file if it is in one.
+    /// The token, read from its file if one is set.
     pub(crate) fn secret(&self) -> Result<Secret, ConfigError> {
         match (&self.token, &self.token_file) {
             (Some(token), None) => Ok(token.clone()),
             (None, Some(path)) => read(path).map(|text| Secret::from(text.trim().to_owned())),
             _ => Err(ConfigError::new(
-                "background: give either token or token_file",
+                "background: set either token or token_file, not both",
             )),
         }
     }
@@ -249,31 +251,31 @@ impl Config {
     /// Reads a TOML file.
     ///
     /// # Errors
-    /// The file cannot be read, or a setting is unknown or has not the form it must have. No value is repeated.
+    /// The file cannot be read, or a setting is unknown or invalid. The text contains no values.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         toml::from_str(&read(path)?).map_err(|error| {
-            // The error's own text quotes the line, which may hold a secret.
+            // The parser's own text quotes the line, which may contain a secret.
             ConfigError(format!("{}: {}", path.display(), error.message()))
         })
     }
 
-    /// Refuses settings that would put secrets on a network in the clear.
+    /// Refuses settings that would send secrets over a network without encryption.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         for address in [Some(self.listen), self.grpc].into_iter().flatten() {
             if self.tls.is_none() && !address.ip().is_loopback() {
                 return Err(ConfigError(format!(
-                    "{address} is not on loopback; give a certificate by [tls]"
+                    "{address} is not on loopback; set a certificate in [tls]"
                 )));
             }
         }
         if self.cluster.urls.is_empty() {
-            return Err(ConfigError::new("no cluster is named"));
+            return Err(ConfigError::new("no cluster is configured"));
         }
         Ok(())
     }
 }
 
-/// Why a gateway cannot be set up. Holds no secret.
+/// The reason why a gateway cannot start. Contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
@@ -292,19 +294,19 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Background {
-    /// A token, with the usual interval.
+    /// A token, with the default interval.
     #[must_use]
     pub fn new(token: impl Into<Secret>) -> Self {
         Self {
             token: Some(token.into()),
             token_file: None,
-            interval_milliseconds: look_every(),
+            interval_milliseconds: default_interval(),
         }
     }
 }
 
 impl VclustersConfig {
-    /// A template with a version of Kubernetes, and the usual rest.
+    /// A template with a version of Kubernetes, and defaults for the rest.
     #[must_use]
     pub fn new(template: u32, version: impl Into<String>) -> Self {
         Self {

@@ -1,4 +1,5 @@
-//! The connections of both listeners: how many there are, in all and from one address, and how they begin.
+//! Accepts the connections of both listeners, with limits on their number, in total and for each
+//! address, and on the time of their start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,59 +20,60 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use crate::config::{ConfigError, Tls};
-use crate::patient::Patient;
-use crate::peer::{Proxies, home};
+use crate::peer::{Proxies, prefix};
 use crate::places::{Place, Places};
+use crate::write_timeout::WriteTimeout;
 
-/// Connections at a time; further ones wait to be accepted.
+/// Maximum connections; further ones wait to be accepted.
 const MOST: usize = 16_384;
-/// How long a connection may take for a TLS handshake, or for what comes first after it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an answer may wait to be taken.
+/// Timeout for a TLS handshake, and for the first bytes after it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout for writing an answer.
 const TAKEN: Duration = Duration::from_secs(60);
 
-/// The connections. Clones count the same ones.
+/// The limits. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     by_address: Places,
     proxies: Proxies,
 }
 
-/// Counts for a connection until the last clone is dropped. What goes on after HTTP, such as a WebSocket, has one.
+/// Counts as a connection until the last clone is dropped. Whatever outlives the HTTP exchange, such
+/// as a WebSocket, has a clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct Slot {
     _permit: Arc<OwnedSemaphorePermit>,
     _place: Option<Arc<Place>>,
 }
 
 /// A connection with or without TLS.
-pub(crate) type Stream = Either<Patient<TcpStream>, TlsStream<Patient<TcpStream>>>;
+pub(crate) type Stream = Either<WriteTimeout<TcpStream>, TlsStream<WriteTimeout<TcpStream>>>;
 
 impl Connections {
-    /// `each` is what one address may have, except for those of proxies; 0 is no limit.
+    /// `each` is the limit for one address, except for trusted proxies; 0 is no limit.
     pub(crate) fn new(each: u32, proxies: Proxies) -> Self {
         Self {
-            room: Arc::new(Semaphore::new(MOST)),
+            permits: Arc::new(Semaphore::new(MOST)),
             by_address: Places::new(MOST, each),
             proxies,
         }
     }
 
-    /// The next connection. One from an address that has too many is closed.
+    /// The next connection. Connections above the limit of their address are closed.
     pub(crate) async fn accept(
         &self,
         listener: &TcpListener,
-    ) -> (Patient<TcpStream>, SocketAddr, Ticket) {
+    ) -> (WriteTimeout<TcpStream>, SocketAddr, Slot) {
         loop {
-            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
-                // It is never closed.
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+                // The semaphore is never closed.
                 return std::future::pending().await;
             };
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, most likely; give connections time to end.
+                    // Most likely no file descriptors are left; wait for connections to close.
                     tracing::warn!(%error, "no connection can be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -79,27 +81,27 @@ impl Connections {
             };
             let address = peer.ip().to_canonical();
             let mut place = None;
-            if !self.proxies.hold(address) {
-                let Ok(taken) = self.by_address.take(&home(address).to_string()) else {
-                    tracing::debug!(%address, "it has too many connections");
+            if !self.proxies.contains(address) {
+                let Ok(taken) = self.by_address.take(&prefix(address).to_string()) else {
+                    tracing::debug!(%address, "the address has too many connections");
                     continue;
                 };
                 place = Some(Arc::new(taken));
             }
             // Small answers must not wait for a full segment.
             let _ = stream.set_nodelay(true);
-            let ticket = Ticket {
+            let slot = Slot {
                 _permit: Arc::new(permit),
                 _place: place,
             };
-            return (Patient::new(stream, TAKEN), peer, ticket);
+            return (WriteTimeout::new(stream, TAKEN), peer, slot);
         }
     }
 
-    /// Waits until all have ended.
+    /// Waits until all connections are closed.
     pub(crate) async fn ended(&self) {
         let all = u32::try_from(MOST).unwrap_or(u32::MAX);
-        let _ = self.room.acquire_many(all).await;
+        let _ = self.permits.acquire_many(all).await;
     }
 }
 
@@ -122,37 +124,37 @@ pub(crate) fn acceptor(tls: &Tls, protocol: &[u8]) -> Result<TlsAcceptor, Config
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Makes the TLS handshake, if there is to be one.
-pub(crate) async fn secured(
-    stream: Patient<TcpStream>,
+/// Performs the TLS handshake, if TLS is configured; `None` if it fails.
+pub(crate) async fn accept_tls(
+    stream: WriteTimeout<TcpStream>,
     acceptor: Option<&TlsAcceptor>,
 ) -> Option<Stream> {
     let Some(acceptor) = acceptor else {
         return Some(Either::Left(stream));
     };
-    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream));
+    let handshake = tokio::time::timeout(TIMEOUT, acceptor.accept(stream));
     Some(Either::Right(handshake.await.ok()?.ok()?))
 }
 
-/// A stream whose first bytes have to come soon.
-pub(crate) struct Prompt<S> {
+/// A stream with a timeout for its first bytes.
+pub(crate) struct StartTimeout<S> {
     stream: S,
-    /// How many of them are missing, and until when.
+    /// The number of first bytes that are not received yet.
     missing: usize,
-    late: Pin<Box<Sleep>>,
+    timeout: Pin<Box<Sleep>>,
 }
 
-impl<S> Prompt<S> {
+impl<S> StartTimeout<S> {
     pub(crate) fn new(stream: S, first: usize) -> Self {
         Self {
             stream,
             missing: first,
-            late: Box::pin(tokio::time::sleep(PATIENCE)),
+            timeout: Box::pin(tokio::time::sleep(TIMEOUT)),
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StartTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -160,17 +162,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let came = buffer.filled().len().saturating_sub(before);
-        self.missing = self.missing.saturating_sub(came);
+        let received = buffer.filled().len().saturating_sub(before);
+        self.missing = self.missing.saturating_sub(received);
         if read.is_pending() && self.missing > 0 {
-            let late = self.late.as_mut().poll(context);
-            return late.map(|()| Err(io::ErrorKind::TimedOut.into()));
+            let timeout = self.timeout.as_mut().poll(context);
+            return timeout.map(|()| Err(io::ErrorKind::TimedOut.into()));
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StartTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -207,31 +209,31 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_bytes_are_not_waited_for_long_and_the_others_are() {
+    async fn only_the_first_bytes_have_a_timeout() {
         let hour = Duration::from_secs(3_600);
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut ours = Prompt::new(ours, 4);
+        let mut ours = StartTimeout::new(ours, 4);
         theirs.write_all(b"abc").await.expect("it fits");
         ours.read_exact(&mut [0; 3]).await.expect("it is there");
         let start = tokio::time::Instant::now();
         let error = ours.read_u8().await.expect_err("the fourth is late");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed(), PATIENCE);
+        assert_eq!(start.elapsed(), TIMEOUT);
 
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut ours = Prompt::new(ours, 4);
+        let mut ours = StartTimeout::new(ours, 4);
         theirs.write_all(b"abcd").await.expect("it fits");
         ours.read_exact(&mut [0; 4]).await.expect("it is there");
         let more = tokio::spawn(async move {
             tokio::time::sleep(hour).await;
             theirs.write_all(b"e").await
         });
-        assert_eq!(ours.read_u8().await.expect("it comes"), b'e');
+        assert_eq!(ours.read_u8().await.expect("it arrives"), b'e');
         more.await.expect("no panic").expect("written");
     }
 
     #[tokio::test]
-    async fn one_address_has_so_many_and_a_proxy_as_many_as_there_are() {
+    async fn one_address_has_a_limit_and_a_trusted_proxy_has_none() {
         for (proxies, stay) in [(vec![], 2), (vec!["127.0.0.1".to_owned()], 4)] {
             let connections = Connections::new(2, Proxies::parse(&proxies).expect("addresses"));
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
@@ -240,12 +242,12 @@ mod tests {
             for _ in 0..4 {
                 clients.push(TcpStream::connect(address).await.expect("connected"));
             }
-            let mut held = Vec::new();
+            let mut accepted = Vec::new();
             for _ in 0..stay {
-                held.push(connections.accept(&listener).await);
+                accepted.push(connections.accept(&listener).await);
             }
             if proxies.is_empty() {
-                // The others are closed while the next one is waited for.
+                // Further connections are closed while waiting for the next one.
                 let mut nothing = [0];
                 let next = tokio::select! {
                     biased;
@@ -256,11 +258,11 @@ mod tests {
                     }
                 };
                 assert!(next.is_none());
-                drop(held.pop());
+                drop(accepted.pop());
                 clients.push(TcpStream::connect(address).await.expect("connected"));
-                held.push(connections.accept(&listener).await);
+                accepted.push(connections.accept(&listener).await);
             }
-            drop(held);
+            drop(accepted);
             connections.ended().await;
         }
     }

@@ -1,4 +1,4 @@
-//! How many requests there were, and how long they took.
+//! Number and duration of requests.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ const CLASSES: [(Class, &str); 4] = [
     (Class::Write, "write"),
     (Class::Bulk, "bulk"),
 ];
-/// By the first digit of the status.
+/// Counts by the first digit of the status.
 const STATUSES: usize = 6;
 
-/// The counts, by what requests do and how they were answered.
+/// Counts of requests, by class and status.
 #[derive(Debug)]
 pub(crate) struct Counters {
     requests: [[AtomicU64; STATUSES]; CLASSES.len()],
@@ -43,11 +43,11 @@ impl Counters {
         self.microseconds[row].fetch_add(took, Ordering::Relaxed);
     }
 
-    /// The counts for Prometheus.
+    /// The counts in Prometheus' text format.
     pub(crate) fn families(&self) -> Vec<MetricFamily> {
-        let help = "Requests that were answered.";
+        let help = "Requests answered.";
         let mut requests = MetricFamily::new("gateway_requests_total", MetricType::Counter, help);
-        let help = "Time until the heads of answers, in all.";
+        let help = "Total time until the response head.";
         let mut seconds =
             MetricFamily::new("gateway_request_seconds_total", MetricType::Counter, help);
         for (row, (_, class)) in CLASSES.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The OpenAPI document: the cluster's API and the gateway's own, in one.
+//! The OpenAPI document: the cluster's API and the gateway's own.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ mod schema {
 /// The gateway's own part.
 const NATIVE: &str = include_str!("native.json");
 
-/// Documents that were made, by release.
+/// Finished documents by release.
 #[derive(Debug, Default)]
 pub(crate) struct Documents([OnceCell<Arc<str>>; schema::RELEASES.len()]);
 
 fn failed(problem: impl std::fmt::Display) -> Refusal {
-    tracing::error!(%problem, "the OpenAPI document cannot be made");
+    tracing::error!(%problem, "the OpenAPI document cannot be built");
     Refusal::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "the document cannot be made",
+        "the document cannot be built",
     )
 }
 
@@ -39,11 +39,11 @@ fn input() -> Input {
     }
 }
 
-/// Both parts as one.
+/// Merges both parts.
 fn document(release: &str) -> Result<Arc<str>, String> {
     let parsed = release
         .parse()
-        .map_err(|_| format!("{release:?} is no release"))?;
+        .map_err(|_| format!("{release:?} is not a release"))?;
     let mut whole =
         generate::openapi(&input(), Some(parsed)).map_err(|problems| problems.join("; "))?;
     let own: Value = serde_json::from_str(NATIVE).map_err(|error| error.to_string())?;
@@ -73,14 +73,14 @@ fn document(release: &str) -> Result<Arc<str>, String> {
 }
 
 impl Documents {
-    /// The releases there are documents of, the oldest first.
+    /// The releases that have a document, the oldest first.
     pub(crate) fn releases() -> impl DoubleEndedIterator<Item = &'static str> {
         schema::RELEASES
             .iter()
             .map(|(name, _)| name.trim_end_matches(".json"))
     }
 
-    /// The document of a release, which is made when it is first asked for.
+    /// The document of a release, built on first use.
     pub(crate) async fn of(&self, release: &'static str) -> Result<Arc<str>, Refusal> {
         let place = Self::releases().position(|known| known == release);
         let cell = place.and_then(|place| self.0.get(place));

@@ -25,5 +25,5 @@ pub mod v1 {
     tonic::include_proto!("gpve.v1");
 }
 
-/// The services as a compiled description, for reflection.
+/// The compiled description of the services, for reflection.
 pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gpve.bin"));

@@ -1,4 +1,4 @@
-//! Bodies in JSON.
+//! JSON bodies.
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -8,26 +8,26 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::memory::Share;
 use crate::refusal::Refusal;
-use crate::room::Share;
 
 const BODY: usize = 512 * 1024;
 
-/// A JSON body, whatever its declared type.
+/// A JSON body. The content type is ignored.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let mut hold = Share::of(request.extensions())?.hold();
-        let body = hold.read(request.into_body(), BODY).await?;
-        // Nothing said is said as an empty object.
+        let mut reservation = Share::of(request.extensions())?.reserve();
+        let body = reservation.read(request.into_body(), BODY).await?;
+        // An empty body counts as an empty object.
         let body = if body.is_empty() { "{}".into() } else { body };
         match serde_json::from_slice(&body) {
             Ok(value) => Ok(Self(value)),
             Err(error) => Err(Refusal::bad_request(format!(
-                "the body does not fit: {error}"
+                "the body is invalid: {error}"
             ))),
         }
     }

@@ -1,10 +1,11 @@
 //! A server in front of a Proxmox VE cluster.
 //!
-//! It passes the cluster's own API through and adds what programs in other languages lack: work over many guests, events,
-//! webhooks, gRPC and one document of everything. It holds no privilege: each call is made with the credentials that its
-//! caller sends.
+//! It passes the cluster's own API through and adds functions for programs in other languages:
+//! batches of guests, events, webhooks, gRPC, and one OpenAPI document. It has no privileges: each
+//! call is made with its caller's credentials.
 //!
-//! [`Gateway::start`] runs one in the program's own process; `docs/gateway.md` says what it serves.
+//! [`Gateway::start`] runs one in the program's own process; `docs/gateway.md` describes what it
+//! serves.
 
 mod app;
 mod caller;
@@ -20,16 +21,15 @@ mod grpc;
 mod json;
 mod limits;
 mod listener;
+mod memory;
 mod operation;
 mod pages;
-mod patient;
 mod peer;
 mod permissions;
 mod places;
 mod proxy;
 mod random;
 mod refusal;
-mod room;
 mod selection;
 mod server;
 mod store;
@@ -38,6 +38,7 @@ mod trust;
 mod v1;
 mod vclusters;
 mod webhooks;
+mod write_timeout;
 
 pub use config::{
     Background, ClusterConfig, Config, ConfigError, LimitsConfig, Tls, VclustersConfig,

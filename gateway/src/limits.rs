@@ -1,4 +1,4 @@
-//! How many requests each user may send in a minute.
+//! Limits on requests of each user.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,20 +11,20 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::caller::Caller;
 use crate::config::LimitsConfig;
-use crate::peer::home;
+use crate::peer::prefix;
 use crate::refusal::Refusal;
 
 const WINDOW: u64 = 60;
-/// How long a caller that the cluster believed is believed without being asked about.
+/// How long an authenticated caller counts as known without being checked again.
 const TRUST: u64 = 600;
-/// Further callers share one count, so that made-up credentials cannot fill the memory.
+/// Further callers share one count, so that forged credentials cannot exhaust memory.
 const MOST_CALLERS: usize = 50_000;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// What a request does, as far as limits go.
+/// The class of a request for limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
     /// Logs in.
@@ -37,12 +37,12 @@ pub(crate) enum Class {
     Bulk,
 }
 
-/// Whose requests are counted together.
+/// The key under which requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// A user whose credentials the cluster took, in whatever ticket or token.
+    /// A user whose credentials the cluster accepted, with any ticket or token.
     User([u8; 32]),
-    /// Those of whom nothing is known but where they are.
+    /// Requests without accepted credentials.
     Address(IpAddr),
     Others,
 }
@@ -56,9 +56,9 @@ struct Window {
 #[derive(Default)]
 struct Counts {
     windows: HashMap<(Key, Class), Window>,
-    /// Callers that the cluster believed, and until when that counts.
-    believed: HashMap<[u8; 32], u64>,
-    /// When windows that are over were last removed.
+    /// Callers that the cluster authenticated, with the end of their validity.
+    accepted: HashMap<[u8; 32], u64>,
+    /// When expired windows were last removed.
     swept: u64,
 }
 
@@ -73,16 +73,16 @@ pub(crate) struct Limits {
     clock: Seconds,
 }
 
-/// What a caller has left.
+/// A caller's remaining requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Quota {
     limit: u32,
     remaining: u32,
-    /// In seconds since 1970.
+    /// Time of the reset, in seconds since 1970.
     reset: u64,
-    /// How long to wait, if nothing was left.
+    /// Time to wait, if none are left.
     wait: Option<u64>,
-    /// Whether it was counted for a user, and not for an address.
+    /// Whether it is the quota of a user, not of an address.
     is_of_user: bool,
 }
 
@@ -111,79 +111,81 @@ impl Limits {
         }
     }
 
-    /// Counts a request; `None` where there is no limit.
+    /// Counts a request; `None` if there is no limit.
     ///
-    /// A request counts for its user if the cluster took the same credentials before. Others name whom they like, so they
-    /// count for their address, until [`believe`](Self::believe) counts them for the user as well; thus nobody uses up what
-    /// another has, and a new login is no new allowance.
+    /// A request counts for its user if the cluster accepted the same credentials before. Other
+    /// credentials can name any user, so their requests count for the address until
+    /// [`accept`](Self::accept) also counts them for the user. So no caller can use up another
+    /// user's quota, and a new login does not give a new quota.
     pub(crate) fn take(
         &self,
         caller: Option<&Caller>,
         address: IpAddr,
         class: Class,
-    ) -> Option<Standing> {
+    ) -> Option<Quota> {
         let now = (self.clock)();
-        let home = Key::Address(home(address));
+        let by_address = Key::Address(prefix(address));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.most(class);
         let Some(caller) = caller.filter(|_| class != Class::Authentication) else {
-            return counts.standing((home, class), most, now, true);
+            return counts.quota((by_address, class), most, now, true);
         };
         let user = Key::User(caller.user());
-        let known = counts.believed.get(&caller.key());
+        let known = counts.accepted.get(&caller.key());
         if known.is_some_and(|until| *until > now) {
-            return counts.standing((user, class), most, now, true);
+            return counts.quota((user, class), most, now, true);
         }
-        // Guessing credentials is limited as logins are.
+        // Guessing credentials is limited like logins.
         let guesses = (
-            (home, Class::Authentication),
+            (by_address, Class::Authentication),
             self.most(Class::Authentication),
         );
         for (place, most) in [guesses, ((user, class), most)] {
-            let standing = counts.standing(place, most, now, false);
-            if let Some(refused) = standing.filter(|standing| standing.wait.is_some()) {
+            let quota = counts.quota(place, most, now, false);
+            if let Some(refused) = quota.filter(|quota| quota.wait.is_some()) {
                 return Some(refused);
             }
         }
-        let mut standing = counts.standing((home, class), most, now, true)?;
-        standing.is_of_user = false;
-        Some(standing)
+        let mut quota = counts.quota((by_address, class), most, now, true)?;
+        quota.is_of_user = false;
+        Some(quota)
     }
 
-    /// Learns that the cluster took a caller's credentials, with a request that had this standing; what it is then.
-    pub(crate) fn believe(
+    /// Records that the cluster accepted a caller's credentials with a request that was counted with
+    /// this quota. Returns the user's quota.
+    pub(crate) fn accept(
         &self,
         caller: &Caller,
         class: Class,
-        standing: Option<Standing>,
-    ) -> Option<Standing> {
+        quota: Option<Quota>,
+    ) -> Option<Quota> {
         let now = (self.clock)();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.believed.len() >= MOST_CALLERS {
-            counts.believed.retain(|_, until| *until > now);
+        if counts.accepted.len() >= MOST_CALLERS {
+            counts.accepted.retain(|_, until| *until > now);
         }
-        if counts.believed.len() < MOST_CALLERS {
+        if counts.accepted.len() < MOST_CALLERS {
             counts
-                .believed
+                .accepted
                 .insert(caller.key(), now.saturating_add(TRUST));
         }
-        match standing {
-            Some(standing) if !standing.is_of_user => {
+        match quota {
+            Some(quota) if !quota.is_of_user => {
                 let user = Key::User(caller.user());
-                counts.standing((user, class), self.most(class), now, true)
+                counts.quota((user, class), self.most(class), now, true)
             }
             other => other,
         }
     }
 
-    /// Learns that the cluster refused a caller's credentials.
-    pub(crate) fn disbelieve(&self, caller: &Caller, address: IpAddr) {
+    /// Records that the cluster refused a caller's credentials.
+    pub(crate) fn reject(&self, caller: &Caller, address: IpAddr) {
         let now = (self.clock)();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.believed.remove(&caller.key());
+        counts.accepted.remove(&caller.key());
         let most = self.most(Class::Authentication);
-        let guesses = (Key::Address(home(address)), Class::Authentication);
-        let _ = counts.standing(guesses, most, now, true);
+        let guesses = (Key::Address(prefix(address)), Class::Authentication);
+        let _ = counts.quota(guesses, most, now, true);
     }
 }
 
@@ -196,19 +198,19 @@ impl fmt::Debug for Limits {
 }
 
 impl Counts {
-    fn standing(
+    fn quota(
         &mut self,
         (key, class): (Key, Class),
         limit: u32,
         now: u64,
         take: bool,
-    ) -> Option<Standing> {
+    ) -> Option<Quota> {
         if limit == 0 {
             return None;
         }
         let is_over = |window: &Window| now >= window.start.saturating_add(WINDOW);
         let known = self.windows.contains_key(&(key, class));
-        // Once a second at most, since it takes a while.
+        // At most once a second, because it is slow.
         if self.windows.len() >= MOST_CALLERS && !known && self.swept != now {
             self.swept = now;
             self.windows.retain(|_, window| !is_over(window));
@@ -217,13 +219,13 @@ impl Counts {
             true => key,
             false => Key::Others,
         };
-        let fresh = Window {
+        let empty = Window {
             start: now,
             used: 0,
         };
-        let window = self.windows.entry((key, class)).or_insert(fresh);
+        let window = self.windows.entry((key, class)).or_insert(empty);
         if is_over(window) {
-            *window = fresh;
+            *window = empty;
         }
         let reset = window.start.saturating_add(WINDOW);
         let left = limit.saturating_sub(window.used);
@@ -231,7 +233,7 @@ impl Counts {
         if take && left > 0 {
             window.used = window.used.saturating_add(1);
         }
-        Some(Standing {
+        Some(Quota {
             limit,
             remaining: left.saturating_sub(u32::from(take)),
             reset,
@@ -241,8 +243,8 @@ impl Counts {
     }
 }
 
-impl Standing {
-    /// The refusal, if nothing was left.
+impl Quota {
+    /// The refusal, if none are left.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         let wait = self.wait?;
         let message = format!("Rate limit exceeded. Try again in {wait} seconds.");
@@ -250,7 +252,7 @@ impl Standing {
         Some(refusal.retry_after(Duration::from_secs(wait)))
     }
 
-    /// Tells the caller.
+    /// Adds the limits to the answer's headers.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         headers.insert(LIMIT, HeaderValue::from(self.limit));
         headers.insert(REMAINING, HeaderValue::from(self.remaining));
@@ -294,7 +296,7 @@ mod tests {
         });
         let (one, two) = (token("me@pve!ci=1"), token("other@pve!ci=1"));
         for caller in [&one, &two] {
-            limits.believe(caller, Class::Write, None);
+            limits.accept(caller, Class::Write, None);
         }
         let take = |caller| {
             limits
@@ -309,7 +311,7 @@ mod tests {
         assert_eq!(refused.reset, 1_060);
         let text = refused.refusal().expect("refused").to_string();
         assert_eq!(text, "429 Rate limit exceeded. Try again in 40 seconds.");
-        // Neither others nor other classes are concerned.
+        // Other callers and other classes are not affected.
         assert_eq!(take(&two).wait, None);
         let read = limits.take(Some(&one), HERE, Class::Read).expect("limited");
         assert_eq!((read.limit, read.remaining), (1_000, 999));
@@ -318,18 +320,18 @@ mod tests {
     }
 
     #[test]
-    fn guessing_credentials_is_limited_as_logins_are_and_harms_nobody_else() {
+    fn guessing_credentials_is_limited_like_logins_and_affects_no_other_caller() {
         let (limits, _) = limits(LimitsConfig {
             authentication: 3,
             ..LimitsConfig::default()
         });
         let good = caller("good");
-        limits.believe(&good, Class::Read, None);
+        limits.accept(&good, Class::Read, None);
         for guess in 0..3 {
             let guess = caller(&guess.to_string());
-            let standing = limits.take(Some(&guess), HERE, Class::Read);
-            assert_eq!(standing.expect("limited").wait, None);
-            limits.disbelieve(&guess, HERE);
+            let quota = limits.take(Some(&guess), HERE, Class::Read);
+            assert_eq!(quota.expect("limited").wait, None);
+            limits.reject(&guess, HERE);
         }
         let next = limits.take(Some(&caller("3")), HERE, Class::Read);
         assert!(next.expect("limited").wait.is_some());
@@ -338,62 +340,62 @@ mod tests {
     }
 
     #[test]
-    fn a_new_login_is_no_new_allowance() {
+    fn a_new_login_does_not_give_a_new_quota() {
         let (limits, time) = limits(LimitsConfig {
             write: 5,
             ..LimitsConfig::default()
         });
-        // Each request with another ticket or token, as the cluster gives them to whoever logs in.
+        // Each request has another token, as after new logins.
         let mut taken = 0;
         for number in 0..20 {
             let address = IpAddr::from([10, 0, 0, number]);
-            let fresh = token(&format!("me@pve!{number}=x"));
-            let standing = limits.take(Some(&fresh), address, Class::Write);
-            let standing = standing.expect("limited");
-            if standing.wait.is_none() {
+            let new = token(&format!("me@pve!{number}=x"));
+            let quota = limits.take(Some(&new), address, Class::Write);
+            let quota = quota.expect("limited");
+            if quota.wait.is_none() {
                 taken += 1;
-                let counted = limits.believe(&fresh, Class::Write, Some(standing));
+                let counted = limits.accept(&new, Class::Write, Some(quota));
                 assert_eq!(counted.expect("limited").remaining, 5 - taken);
             }
         }
         assert_eq!(taken, 5);
-        // What was sent at once, before any was believed, counts when it is.
+        // Concurrent requests, sent before the token is accepted, count once it is.
         time.store(1_060, Ordering::Relaxed);
-        let fresh = token("me@pve!many=x");
+        let new = token("me@pve!many=x");
         let at_once: Vec<_> = (0..5)
-            .map(|_| limits.take(Some(&fresh), HERE, Class::Write))
+            .map(|_| limits.take(Some(&new), HERE, Class::Write))
             .collect();
-        for standing in at_once {
-            assert_eq!(standing.expect("limited").wait, None);
-            limits.believe(&fresh, Class::Write, standing);
+        for quota in at_once {
+            assert_eq!(quota.expect("limited").wait, None);
+            limits.accept(&new, Class::Write, quota);
         }
-        let next = limits.take(Some(&fresh), ELSEWHERE, Class::Write);
+        let next = limits.take(Some(&new), ELSEWHERE, Class::Write);
         assert!(next.expect("limited").wait.is_some());
     }
 
     #[test]
-    fn nobody_uses_up_what_another_has() {
+    fn forged_credentials_do_not_use_the_quota_of_the_named_user() {
         let (limits, _) = limits(LimitsConfig {
             read: 3,
             ..LimitsConfig::default()
         });
-        // Made-up credentials that name a user, for something that is open to everybody.
+        // Forged credentials that name a user, for an endpoint without authentication.
         let mut taken = 0;
         for number in 0..20 {
             let forged = token(&format!("me@pve!ci={number}"));
-            let standing = limits.take(Some(&forged), ELSEWHERE, Class::Read);
-            taken += u32::from(standing.expect("limited").wait.is_none());
+            let quota = limits.take(Some(&forged), ELSEWHERE, Class::Read);
+            taken += u32::from(quota.expect("limited").wait.is_none());
         }
         assert_eq!(taken, 3, "they count for the address");
         let own = caller("right");
-        let standing = limits.take(Some(&own), HERE, Class::Read);
-        assert_eq!(standing.expect("limited").wait, None);
-        let standing = limits.believe(&own, Class::Read, standing);
-        assert_eq!(standing.expect("limited").remaining, 2);
+        let quota = limits.take(Some(&own), HERE, Class::Read);
+        assert_eq!(quota.expect("limited").wait, None);
+        let quota = limits.accept(&own, Class::Read, quota);
+        assert_eq!(quota.expect("limited").remaining, 2);
     }
 
     #[test]
-    fn whoever_has_a_network_has_no_more_logins() {
+    fn addresses_of_one_ipv6_prefix_share_the_limit_on_logins() {
         let (limits, _) = limits(LimitsConfig::default());
         let login = |last: u16| {
             let address = IpAddr::from([0x2001, 0xdb8, 1, 2, last, 0, 0, last]);
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn many_callers_share_a_count_and_cost_little() {
+    fn callers_above_the_maximum_share_a_count_without_slowing_down() {
         let (limits, time) = limits(LimitsConfig {
             read: 10,
             ..LimitsConfig::default()
@@ -417,13 +419,17 @@ mod tests {
         let most = u32::try_from(MOST_CALLERS).expect("few");
         let start = std::time::Instant::now();
         let refused = (0..most + 100)
-            .filter(|number| take(*number).is_some_and(|standing| standing.wait.is_some()));
-        assert_eq!(refused.count(), 90, "the last hundred share ten");
+            .filter(|number| take(*number).is_some_and(|quota| quota.wait.is_some()));
+        assert_eq!(
+            refused.count(),
+            90,
+            "the last hundred callers share ten requests"
+        );
         let once = start.elapsed();
         for number in 0..20_000 {
             take(most + number);
         }
-        // Looking through all windows for each of them would take hundreds of times as long.
+        // Scanning all windows for each request would take hundreds of times as long.
         assert!(
             start.elapsed() < once * 20,
             "{once:?}, {:?}",

@@ -1,4 +1,4 @@
-//! Those who listen to events: what they want, and what they may see.
+//! Listeners of events: their selection, and their permissions.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use proxmox_api::Client;
 
 use crate::app::App;
 use crate::caller::Caller;
-use crate::events::{Filter, Hub, Lost, Told};
+use crate::events::{Filter, Hub, Lost, SentEvent};
 use crate::pages::Query;
 use crate::permissions::Permissions;
 use crate::places::{Full, Place};
 use crate::refusal::Refusal;
 
-/// How often the cluster is asked what a listener may see.
+/// Interval at which a listener's permissions are read again.
 const ASK: Duration = Duration::from_secs(60);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Somebody who listens.
+/// A listener.
 pub(crate) struct Listener {
     hub: Hub,
     seq: i64,
@@ -28,20 +28,20 @@ pub(crate) struct Listener {
     user: String,
     permissions: Permissions,
     asked: Instant,
-    /// One of the places that there are.
+    /// A counted place among the limited listeners.
     _place: Place,
 }
 
 impl Listener {
-    /// Lets a caller listen to what a query chooses.
+    /// Starts listening to the events that a query selects.
     pub(crate) async fn of(app: &App, headers: &HeaderMap, query: &str) -> Result<Self, Refusal> {
         let caller = Caller::required(headers)?;
         if caller.has_ticket() && !is_same_site(headers) {
-            let text = "a page of another site must not listen";
+            let text = "pages of other sites may not listen";
             return Err(Refusal::new(StatusCode::FORBIDDEN, text));
         }
         if !app.watches {
-            let text = "the gateway has no API token to watch the cluster with";
+            let text = "the gateway has no API token for watching the cluster";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
         }
         let query = Query::parse(query);
@@ -52,12 +52,13 @@ impl Listener {
         let seq = match query.get("cursor").or(last) {
             None => app.hub.newest(),
             Some(cursor) => {
-                let wrong = |_| Refusal::parameters([("cursor", "is none of this gateway")]);
+                let wrong =
+                    |_| Refusal::parameters([("cursor", "is not a cursor of this gateway")]);
                 let seq: i64 = cursor.parse().map_err(wrong)?;
                 app.hub.check(seq).await.map_err(|lost| match lost {
                     Lost::TooOld => Refusal::new(
                         StatusCode::GONE,
-                        "the events after this cursor are not kept any more; begin anew without one",
+                        "the events after this cursor are not kept any more; start again without a cursor",
                     ),
                     Lost::Store(error) => error.into(),
                 })?;
@@ -66,14 +67,18 @@ impl Listener {
         };
         let client = app.cluster.client(&caller)?;
         let permissions = Permissions::fetch(&client, None).await?;
-        // The cluster knows the caller by now, so that nobody takes the places of another.
+        // The cluster has authenticated the caller by now, so nobody can use up another user's
+        // places.
         let user = caller.claims();
         let place = app.listeners.take(&user).map_err(|full| {
             let (status, text) = match full {
-                Full::All => (StatusCode::SERVICE_UNAVAILABLE, "too many are listening"),
+                Full::All => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "there are too many listeners",
+                ),
                 Full::User => (
                     StatusCode::TOO_MANY_REQUESTS,
-                    "this user listens in too many places already",
+                    "this user has too many listeners",
                 ),
             };
             Refusal::new(status, text).retry_after(Duration::from_secs(30))
@@ -95,8 +100,9 @@ impl Listener {
         &self.user
     }
 
-    /// The next events; waits until there are some. Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Arc<Told>>, String> {
+    /// The next events; waits until there are some. It is cancel-safe: dropping the future loses
+    /// nothing.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Arc<SentEvent>>, String> {
         loop {
             self.hub.wait_after(self.seq).await;
             let some = self.hub.after(self.seq).await.map_err(|lost| match lost {
@@ -109,18 +115,18 @@ impl Listener {
                     Some(refusal) if refusal.status() == 401 => {
                         "the credentials are not valid any more".to_owned()
                     }
-                    _ => "the cluster does not tell what may be seen".to_owned(),
+                    _ => "the permissions cannot be read from the cluster".to_owned(),
                 })?;
                 self.asked = Instant::now();
             }
-            // Nothing is waited for from here on, so nothing is lost when the caller stops waiting.
+            // There is no await from here on, so cancelling loses no events.
             if let Some(last) = some.last() {
                 self.seq = last.seq;
             }
             let (filter, user, permissions) = (&self.filter, &self.user, &self.permissions);
             let wanted = some
                 .into_iter()
-                .filter(|told| filter.wants(told) && told.subject.is_visible(user, permissions));
+                .filter(|event| filter.wants(event) && event.subject.is_visible(user, permissions));
             let wanted: Vec<_> = wanted.collect();
             if !wanted.is_empty() {
                 return Ok(wanted);
@@ -129,7 +135,7 @@ impl Listener {
     }
 }
 
-/// Whether a browser sends this from a page of the gateway itself; other programs do not say where they are.
+/// Whether a browser sends this from a page of the gateway itself. Other programs send no `Origin`.
 fn is_same_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match text(&header::ORIGIN) {

@@ -15,25 +15,26 @@ use tracing_subscriber::fmt::format::FmtSpan;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// TOML file with settings; options come before it.
+    /// TOML file with settings; options take precedence.
     #[arg(long, env = "PROXMOX_GATEWAY_CONFIG")]
     config: Option<PathBuf>,
-    /// Address of a node, such as https://pve1:8006; may be given several times. Without any there is a simulated cluster.
+    /// Address of a node, such as https://pve1:8006; may be repeated. Without it, a simulated
+    /// cluster is started.
     #[arg(long, env = "PROXMOX_GATEWAY_CLUSTER", value_delimiter = ',')]
     cluster: Vec<String>,
-    /// SHA-256 fingerprint of a node's certificate; may be given several times.
+    /// SHA-256 fingerprint of a node's certificate; may be repeated.
     #[arg(long, env = "PROXMOX_GATEWAY_FINGERPRINT", value_delimiter = ',')]
     fingerprint: Vec<String>,
-    /// Where to serve HTTP.
+    /// Address of the HTTP listener.
     #[arg(long, env = "PROXMOX_GATEWAY_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where to serve gRPC.
+    /// Address of the gRPC listener.
     #[arg(long, env = "PROXMOX_GATEWAY_GRPC")]
     grpc: Option<SocketAddr>,
-    /// Folder for what is to outlast the program.
+    /// Folder for persistent data.
     #[arg(long, env = "PROXMOX_GATEWAY_DATA")]
     data: Option<PathBuf>,
-    /// Form of the log, which goes to the standard error. RUST_LOG chooses what is in it.
+    /// Format of the log, which goes to the standard error. RUST_LOG selects its content.
     #[arg(long, env = "PROXMOX_GATEWAY_LOG", default_value = "text")]
     log: Log,
 }
@@ -100,11 +101,11 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The virtual machine that simulated Kubernetes clusters are made from.
+/// The number of the virtual machine that simulated Kubernetes clusters are cloned from.
 #[cfg(feature = "simulator")]
 const TEMPLATE: u32 = 9_000;
 
-/// Starts a simulated cluster where none is named.
+/// Starts a simulated cluster if none is configured.
 #[cfg(feature = "simulator")]
 async fn simulated(
     config: &mut Config,
@@ -113,7 +114,7 @@ async fn simulated(
     if !config.cluster.urls.is_empty() {
         return Ok(None);
     }
-    // The template of Kubernetes clusters has a number of its own; its clones have what is in it.
+    // The template has a fixed number; clones have its files.
     let kubeconfig = "apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: default\n";
     let simulator = Simulator::builder()
         .node("node1")
@@ -151,7 +152,7 @@ async fn simulated(
     Ok(Some(simulator))
 }
 
-/// Waits for Ctrl-C, or for the polite signal to end where there is one.
+/// Waits for Ctrl-C, or for SIGTERM where that exists.
 async fn stopped() -> std::io::Result<()> {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! What those who run the gateway look at.
+//! Health and metrics for the gateway's operators.
 
 use std::time::Duration;
 
@@ -14,19 +14,20 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::refusal::Refusal;
 
-/// How long the store and the cluster may take to say that they are there.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long such an answer counts.
-const FRESH: Duration = Duration::from_secs(1);
+/// Timeout for the health checks of the store and the cluster.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the result of a check is reused.
+const CACHED: Duration = Duration::from_secs(1);
 
-/// Whether requests can be served. Anybody may ask, so all who ask within a second share an answer.
+/// Whether requests can be served. The endpoint needs no credentials, so all requests within a
+/// second share one check.
 pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Refusal> {
-    let mut known = app.readiness.lock().await;
-    let found = match *known {
-        Some((at, found)) if at.elapsed() < FRESH => found,
+    let mut cached = app.readiness.lock().await;
+    let found = match *cached {
+        Some((at, found)) if at.elapsed() < CACHED => found,
         _ => {
             let found = check(&app).await;
-            *known = Some((Instant::now(), found));
+            *cached = Some((Instant::now(), found));
             found
         }
     };
@@ -34,15 +35,15 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Refusa
     found.map(|()| "ready\n").map_err(not)
 }
 
-/// Whether the store answers, and the cluster can be reached.
+/// Whether the store responds and the cluster is reachable.
 async fn check(app: &App) -> Result<(), &'static str> {
-    let store = tokio::time::timeout(PATIENCE, app.store.ping()).await;
+    let store = tokio::time::timeout(TIMEOUT, app.store.ping()).await;
     if !matches!(store, Ok(Ok(()))) {
-        return Err("the store does not answer");
+        return Err("the store does not respond");
     }
-    // The list of realms is for everybody.
+    // The list of realms needs no credentials.
     let realms = WireRequest::new(Method::Get, "", "/api2/json/access/domains");
-    match tokio::time::timeout(PATIENCE, app.cluster.open(realms)).await {
+    match tokio::time::timeout(TIMEOUT, app.cluster.open(realms)).await {
         Ok(Ok(answer)) if answer.head().status < 500 => Ok(()),
         _ => Err("the cluster cannot be reached"),
     }
@@ -59,18 +60,18 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let listening = app.listeners.taken();
     families.push(gauge(
         "gateway_listeners",
-        "Those who listen to events.",
+        "Listeners of events.",
         listening as f64,
     ));
     families.push(gauge(
         "gateway_held_bytes",
-        "Memory of bodies and lists that are under way.",
-        app.room.held() as f64,
+        "Memory reserved for bodies and lists.",
+        app.memory.used() as f64,
     ));
     let newest = app.hub.newest();
     families.push(gauge(
         "gateway_newest_event",
-        "The number of the newest event.",
+        "Number of the newest event.",
         newest as f64,
     ));
     let mut response = render(&families).into_response();

@@ -1,4 +1,4 @@
-//! Lists: how many there are, and where the next ones are.
+//! Lists: totals, and links between pages.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, LINK};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 
 pub(crate) const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
 
-/// Everything that means something in a query is escaped.
+/// Escapes all characters with a meaning in a query.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -20,7 +20,7 @@ pub(crate) fn escaped(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-/// The query of a request, decoded, in its order.
+/// The decoded query of a request, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -72,15 +72,15 @@ impl Query {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) start: u64,
-    /// 0 for all that there are.
+    /// 0 for no limit.
     pub(crate) limit: u64,
 }
 
-/// What Proxmox VE and the seed give where no limit is asked for.
+/// The default limit of Proxmox VE.
 const LIMIT: u64 = 50;
 
 impl Page {
-    /// The page that a query asks for; `None` if it says nothing about pages.
+    /// The page that a query requests; `None` without paging parameters.
     pub(crate) fn of(query: &Query) -> Result<Option<Self>, Refusal> {
         let (start, limit) = (query.number("start")?, query.number("limit")?);
         Ok((start.is_some() || limit.is_some()).then(|| Self {
@@ -89,7 +89,7 @@ impl Page {
         }))
     }
 
-    /// Tells how many there are, and where the next and the last ones are.
+    /// Adds the total, and links to the next and last page.
     pub(crate) fn write(self, path: &str, query: &Query, total: u64, headers: &mut HeaderMap) {
         headers.insert(TOTAL, HeaderValue::from(total));
         let others = query.without(&["start", "limit"]).to_text();
@@ -112,12 +112,12 @@ impl Page {
     }
 }
 
-/// Lists that the cluster gives in pages, of which it says the total.
+/// Lists that the cluster returns in pages, with the total.
 pub(crate) fn is_paged(path: &str) -> bool {
     path.ends_with("/tasks") || path.ends_with("/log") || path.ends_with("/syslog")
 }
 
-/// The total that stands beside the data; it is left out for 0.
+/// The total beside the data; the cluster omits it for 0.
 pub(crate) fn total(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_is_left_out_for_none() {
+    fn a_missing_total_is_zero() {
         assert_eq!(total(br#"{"data":[1],"total":7}"#), Some(7));
         assert_eq!(total(br#"{"data":[]}"#), Some(0));
         assert_eq!(total(br#"{"data":[1]}"#), None);

@@ -1,4 +1,5 @@
-//! Where a request comes from: the other end of its connection, or what a proxy that is trusted says.
+//! The address of a request's client: the peer of the connection, or the address that a trusted
+//! proxy reports.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ use crate::config::ConfigError;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Addresses that begin alike, such as `10.0.0.0/8`.
+/// A network in CIDR notation, such as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     address: IpAddr,
@@ -19,7 +20,7 @@ struct Network {
 }
 
 impl Network {
-    fn holds(&self, address: IpAddr) -> bool {
+    fn contains(&self, address: IpAddr) -> bool {
         let bits = |address: IpAddr| match address {
             IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
             IpAddr::V6(address) => (address.to_bits(), 128),
@@ -48,7 +49,7 @@ impl FromStr for Network {
     }
 }
 
-/// The proxies whose word is taken for where a request comes from. Without any, nobody's is.
+/// The proxies whose `X-Forwarded-For` is trusted; by default none.
 #[derive(Clone, Default)]
 pub(crate) struct Proxies(Vec<Network>);
 
@@ -57,7 +58,7 @@ impl Proxies {
         let network = |text: &String| {
             text.parse().map_err(|()| {
                 ConfigError::new(format!(
-                    "trusted_proxies: {text:?} is no address and no network"
+                    "trusted_proxies: {text:?} must be an address or a network"
                 ))
             })
         };
@@ -65,19 +66,19 @@ impl Proxies {
         networks.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether an address is that of a proxy that is trusted.
-    pub(crate) fn hold(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.holds(address))
+    /// Whether an address belongs to a trusted proxy.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(address))
     }
 
-    /// Where a request comes from that came over a connection with `peer`. Each proxy adds whom it has the request from at
-    /// the end, so the list is read from there for as long as those who wrote it are trusted.
+    /// The client's address of a request that came from `peer`. Each proxy appends the address of
+    /// its client, so the list is read from its end for as long as the writers are trusted.
     pub(crate) fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut origin = peer.to_canonical();
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
         let lines = lines.map(|line| line.to_str().unwrap_or_default());
         for entry in lines.flat_map(|line| line.rsplit(',')) {
-            if !self.hold(origin) {
+            if !self.contains(origin) {
                 break;
             }
             let Some(before) = address(entry.trim()) else {
@@ -89,13 +90,13 @@ impl Proxies {
     }
 }
 
-/// The addresses that one customer of a network has: an IPv4 address, or the first half of an IPv6 address. What is counted
-/// by address is counted by this.
-pub(crate) fn home(address: IpAddr) -> IpAddr {
+/// The address for limits: an IPv4 address, or the first 64 bits of an IPv6 address, because one
+/// client usually has all addresses of such a prefix.
+pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
-            let first_half = u128::from(u64::MAX) << 64;
-            IpAddr::V6((address.to_bits() & first_half).into())
+            let mask = u128::from(u64::MAX) << 64;
+            IpAddr::V6((address.to_bits() & mask).into())
         }
         plain => plain,
     }
@@ -131,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn only_proxies_that_are_trusted_are_believed() {
+    fn only_trusted_proxies_report_addresses() {
         assert_eq!(origin(&[], "10.0.0.1", &["1.2.3.4"]), "10.0.0.1");
         let trusted = ["10.0.0.0/8", "fd00::/8"];
         assert_eq!(origin(&trusted, "9.9.9.9", &["1.2.3.4"]), "9.9.9.9");
         assert_eq!(origin(&trusted, "10.0.0.1", &["1.2.3.4"]), "1.2.3.4");
         assert_eq!(origin(&trusted, "::ffff:10.0.0.1", &["1.2.3.4"]), "1.2.3.4");
-        // What the caller itself wrote stands further to the left.
+        // The client's own claim is further to the left.
         assert_eq!(
             origin(&trusted, "10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.0.0.2"]),
             "1.2.3.4"
@@ -157,26 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_homes_than_networks() {
-        let home = |text: &str| super::home(text.parse().expect("an address"));
+    fn addresses_of_one_ipv6_prefix_count_as_one() {
+        let prefix = |text: &str| super::prefix(text.parse().expect("an address"));
         assert_eq!(
-            home("2001:db8:1:2::7"),
-            home("2001:db8:1:2:ffff:ffff:ffff:1")
+            prefix("2001:db8:1:2::7"),
+            prefix("2001:db8:1:2:ffff:ffff:ffff:1")
         );
-        assert_ne!(home("2001:db8:1:2::7"), home("2001:db8:1:3::7"));
-        assert_eq!(home("::ffff:10.0.0.1"), home("10.0.0.1"));
-        assert_ne!(home("10.0.0.1"), home("10.0.0.2"));
+        assert_ne!(prefix("2001:db8:1:2::7"), prefix("2001:db8:1:3::7"));
+        assert_eq!(prefix("::ffff:10.0.0.1"), prefix("10.0.0.1"));
+        assert_ne!(prefix("10.0.0.1"), prefix("10.0.0.2"));
     }
 
     #[test]
-    fn networks_have_an_address_and_a_length() {
+    fn networks_need_an_address_and_a_prefix_length() {
         for bad in ["x", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1"] {
             assert!(Proxies::parse(&[bad.to_owned()]).is_err(), "{bad}");
         }
         let everything = Proxies::parse(&["0.0.0.0/0".to_owned()]).expect("a network");
-        assert!(everything.hold(IpAddr::from([1, 2, 3, 4])));
-        assert!(!everything.hold("::1".parse().expect("an address")));
+        assert!(everything.contains(IpAddr::from([1, 2, 3, 4])));
+        assert!(!everything.contains("::1".parse().expect("an address")));
         let one = Proxies::parse(&["10.0.0.1".to_owned()]).expect("an address");
-        assert!(one.hold(IpAddr::from([10, 0, 0, 1])) && !one.hold(IpAddr::from([10, 0, 0, 2])));
+        assert!(
+            one.contains(IpAddr::from([10, 0, 0, 1])) && !one.contains(IpAddr::from([10, 0, 0, 2]))
+        );
     }
 }

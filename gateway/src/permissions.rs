@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use proxmox_api::{Client, Error, Value};
 
-/// Privileges by path, and whether each holds below it too.
+/// Privileges by path, each with whether it propagates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Permissions(BTreeMap<String, BTreeMap<String, bool>>);
 
 impl Permissions {
-    /// Those of the client itself, or of somebody else, for which it needs `Sys.Audit` on `/access`.
+    /// The permissions of the client's own user, or of another, which requires `Sys.Audit` on
+    /// `/access`.
     pub(crate) async fn fetch(client: &Client, of: Option<&str>) -> Result<Self, Error> {
         use proxmox_api::value::endpoint::Method;
         let mut request = client.request(Method::Get, "/access/permissions");
@@ -37,8 +38,8 @@ impl Permissions {
         Self(paths.collect())
     }
 
-    /// Whether a privilege is held on a path: by the path itself if it is listed, or else by the nearest one above that is
-    /// listed and passes it on.
+    /// Whether a privilege is held on a path. The nearest listed path decides: the path itself, or
+    /// one above it that propagates the privilege.
     pub(crate) fn allow(&self, path: &str, privilege: &str) -> bool {
         if let Some(own) = self.0.get(path) {
             return own.contains_key(privilege);
@@ -73,7 +74,7 @@ mod tests {
             ("/vms/100", "VM.Audit", true),
             ("/vms/100", "VM.Monitor", false),
             ("/vms", "VM.Monitor", true),
-            // It has privileges of its own, which replace those above.
+            // It has privileges of its own, which replace the inherited ones.
             ("/vms/101", "VM.Audit", false),
             ("/vms/100", "Sys.Audit", false),
             ("/nodes/node1", "Sys.Audit", true),

@@ -1,14 +1,14 @@
-//! Places, such as those of listeners to events: so many in all, and so many for one user or address.
+//! Limits on places, such as those of listeners: in total, and for each user or address.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The places. Clones are the same ones.
+/// The limits. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Places {
     most: usize,
-    /// What one user may have; 0 is no limit.
+    /// Limit for one user; 0 is no limit.
     each: usize,
     taken: Arc<Mutex<Taken>>,
 }
@@ -19,7 +19,7 @@ struct Taken {
     by: PerUser,
 }
 
-/// How many of something each user has. A token counts for its user.
+/// Counts by user. A token counts for its user.
 #[derive(Debug, Default)]
 pub(crate) struct PerUser(HashMap<String, usize>);
 
@@ -32,7 +32,7 @@ impl PerUser {
         *self.0.entry(user(caller).to_owned()).or_default() += 1;
     }
 
-    /// Takes one away. Names of users who have none are not kept.
+    /// Decrements the count. Users without any are removed.
     pub(crate) fn remove(&mut self, caller: &str) {
         let user = user(caller);
         match self.of(user) {
@@ -42,19 +42,19 @@ impl PerUser {
     }
 }
 
-/// A place that is taken until this is dropped.
+/// A place that is occupied until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Places,
     user: String,
 }
 
-/// Why there is no place.
+/// The reason why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// All are taken.
+    /// The total is reached.
     All,
-    /// The user has as many as one may have.
+    /// The user's limit is reached.
     User,
 }
 
@@ -67,7 +67,7 @@ impl Places {
         }
     }
 
-    /// Takes one for a user, or for a token, which has those of its user.
+    /// Takes a place for a user. A token takes one of its user's.
     pub(crate) fn take(&self, caller: &str) -> Result<Place, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= self.most {
@@ -84,14 +84,14 @@ impl Places {
         })
     }
 
-    /// How many are taken.
+    /// The number of occupied places.
     pub(crate) fn taken(&self) -> usize {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all
     }
 }
 
-/// The user whose token a name may be of: `user@realm!name`.
+/// The user of a token id `user@realm!name`.
 pub(crate) fn user(caller: &str) -> &str {
     caller.split('!').next().unwrap_or_default()
 }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_user_leaves_places_to_others_and_gives_back_what_it_had() {
+    fn one_user_cannot_take_all_places_and_dropping_frees_them() {
         let places = Places::new(5, 2);
         let take = |caller| places.take(caller);
         let mut held = vec![take("a@pve").ok(), take("a@pve!one").ok()];

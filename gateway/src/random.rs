@@ -1,11 +1,11 @@
-//! Bytes that nobody can guess.
+//! Random bytes for secrets.
 
 use http::StatusCode;
 use rustls::crypto::SecureRandom;
 
 use crate::refusal::Refusal;
 
-/// So many random bytes, from the provider of the TLS library.
+/// Random bytes from the provider of the TLS library.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Refusal> {
     let mut bytes = [0; N];
     let source: &dyn SecureRandom = rustls::crypto::ring::default_provider().secure_random;
@@ -13,7 +13,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Refusal> {
         Ok(()) => Ok(bytes),
         Err(_) => Err(Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the system gives no random numbers",
+            "the system provides no random numbers",
         )),
     }
 }

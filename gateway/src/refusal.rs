@@ -1,4 +1,4 @@
-//! Refusals: one shape for all of them, and one table of statuses.
+//! Refusals: one shape, and one table of statuses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use proxmox_api::Error;
 use proxmox_api::error::{ApiError, ErrorKind, GuestErrorKind};
 use serde::Serialize;
 
-/// An answer that says no.
+/// An answer with an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     status: StatusCode,
@@ -23,7 +23,7 @@ pub(crate) struct Refusal {
 /// The body of a refusal.
 #[derive(Serialize)]
 struct Body<'a> {
-    /// Clients of Proxmox VE expect it.
+    /// Clients of Proxmox VE expect this member.
     data: (),
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     errors: &'a BTreeMap<String, String>,
@@ -54,7 +54,7 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "authentication failure")
     }
 
-    /// A request with parameters that do not fit, each with its reason.
+    /// Invalid parameters, each with a reason.
     pub(crate) fn parameters<K: Into<String>, V: Into<String>>(
         errors: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
@@ -75,7 +75,7 @@ impl Refusal {
         self.status
     }
 
-    /// The message, and what is wrong with each parameter.
+    /// The message, and the errors of parameters.
     pub(crate) fn text(&self) -> String {
         let errors = self
             .errors
@@ -92,7 +92,7 @@ impl Refusal {
             message: &self.message,
             status: self.status.as_u16(),
         };
-        // Texts by texts: it cannot fail.
+        // A map of strings: it cannot fail.
         serde_json::to_string(&body).unwrap_or_default()
     }
 }
@@ -121,7 +121,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The status that a refusal of this meaning gets, or the cluster's own where no other fits.
+/// The status for this kind of refusal, or the cluster's own where no other is more specific.
 pub(crate) fn status_of(kind: ErrorKind, own: u16) -> StatusCode {
     match kind {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
@@ -155,7 +155,7 @@ pub(crate) fn status_of(kind: ErrorKind, own: u16) -> StatusCode {
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => match own {
-            // Numbers that only the cluster uses among its own.
+            // Statuses above 594 are used only between nodes of a cluster.
             595..=599 => StatusCode::BAD_GATEWAY,
             400..=599 => StatusCode::from_u16(own).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             _ => StatusCode::INTERNAL_SERVER_ERROR,

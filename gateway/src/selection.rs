@@ -1,7 +1,7 @@
-//! What of the cluster's resources is wanted: which ones, in which order, how many.
+//! Selection of resources: filters, order and paging.
 //!
-//! Items are taken out of the answer as the bytes that they are. Of each only the members that matter are read, so that a
-//! list takes little more memory than its bytes.
+//! Items are copied from the answer as bytes. Only the members that the selection needs are parsed,
+//! so a list needs little more memory than its bytes.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -14,13 +14,13 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use crate::pages::{Page, Query};
 use crate::refusal::Refusal;
 
-/// Items that may be wanted of one list.
+/// Maximum items selected from one list.
 const MOST: usize = 200_000;
 
-/// What is wanted of the resources, beyond what the cluster can be asked for.
+/// The selection of resources that the cluster itself does not support.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
-    /// Member and the value it must have.
+    /// Members with required values.
     equal: Vec<(&'static str, String)>,
     sort: Option<String>,
     descending: bool,
@@ -30,7 +30,8 @@ pub(crate) struct Selection {
 const OWN: [&str; 7] = ["status", "node", "pool", "sort", "order", "start", "limit"];
 
 impl Selection {
-    /// Splits a query into what goes to the cluster and what is done here; `None` if nothing is.
+    /// Splits a query into the part for the cluster and the part done here; `None` if the latter is
+    /// empty.
     pub(crate) fn of(query: &Query) -> Result<Option<(Query, Self)>, Refusal> {
         if OWN.iter().all(|key| query.get(key).is_none()) {
             return Ok(None);
@@ -40,7 +41,7 @@ impl Selection {
         let descending = match query.get("order") {
             None | Some("asc") => false,
             Some("desc") => true,
-            Some(_) => return Err(Refusal::parameters([("order", "is neither asc nor desc")])),
+            Some(_) => return Err(Refusal::parameters([("order", "must be asc or desc")])),
         };
         let selection = Self {
             equal: equal.collect(),
@@ -55,54 +56,55 @@ impl Selection {
         self.page
     }
 
-    /// What is wanted of an answer, as an answer, and how many items there are on all pages.
-    pub(crate) fn choose(&self, answer: &[u8]) -> Result<(Vec<u8>, u64), Refusal> {
+    /// An answer with the selected items in order, and their number on all pages.
+    pub(crate) fn select(&self, answer: &[u8]) -> Result<(Vec<u8>, u64), Refusal> {
         let bad = |text: &str| Refusal::new(StatusCode::BAD_GATEWAY, text);
-        let no_list = || bad("the cluster's answer is no list");
+        let no_list = || bad("the cluster's answer is not a list");
         let mut items = Items::of(answer).ok_or_else(no_list)?;
-        let mut wanted: Vec<(Key, &[u8])> = Vec::new();
+        let mut found: Vec<(Key, &[u8])> = Vec::new();
         while let Some(item) = items.next().ok_or_else(no_list)? {
             let mut text = serde_json::Deserializer::from_slice(item);
             let key = Item(self).deserialize(&mut text).map_err(|_| no_list())?;
             if let Some(key) = key {
-                if wanted.len() >= MOST {
+                if found.len() >= MOST {
                     return Err(bad("the cluster's list is too long"));
                 }
-                wanted.push((key, item));
+                found.push((key, item));
             }
         }
         if self.sort.is_some() {
-            wanted.sort_by(|(one, _), (other, _)| one.compare(other, self.descending));
+            found.sort_by(|(one, _), (other, _)| one.compare(other, self.descending));
         } else if self.descending {
-            wanted.reverse();
+            found.reverse();
         }
-        let total = wanted.len() as u64;
+        let total = found.len() as u64;
         let page = self.page.unwrap_or(Page { start: 0, limit: 0 });
         let start = usize::try_from(page.start).unwrap_or(usize::MAX);
         let limit = match page.limit {
             0 => usize::MAX,
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         };
-        let mut chosen = b"{\"data\":[".to_vec();
-        for (number, (_, item)) in wanted.iter().skip(start).take(limit).enumerate() {
+        let mut selected = b"{\"data\":[".to_vec();
+        for (number, (_, item)) in found.iter().skip(start).take(limit).enumerate() {
             if number > 0 {
-                chosen.push(b',');
+                selected.push(b',');
             }
-            chosen.extend_from_slice(item);
+            selected.extend_from_slice(item);
         }
-        chosen.extend_from_slice(b"]}");
-        Ok((chosen, total))
+        selected.extend_from_slice(b"]}");
+        Ok((selected, total))
     }
 }
 
-/// The items of the list that an answer has as its `data`.
+/// The items of the list in an answer's `data`.
 struct Items<'a> {
     rest: &'a [u8],
     is_first: bool,
 }
 
 impl<'a> Items<'a> {
-    /// Those of a whole answer; `None` if it has no such list. What follows the list is not looked at.
+    /// The items of a whole answer; `None` if it has no such list. Members after the list are
+    /// ignored.
     fn of(answer: &'a [u8]) -> Option<Self> {
         let mut rest = after(answer, b'{')?;
         loop {
@@ -118,7 +120,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// The next one; `None` in it after the last one, and `None` if the text is damaged.
+    /// The next item: `Some(None)` after the last one, `None` if the text is not valid.
     fn next(&mut self) -> Option<Option<&'a [u8]>> {
         if after(self.rest, b']').is_some() {
             return Some(None);
@@ -133,29 +135,29 @@ impl<'a> Items<'a> {
     }
 }
 
-/// What follows a byte, if that is next.
+/// The text after a byte, if that byte is next.
 fn after(text: &[u8], byte: u8) -> Option<&[u8]> {
     text.trim_ascii_start().strip_prefix(&[byte])
 }
 
-/// A JSON value and what follows it.
+/// A JSON value and the text after it.
 fn value<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<(T, &'a [u8])> {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter();
     let value = values.next()?.ok()?;
     Some((value, text.get(values.byte_offset()..)?))
 }
 
-/// By what an item is sorted.
+/// The sort key of an item.
 #[derive(Clone, Debug, PartialEq)]
 enum Key<'a> {
     Number(f64),
     Text(Cow<'a, str>),
-    /// It has no value, or one that has no place among others.
+    /// No value, or one that cannot be ordered.
     None,
 }
 
 impl Key<'_> {
-    /// Numbers come before texts. What has no value comes last in both directions.
+    /// Numbers come before texts. Items without a value come last in both orders.
     fn compare(&self, other: &Self, descending: bool) -> Ordering {
         let rank = |key: &Self| match key {
             Self::Number(_) => 0,
@@ -172,7 +174,7 @@ impl Key<'_> {
     }
 }
 
-/// Reads the key of an item; `None` if the item is not wanted.
+/// Reads the sort key of an item; `None` if the item is not selected.
 struct Item<'s>(&'s Selection);
 
 impl<'a> DeserializeSeed<'a> for Item<'_> {
@@ -191,25 +193,25 @@ impl<'a> Visitor<'a> for Item<'_> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Self(wanted) = self;
+        let Self(selection) = self;
         let mut key = Key::None;
-        let mut fitting = vec![false; wanted.equal.len()];
+        let mut matching = vec![false; selection.equal.len()];
         while let Some(Text(name)) = map.next_key()? {
-            let sorts = wanted.sort.as_deref() == Some(&*name);
-            let chooses = wanted.equal.iter().position(|(known, _)| *known == name);
-            if !sorts && chooses.is_none() {
+            let sorts = selection.sort.as_deref() == Some(&*name);
+            let filters = selection.equal.iter().position(|(known, _)| *known == name);
+            if !sorts && filters.is_none() {
                 let IgnoredAny = map.next_value()?;
                 continue;
             }
             let value: Key = map.next_value()?;
-            if let Some(at) = chooses {
-                fitting[at] = matches!(&value, Key::Text(text) if *text == wanted.equal[at].1);
+            if let Some(at) = filters {
+                matching[at] = matches!(&value, Key::Text(text) if *text == selection.equal[at].1);
             }
             if sorts {
                 key = value;
             }
         }
-        Ok(fitting.into_iter().all(|fits| fits).then_some(key))
+        Ok(matching.into_iter().all(|matches| matches).then_some(key))
     }
 }
 
@@ -267,7 +269,7 @@ impl<'a> Deserialize<'a> for Key<'a> {
     }
 }
 
-/// A text that is borrowed where it is written without escapes.
+/// A text, borrowed if it has no escapes.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'a> Deserialize<'a> for Text<'a> {
@@ -305,12 +307,12 @@ mod tests {
         selection.expect("some").1
     }
 
-    /// The names that are chosen, and how many there are in all.
+    /// The names of the selected items, and their number on all pages.
     fn names(query: &str, items: &Value) -> (Value, u64) {
         let answer = json!({ "x": [{ "data": [1] }], "data": items }).to_string();
-        let (chosen, total) = selection(query).choose(answer.as_bytes()).expect("a list");
-        let chosen: Value = serde_json::from_slice(&chosen).expect("JSON");
-        let items = chosen["data"].as_array().expect("a list");
+        let (selected, total) = selection(query).select(answer.as_bytes()).expect("a list");
+        let selected: Value = serde_json::from_slice(&selected).expect("JSON");
+        let items = selected["data"].as_array().expect("a list");
         let names = items.iter().map(|item| item["name"].clone()).collect();
         (Value::Array(names), total)
     }
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_all_kinds_have_one_order() {
+    fn values_of_all_types_have_a_total_order() {
         let values = [
             json!("95"),
             json!(10),
@@ -351,7 +353,7 @@ mod tests {
             json!("\u{e4}\n"),
             json!({}),
         ];
-        // Every order in which they can come, as far as there is time.
+        // The result must not depend on the order in the answer.
         let mut items: Vec<Value> = (0..values.len())
             .map(|number| json!({"name": number, "x": values[number]}))
             .collect();
@@ -372,23 +374,23 @@ mod tests {
     }
 
     #[test]
-    fn items_stay_the_bytes_that_they_were() {
+    fn the_bytes_of_items_are_unchanged() {
         let item = "{ \"status\" : \"run\\u006eing\", \"n\":1.50,\"status2\":\"\\ud800\", \"\\u0061\":{\"\":[]}  }";
         let answer = format!("\n{{\"total\":7,\"data\" : [ {item} ,\t{{\"status\":\"x\"}} ]\n}}");
-        let (chosen, total) = selection("status=running")
-            .choose(answer.as_bytes())
+        let (selected, total) = selection("status=running")
+            .select(answer.as_bytes())
             .expect("a list");
         assert_eq!(total, 1);
-        let chosen = String::from_utf8(chosen).expect("text");
-        assert_eq!(chosen, format!("{{\"data\":[{item}]}}"));
+        let selected = String::from_utf8(selected).expect("text");
+        assert_eq!(selected, format!("{{\"data\":[{item}]}}"));
         let bare = selection("sort=x")
-            .choose(b"{\"data\":[]}")
+            .select(b"{\"data\":[]}")
             .expect("a list");
         assert_eq!(bare, (b"{\"data\":[]}".to_vec(), 0));
     }
 
     #[test]
-    fn what_is_no_list_of_objects_is_refused() {
+    fn answers_without_a_list_of_objects_are_refused() {
         let deep = format!("{{\"data\":[{}", "[".repeat(100_000));
         for answer in [
             "",
@@ -405,11 +407,11 @@ mod tests {
             "{\"x\":1 \"data\":[]}",
             &deep,
         ] {
-            let refusal = selection("sort=x").choose(answer.as_bytes());
+            let refusal = selection("sort=x").select(answer.as_bytes());
             assert_eq!(refusal.expect_err(answer).status(), 502, "{answer}");
         }
         let many = format!("{{\"data\":[{}{{}}]}}", "{},".repeat(MOST));
-        let refusal = selection("sort=x").choose(many.as_bytes());
+        let refusal = selection("sort=x").select(many.as_bytes());
         assert_eq!(refusal.expect_err("too many").status(), 502);
     }
 }

@@ -1,4 +1,4 @@
-//! The listeners, and what goes before every request: limits, logs, audit.
+//! The listeners, and the processing before every request: limits, logs, audit.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,36 +28,36 @@ use crate::app::{App, Parts, Readiness};
 use crate::caller::Caller;
 use crate::cluster::Cluster;
 use crate::config::{Config, ConfigError};
-use crate::connections::{Connections, PATIENCE, Stream, Ticket, acceptor, secured};
+use crate::connections::{Connections, Slot, Stream, TIMEOUT, accept_tls, acceptor};
 use crate::counters::Counters;
 use crate::documents::Documents;
 use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
+use crate::memory::MemoryBudget;
 use crate::peer::Proxies;
 use crate::places::Places;
 use crate::random::random;
 use crate::refusal::Refusal;
-use crate::room::Room;
 #[cfg(feature = "postgres")]
 use crate::store::Postgres;
 use crate::store::{Store, StoreError};
-use crate::webhooks::Postman;
+use crate::webhooks::Deliverer;
 use crate::{docs, grpc, operation, proxy, v1};
 
-/// Bytes that are held for bodies and lists, in all and for one address.
-const MOST_HELD: usize = 256 * 1024 * 1024;
-const HELD_FOR_ONE: usize = 64 * 1024 * 1024;
-/// Those who listen to events, at a time.
+/// Maximum bytes in memory for bodies and lists, in total and for one address.
+const MAX_MEMORY: usize = 256 * 1024 * 1024;
+const MAX_MEMORY_OF_ADDRESS: usize = 64 * 1024 * 1024;
+/// Maximum listeners of events.
 const MOST_LISTENERS: usize = 8_192;
-/// Bytes of a request's head.
+/// Maximum bytes of a request's head.
 const HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 100;
-/// Characters of a path in a log.
+/// Maximum characters of a method or path in the log.
 const LOGGED: usize = 512;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A running gateway. It ends when it is dropped.
+/// A running gateway. It stops when dropped.
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
@@ -66,18 +66,18 @@ pub struct Gateway {
     grace: Duration,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
-    /// Tasks without a caller.
+    /// Background tasks.
     background: JoinSet<()>,
     store: Store,
-    /// The name of this gateway among others.
+    /// This gateway's name in leases.
     me: String,
 }
 
 impl Gateway {
-    /// Starts one.
+    /// Starts a gateway.
     ///
     /// # Errors
-    /// The settings do not fit together, a file cannot be read, or an address cannot be listened on.
+    /// The settings contradict each other, a file cannot be read, or an address cannot be bound.
     pub async fn start(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
         let secure = |protocol| config.tls.as_ref().map(|tls| acceptor(tls, protocol));
@@ -92,16 +92,16 @@ impl Gateway {
         let store = store(&config).await?;
         let hub = Hub::new(store.clone()).await?;
         let me = name()?;
-        let postman = Postman::new(store.clone(), &config.webhooks, &me)?;
+        let deliverer = Deliverer::new(store.clone(), &config.webhooks, &me)?;
         let mut background = JoinSet::new();
         background.spawn(hub.clone().follow());
-        background.spawn(postman.clone().run());
+        background.spawn(deliverer.clone().run());
         if let Some(own) = &config.background {
             let watcher = Watcher {
                 client: cluster.builder().api_token_text(own.secret()?).build()?,
                 store: store.clone(),
                 hub: hub.clone(),
-                postman: postman.clone(),
+                deliverer: deliverer.clone(),
                 interval: Duration::from_millis(own.interval_milliseconds),
                 me: me.clone(),
             };
@@ -112,11 +112,11 @@ impl Gateway {
             cluster,
             limits: Limits::new(config.limits, system_clock()),
             connections: Connections::new(config.limits.connections, proxies.clone()),
-            room: Room::new(MOST_HELD, HELD_FOR_ONE),
+            memory: MemoryBudget::new(MAX_MEMORY, MAX_MEMORY_OF_ADDRESS),
             proxies,
             store: store.clone(),
             hub,
-            postman,
+            deliverer,
             watches: config.background.is_some(),
             listeners: Places::new(MOST_LISTENERS, config.limits.listeners),
             vclusters: config.vclusters.clone(),
@@ -137,8 +137,8 @@ impl Gateway {
                 }
             }));
         }
-        let patience = Duration::from_secs(config.body_seconds);
-        let server = tokio::spawn(serve(listener, acceptor, app, grace, patience));
+        let body_timeout = Duration::from_secs(config.body_seconds);
+        let server = tokio::spawn(serve(listener, acceptor, app, grace, body_timeout));
         Ok(Self {
             address,
             grpc_address,
@@ -152,19 +152,19 @@ impl Gateway {
         })
     }
 
-    /// Where it serves HTTP.
+    /// The address of the HTTP listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it serves gRPC, if it does.
+    /// The address of the gRPC listener, if there is one.
     #[must_use]
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc_address
     }
 
-    /// Takes no further requests, and waits for those under way, as long as the settings say.
+    /// Accepts no further requests, and waits for running ones for the configured time.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         let over = tokio::time::Instant::now() + self.grace;
@@ -175,7 +175,7 @@ impl Gateway {
             services.abort();
         }
         self.background.shutdown().await;
-        // Another gateway need not wait until the lease runs out.
+        // Lets another gateway take over at once.
         if let Err(error) = self.store.release(LEASE, &self.me).await {
             tracing::warn!(%error);
         }
@@ -206,7 +206,7 @@ async fn store(config: &Config) -> Result<Store, ConfigError> {
     Ok(Store::embedded(config.data.as_deref()).await?)
 }
 
-/// The name of this gateway among others.
+/// A name for this gateway in leases.
 fn name() -> Result<String, ConfigError> {
     let bytes: [u8; 8] = random().map_err(|refusal| ConfigError::new(refusal.to_string()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -217,7 +217,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ConfigError> {
     listener.map_err(|error| ConfigError::new(format!("{address}: {error}")))
 }
 
-/// Where a connection comes from.
+/// The address of a connection's client.
 #[derive(Clone, Copy, Debug)]
 struct Peer(IpAddr);
 
@@ -226,20 +226,20 @@ async fn serve(
     acceptor: Option<TlsAcceptor>,
     app: App,
     grace: Duration,
-    patience: Duration,
+    body_timeout: Duration,
 ) {
     let router = router(&app);
     let mut stopping = std::pin::pin!(app.stopping());
     loop {
-        let (stream, peer, ticket) = tokio::select! {
+        let (stream, peer, slot) = tokio::select! {
             accepted = app.connections.accept(&listener) => accepted,
             () = &mut stopping => break,
         };
         let (acceptor, router) = (acceptor.clone(), router.clone());
         let stopping = app.stopping();
         tokio::spawn(async move {
-            if let Some(stream) = secured(stream, acceptor.as_ref()).await {
-                connection(stream, peer, ticket, router, patience, stopping).await;
+            if let Some(stream) = accept_tls(stream, acceptor.as_ref()).await {
+                connection(stream, peer, slot, router, body_timeout, stopping).await;
             }
         });
     }
@@ -248,25 +248,25 @@ async fn serve(
         .await
         .is_err()
     {
-        tracing::warn!("requests were still under way when the time was over");
+        tracing::warn!("requests were still running at the end of the shutdown time");
     }
 }
 
 async fn connection(
     stream: Stream,
     peer: SocketAddr,
-    ticket: Ticket,
+    slot: Slot,
     router: Router,
-    patience: Duration,
+    body_timeout: Duration,
     stopping: impl Future<Output = ()>,
 ) {
     let router = router
         .layer(axum::Extension(Peer(peer.ip().to_canonical())))
-        .layer(axum::Extension(ticket));
-    let service = RequestBodyTimeout::new(router, patience);
+        .layer(axum::Extension(slot));
+    let service = RequestBodyTimeout::new(router, body_timeout);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(TIMEOUT)
         .max_headers(MOST_HEADERS)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
@@ -317,8 +317,8 @@ fn router(app: &App) -> Router {
         .with_state(app.clone())
 }
 
-/// What a request does, as far as limits go. The path is read as the cluster reads it, so that another spelling does not
-/// help.
+/// The class of a request for limits. The path is normalized as the cluster does it, so another
+/// spelling does not change the class.
 fn class(method: &Method, path: &str) -> Class {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     match (method, below(&decoded).as_slice()) {
@@ -331,7 +331,7 @@ fn class(method: &Method, path: &str) -> Class {
     }
 }
 
-/// The parts of a path, below the root of the cluster's API if it is of that.
+/// The segments of a path below the root of the cluster's API, if it is one.
 fn below(path: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if let ["api2", _, ..] = parts.as_slice() {
@@ -340,7 +340,8 @@ fn below(path: &str) -> Vec<&str> {
     parts
 }
 
-/// Whether an answer proves that the cluster knows the caller. What is open to everybody proves nothing.
+/// Whether an answer proves that the cluster authenticated the caller. Endpoints without
+/// authentication prove nothing.
 fn proves(path: &str) -> bool {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     match below(&decoded).as_slice() {
@@ -354,7 +355,8 @@ fn proves(path: &str) -> bool {
     }
 }
 
-/// Counts, limits and logs requests. Neither queries nor bodies are logged: they hold passwords.
+/// Counts, limits and logs requests. Queries and bodies are not logged, because they contain
+/// passwords.
 async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -365,10 +367,10 @@ async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let caller = Caller::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let class = class(&method, &path);
-    let share = app.room.share(peer);
+    let share = app.memory.share(peer);
     request.extensions_mut().insert(share);
-    let mut standing = app.limits.take(caller.as_ref(), peer, class);
-    let refusal = standing.as_ref().and_then(|standing| standing.refusal());
+    let mut quota = app.limits.take(caller.as_ref(), peer, class);
+    let refusal = quota.as_ref().and_then(|quota| quota.refusal());
     let was_let_through = refusal.is_none();
     let mut response = match refusal {
         Some(refusal) => refusal.into_response(),
@@ -379,22 +381,22 @@ async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let status = response.status().as_u16();
     if let Some(caller) = caller.as_ref().filter(|_| was_let_through) {
         match status {
-            401 => app.limits.disbelieve(caller, peer),
+            401 => app.limits.reject(caller, peer),
             200..=299 if proves(&path) => {
-                standing = app.limits.believe(caller, class, standing);
+                quota = app.limits.accept(caller, class, quota);
             }
             _ => {}
         }
     }
-    if let Some(standing) = standing {
-        standing.write(response.headers_mut());
+    if let Some(quota) = quota {
+        quota.write(response.headers_mut());
     }
     let user = caller.map(|caller| caller.claims()).unwrap_or_default();
     app.counters.count(class, status, began.elapsed());
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let path: String = path.chars().take(LOGGED).collect();
     let method: String = method.as_str().chars().take(LOGGED).collect();
-    // What the limits refuse changes nothing, and must not fill the log.
+    // Requests refused by the limits change nothing, and must not fill the log.
     if class == Class::Read || !was_let_through {
         tracing::debug!(target: "access", number, method, path, status, user, %peer, milliseconds);
     } else {
@@ -414,7 +416,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_spelling_does_not_change_what_a_request_does() {
+    fn the_class_of_a_request_does_not_depend_on_its_spelling() {
         for path in [
             "/api2/json/access/ticket",
             "/api2/extjs/access/ticket",

@@ -1,4 +1,4 @@
-//! Times, as they are written.
+//! Formats times.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

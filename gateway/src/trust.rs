@@ -1,4 +1,4 @@
-//! Authorities that certificates may come from.
+//! Certificate authorities.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::config::ConfigError;
 
-/// Those of the system, and one from a PEM file. `what` says what they are for.
+/// The authorities of the system, and one from a PEM file. `what` names their use in errors.
 pub(crate) fn roots(what: &str, ca: Option<&Path>) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
-    // A certificate that does not parse is of no use to anybody.
+    // Invalid certificates of the system are ignored.
     roots.add_parsable_certificates(system.certs);
     if let Some(path) = ca {
         let wrong =

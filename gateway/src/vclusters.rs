@@ -1,7 +1,7 @@
 //! Kubernetes clusters, each a virtual machine that is cloned from a template.
 //!
-//! All data of a cluster is in the machine's own notes and tags: a user who may see the machine
-//! sees the Kubernetes cluster, and nothing is left when the machine is removed.
+//! All data of a cluster is in the machine's notes and tags: a user who may see the machine sees
+//! the Kubernetes cluster, and removing the machine removes everything.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::refusal::Refusal;
 use crate::time::{now, utc};
 
 const TAG: &str = "vcluster";
-/// What the line of the notes begins with that holds a [`Record`].
+/// Prefix of the line of the notes that holds a [`Record`].
 const MARK: &str = "vcluster: ";
-/// Machines that are asked at a time.
+/// Machines queried at the same time.
 const AT_ONCE: usize = 8;
-/// How long a guest agent may take to tell addresses.
+/// Timeout for reading addresses from a guest agent.
 const ADDRESS: Duration = Duration::from_secs(3);
 
-/// What the notes of the machine hold.
+/// The data in the machine's notes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Record {
     version: String,
@@ -38,7 +38,7 @@ struct Record {
 pub(crate) struct Vcluster {
     pub(crate) id: String,
     pub(crate) name: String,
-    /// `creating`, or the machine's: `running`, `stopped`.
+    /// `creating`, or the machine's status: `running`, `stopped`.
     pub(crate) status: String,
     pub(crate) k8s_version: String,
     pub(crate) node: String,
@@ -50,7 +50,7 @@ pub(crate) struct Vcluster {
     pub(crate) vmid: u32,
 }
 
-/// Where it can be reached.
+/// The addresses of a cluster.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Endpoints {
     /// `https://ADDRESS:PORT`; `None` while the address is not known.
@@ -62,11 +62,11 @@ pub(crate) struct Endpoints {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Resources {
     pub(crate) cpu: Option<u32>,
-    /// In the words of Kubernetes: `8Gi`.
+    /// A Kubernetes quantity: `8Gi`.
     pub(crate) memory: Option<String>,
 }
 
-/// One to be made.
+/// The settings of a new cluster.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewVcluster {
@@ -81,14 +81,14 @@ pub(crate) struct NewVcluster {
     pub(crate) node_selector: Option<NodeSelector>,
 }
 
-/// Where it is to be.
+/// The location.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeSelector {
     pub(crate) node: String,
 }
 
-/// MiB of an amount of memory in the words of Kubernetes.
+/// MiB of a Kubernetes quantity.
 fn mebibytes(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 8] = [
         ("Ki", 1 << 10),
@@ -116,7 +116,7 @@ impl Resources {
             Some(0) => {
                 return Err(Refusal::parameters([(
                     "resources.cpu",
-                    "has to be at least 1",
+                    "must be at least 1",
                 )]));
             }
             cpu => cpu.map(i64::from),
@@ -126,7 +126,7 @@ impl Resources {
             Some(text) => {
                 let amount = mebibytes(text).and_then(|amount| i64::try_from(amount).ok());
                 let wrong =
-                    || Refusal::parameters([("resources.memory", "is no amount such as 8Gi")]);
+                    || Refusal::parameters([("resources.memory", "is not a quantity such as 8Gi")]);
                 Some(amount.ok_or_else(wrong)?)
             }
         };
@@ -142,7 +142,7 @@ fn no_such(id: &str) -> Refusal {
     Refusal::not_found(format!("there is no vcluster {id:?}"))
 }
 
-/// Makes and finds them, with the caller's client.
+/// Creates and finds clusters with the caller's client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vclusters<'a> {
     pub(crate) client: &'a Client,
@@ -158,7 +158,7 @@ impl Vclusters<'_> {
         !resource.template && (numbered || resource.tags.iter().any(|tag| tag == TAG))
     }
 
-    /// All that the caller may see, by their numbers.
+    /// All clusters that the caller may see, by number.
     pub(crate) async fn list(&self) -> Result<Vec<Vcluster>, Refusal> {
         let inventory = Inventory::fetch(self.client).await?;
         let candidates = inventory
@@ -186,7 +186,7 @@ impl Vclusters<'_> {
         let guest = self.client.guest(vmid);
         let config = match guest.qemu_config().await {
             Ok(config) => config,
-            // It went away meanwhile, or is a container.
+            // It was removed meanwhile, or is a container.
             Err(Error::Guest(_)) => return Ok(None),
             Err(error) if error.kind() == Some(proxmox_api::error::ErrorKind::NotFound) => {
                 return Ok(None);
@@ -249,7 +249,7 @@ impl Vclusters<'_> {
         found.ok_or_else(|| no_such(id))
     }
 
-    /// Begins to make one. The rest is done by [`finish`], with what this gives.
+    /// Starts the creation of a cluster. [`finish`] continues with the result.
     pub(crate) async fn create(
         &self,
         new: &NewVcluster,
@@ -263,7 +263,7 @@ impl Vclusters<'_> {
         if !["namespace", "vm"].contains(&isolation) {
             return Err(Refusal::parameters([(
                 "isolation",
-                "is neither namespace nor vm",
+                "must be namespace or vm",
             )]));
         }
         new.resources.read()?;
@@ -300,7 +300,8 @@ impl Vclusters<'_> {
         Ok((vcluster, cloned.started, cloned.guest))
     }
 
-    /// Changes the size. What the machine cannot take while it runs waits for its next start; whether something does.
+    /// Changes the size. Changes that a running machine cannot apply wait for its next start;
+    /// returns whether there are any.
     pub(crate) async fn scale(
         &self,
         id: &str,
@@ -309,7 +310,7 @@ impl Vclusters<'_> {
         if resources.cpu.is_none() && resources.memory.is_none() {
             return Err(Refusal::parameters([(
                 "resources",
-                "says neither cpu nor memory",
+                "must contain cpu or memory",
             )]));
         }
         let guest = self.guest(id).await?;
@@ -323,17 +324,17 @@ impl Vclusters<'_> {
         Ok(self.client.guest(vcluster.vmid))
     }
 
-    /// The kubeconfig, with the address at which the API server can be reached from outside.
+    /// The kubeconfig, with the address at which the API server is reachable from outside.
     pub(crate) async fn kubeconfig(&self, id: &str) -> Result<String, Refusal> {
         let guest = self.guest(id).await?;
         let file = guest.agent().read_file(&self.config.kubeconfig).await?;
         let text = String::from_utf8(file);
         let text =
-            text.map_err(|_| Refusal::new(StatusCode::BAD_GATEWAY, "the kubeconfig is no text"))?;
+            text.map_err(|_| Refusal::new(StatusCode::BAD_GATEWAY, "the kubeconfig is not text"))?;
         let address = address(&guest).await.ok_or_else(|| {
             Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the guest agent tells no address yet",
+                "the guest agent reports no address yet",
             )
         })?;
         Ok(with_server(&text, &self.url(address)))
@@ -373,7 +374,7 @@ pub(crate) async fn finish(
     Ok(())
 }
 
-/// The first address that means something outside of the machine, IPv4 before IPv6.
+/// The first address that is reachable from outside of the machine, IPv4 before IPv6.
 async fn address(guest: &Guest) -> Option<IpAddr> {
     let asked = tokio::time::timeout(ADDRESS, guest.interfaces()).await;
     let interfaces = asked.ok()?.ok()?;
@@ -398,7 +399,7 @@ fn is_outside(address: IpAddr) -> bool {
     }
 }
 
-/// A kubeconfig whose servers are this one. Its YAML is left as it is otherwise.
+/// Replaces the servers in a kubeconfig. The rest of its YAML stays unchanged.
 fn with_server(text: &str, url: &str) -> String {
     let lines = text.lines().map(|line| {
         let key = line.trim_start_matches([' ', '-']);
@@ -417,7 +418,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_read_as_kubernetes_writes_it() {
+    fn memory_is_parsed_as_a_kubernetes_quantity() {
         for (text, amount) in [
             ("8Gi", Some(8_192)),
             ("512Mi", Some(512)),

@@ -2,6 +2,7 @@
 
 mod common;
 
+mod design_document;
 mod documents;
 mod front;
 mod gateway;
@@ -10,5 +11,4 @@ mod native;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod security;
-mod seed;
 mod vclusters;

@@ -1,11 +1,11 @@
-//! The OpenAPI document against the program, and the page that shows it.
+//! The OpenAPI document compared with the program, and the page that shows it.
 
 use crate::common::Pair;
 use proxmox_simulator::Simulator;
 use serde_json::Value;
 
 #[tokio::test]
-async fn what_the_document_says_of_the_gateway_is_there_and_nothing_else() {
+async fn the_document_lists_exactly_the_calls_of_the_gateway() {
     let pair = Pair::start(Simulator::builder().time_factor(0.0), |config| {
         config.limits.authentication = 0
     })
@@ -20,7 +20,8 @@ async fn what_the_document_says_of_the_gateway_is_there_and_nothing_else() {
         for verb in ["get", "post", "put", "patch", "delete"] {
             let path = path.replace(['{', '}'], "");
             let request = format!("{} {path}", verb.to_uppercase());
-            // Without credentials nothing is done; the order of the checks does not matter here.
+            // Without credentials the call does nothing; the order of the checks does not matter
+            // here.
             let answer = pair.send_with(&request, &[], "").await;
             let is_there = answer.status != 405 && answer.json()["message"] != "no such path";
             assert_eq!(
@@ -33,7 +34,7 @@ async fn what_the_document_says_of_the_gateway_is_there_and_nothing_else() {
         }
     }
     assert!(known >= 20, "{known}");
-    // Every reference leads somewhere.
+    // Every reference has a target.
     let mut open = vec![&document];
     while let Some(value) = open.pop() {
         match value {
@@ -51,11 +52,11 @@ async fn what_the_document_says_of_the_gateway_is_there_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_document_is_of_the_release_of_the_cluster() {
+async fn the_document_is_for_the_release_of_the_cluster() {
     let old = Pair::start(Simulator::builder().release("8.4"), |_| {}).await;
     let document = old.send("GET /api2/json/openapi.json", "").await.json();
     assert_eq!(document["info"]["version"], "8.4");
-    // Who has no credentials is not told which release it is.
+    // A caller without credentials cannot read the cluster's release.
     let document = old
         .send_with("GET /api2/json/openapi.json", &[], "")
         .await
@@ -67,7 +68,7 @@ async fn the_document_is_of_the_release_of_the_cluster() {
 }
 
 #[tokio::test]
-async fn the_page_loads_nothing_from_elsewhere() {
+async fn the_page_loads_nothing_from_other_servers() {
     let pair = Pair::start(Simulator::builder(), |_| {}).await;
     let page = pair.send_with("GET /api-explorer/", &[], "").await;
     assert_eq!(page.status, 200);

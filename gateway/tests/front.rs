@@ -1,4 +1,4 @@
-//! Attacks on the gateway's front: by its callers, and by whoever can reach it.
+//! Attacks on the gateway, by callers and by anybody who can reach it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ fn count(statuses: &[u16], wanted: u16) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_open_to_everybody_proves_no_credentials() {
+async fn endpoints_without_authentication_prove_no_credentials() {
     let pair = pair(|config| config.limits.authentication = 3).await;
     let open = (0..20).map(|n| ("GET /api2/json/openapi.json".to_owned(), vec![guess(n)]));
     let open = statuses(&pair, open).await;
@@ -51,9 +51,9 @@ async fn what_is_open_to_everybody_proves_no_credentials() {
     assert_eq!(count(&statuses(&pair, by_v1).await, 429), 4);
 }
 
-/// Calls of the gateway's own that succeed for whoever may make them, also with nothing to find.
+/// Includes calls of the gateway that would succeed for any authenticated caller.
 #[tokio::test]
-async fn no_call_succeeds_with_credentials_that_the_cluster_does_not_take() {
+async fn no_call_succeeds_with_credentials_that_the_cluster_refuses() {
     let pair = pair(|config| {
         config.limits.authentication = 0;
         config.limits.bulk = 0;
@@ -108,7 +108,7 @@ async fn no_call_succeeds_with_credentials_that_the_cluster_does_not_take() {
 }
 
 #[tokio::test]
-async fn a_new_login_is_no_new_allowance() {
+async fn a_new_login_does_not_give_a_new_quota() {
     let pair = pair(|config| config.limits.write = 3).await;
     let mut taken = Vec::new();
     for _ in 0..5 {
@@ -122,7 +122,7 @@ async fn a_new_login_is_no_new_allowance() {
         assert_eq!(answer.status == 429, taken.len() > 3, "{taken:?}");
     }
     assert_eq!(taken, ["2", "1", "0", "0", "0"]);
-    // A token of the same user has no more, and another user has its own.
+    // A token of the same user shares the quota; another user has a separate one.
     assert_eq!(pair.send("DELETE /api2/json/pools/x", "").await.status, 429);
     let login = pair.login("mallory@pve", "mallory-password").await.json();
     let of = |name: &str| login["data"][name].as_str().expect("a text").to_owned();
@@ -136,7 +136,7 @@ async fn a_new_login_is_no_new_allowance() {
 }
 
 #[tokio::test]
-async fn made_up_credentials_are_no_allowance_for_what_is_open() {
+async fn forged_credentials_give_no_extra_quota_for_endpoints_without_authentication() {
     let pair = pair(|config| config.limits.read = 5).await;
     let open = (0..20).map(|n| ("GET /api2/json/openapi.json".to_owned(), vec![guess(n)]));
     let open = statuses(&pair, open).await;
@@ -144,7 +144,7 @@ async fn made_up_credentials_are_no_allowance_for_what_is_open() {
 }
 
 #[tokio::test]
-async fn one_address_does_not_take_all_connections() {
+async fn one_address_cannot_take_all_connections() {
     let pair = pair(|config| {
         config.limits.connections = 4;
         config.background = Some(proxmox_gateway::Background::new(
@@ -156,7 +156,7 @@ async fn one_address_does_not_take_all_connections() {
         let stream = TcpStream::connect(pair.gateway.address()).await;
         stream.expect("a connection")
     };
-    // Those that are not HTTP any more count, too.
+    // Upgraded connections count, too.
     let mut listening = connect().await;
     let request = format!(
         "GET /v1/events/ws HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -178,19 +178,22 @@ async fn one_address_does_not_take_all_connections() {
     drop((idle, listening));
     let mut answered = false;
     while !answered {
-        // The gateway notices that they are gone in its time.
+        // The gateway needs some time to notice that the connections are closed.
         let mut stream = connect().await;
         let asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let _ = stream.write_all(asked).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         answered = answer.starts_with(b"HTTP/1.1 200");
-        assert!(began.elapsed() < Duration::from_secs(9), "given back");
+        assert!(
+            began.elapsed() < Duration::from_secs(9),
+            "the places are free again"
+        );
     }
 }
 
 #[tokio::test]
-async fn whoever_asks_whether_it_is_ready_asks_nothing_of_the_cluster() {
+async fn concurrent_readiness_requests_share_a_check() {
     let pair = pair(|_| {}).await;
     pair.simulator.clear_requests();
     let began = Instant::now();
@@ -203,7 +206,7 @@ async fn whoever_asks_whether_it_is_ready_asks_nothing_of_the_cluster() {
 }
 
 #[tokio::test]
-async fn only_a_proxy_that_is_trusted_says_where_a_request_comes_from() {
+async fn only_a_trusted_proxy_sets_the_address_of_a_request() {
     let login = |from: &str| {
         let headers = vec![
             "Content-Type: application/x-www-form-urlencoded".to_owned(),
@@ -213,14 +216,14 @@ async fn only_a_proxy_that_is_trusted_says_where_a_request_comes_from() {
         (request.to_owned(), headers)
     };
     for (trusted, from, refused) in [
-        // Nobody is trusted: all come from one address.
+        // Without trusted proxies, all requests come from one address.
         (vec![], ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"], 2),
         (
             vec!["127.0.0.1"],
             ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"],
             0,
         ),
-        // What stands before the last proxy's word is the caller's own.
+        // Entries before that of the last proxy are the caller's own claim.
         (
             vec!["127.0.0.0/8"],
             [
@@ -248,7 +251,7 @@ async fn only_a_proxy_that_is_trusted_says_where_a_request_comes_from() {
 }
 
 #[tokio::test]
-async fn nobody_acts_under_another_name_than_is_logged() {
+async fn the_logged_caller_is_the_acting_caller() {
     let pair = pair(|_| {}).await;
     let mut tickets = Vec::new();
     for (user, password) in [
@@ -287,7 +290,7 @@ async fn nobody_acts_under_another_name_than_is_logged() {
     }
 }
 
-/// Sends bytes, and reads until the other side has had enough.
+/// Sends bytes, and reads until the other side closes the connection.
 async fn until_closed(
     address: SocketAddr,
     pieces: &[&[u8]],
@@ -304,7 +307,7 @@ async fn until_closed(
             }
             tokio::time::sleep(pause).await;
         }
-        // What is kept open is not the end.
+        // A connection that stays open has not ended.
         std::future::pending::<()>().await;
         drop(writer);
     });
@@ -321,7 +324,7 @@ async fn until_closed(
 }
 
 #[tokio::test]
-async fn slow_senders_are_not_waited_for() {
+async fn slow_senders_are_disconnected() {
     let pair = pair(|config| {
         config.body_seconds = 1;
         config.grpc = Some(([127, 0, 0, 1], 0).into());
@@ -357,7 +360,7 @@ async fn slow_senders_are_not_waited_for() {
     );
     for (name, (answer, took)) in [
         ("nothing over gRPC", silent),
-        ("the beginning of gRPC", slow),
+        ("the start of gRPC", slow),
         ("nothing", nothing),
         ("a head", drip),
         ("a body", stalled),
@@ -375,7 +378,7 @@ async fn slow_senders_are_not_waited_for() {
 }
 
 #[tokio::test]
-async fn odd_framing_makes_no_second_request() {
+async fn ambiguous_framing_makes_no_second_request() {
     let pair = pair(|_| {}).await;
     let secret = token();
     let hidden = "GET /api2/json/cluster/status HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -452,7 +455,7 @@ async fn odd_framing_makes_no_second_request() {
     }
 }
 
-/// As [`Pair::raw`], where there may be no answer at all.
+/// As [`Pair::raw`], but an answer is not required.
 async fn raw(pair: &Pair, bytes: &[u8]) -> Option<Answer> {
     let stream = TcpStream::connect(pair.gateway.address()).await;
     let mut stream = stream.expect("a connection");
@@ -466,10 +469,10 @@ async fn raw(pair: &Pair, bytes: &[u8]) -> Option<Answer> {
 }
 
 #[tokio::test]
-async fn nothing_of_a_head_reaches_the_cluster_but_what_may() {
+async fn only_allowed_header_fields_reach_the_cluster() {
     let pair = pair(|_| {}).await;
     let secret = format!("Authorization: {}", token());
-    // A header of the caller's must not become one of the connection to the cluster.
+    // A header of the caller must not become one of the connection to the cluster.
     for header in [
         "Connection: close, authorization",
         "TE: trailers",

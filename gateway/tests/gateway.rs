@@ -1,4 +1,4 @@
-//! What the gateway adds to the cluster's own API, and what it leaves as it is.
+//! The gateway's additions to the cluster's API, and what stays unchanged.
 
 use crate::common::{Pair, token};
 use proxmox_simulator::{Fault, Simulator};
@@ -20,7 +20,7 @@ fn many_guests() -> proxmox_simulator::Builder {
 }
 
 #[tokio::test]
-async fn the_cluster_is_behind_it_with_the_callers_own_credentials() {
+async fn calls_reach_the_cluster_with_the_callers_credentials() {
     let pair = Pair::start(many_guests(), |_| {}).await;
     let health = pair.send_with("GET /healthz", &[], "").await;
     assert_eq!((health.status, health.text().as_str()), (200, "ok\n"));
@@ -43,7 +43,7 @@ async fn the_cluster_is_behind_it_with_the_callers_own_credentials() {
 }
 
 #[tokio::test]
-async fn json_is_taken_with_every_verb_and_without_its_type() {
+async fn json_is_accepted_with_every_verb_and_without_content_type() {
     let pair = Pair::start(many_guests(), |_| {}).await;
     let body = r#"{"timeout": 60, "forceStop": false}"#;
     let stop = pair
@@ -64,7 +64,7 @@ async fn json_is_taken_with_every_verb_and_without_its_type() {
 }
 
 #[tokio::test]
-async fn refusals_have_one_shape_and_a_status_that_tells() {
+async fn refusals_have_one_shape_and_a_specific_status() {
     let pair = Pair::start(many_guests(), |_| {}).await;
     pair.simulator.set_lock(100, Some("backup"));
     let put = "PUT /api2/json/nodes/node1/qemu/100/config";
@@ -73,7 +73,7 @@ async fn refusals_have_one_shape_and_a_status_that_tells() {
     assert_eq!(locked.json()["status"], 423);
     assert_eq!(locked.json()["message"], "VM is locked (backup)");
     assert_eq!(locked.json()["data"], json!(null));
-    // Clients that look at the phrase still find the text there.
+    // The text stays in the reason phrase, too, for clients that read it there.
     assert_eq!(locked.reason, "VM is locked (backup)");
     let missing = pair
         .send("GET /api2/json/nodes/node1/qemu/999/config", "")
@@ -98,7 +98,7 @@ async fn refusals_have_one_shape_and_a_status_that_tells() {
         .times(1)
         .respond(quorum);
     assert_eq!(pair.send(put, r#"{"cores": 2}"#).await.status, 503);
-    // Other formats are left alone.
+    // Other formats are unchanged.
     let other = pair
         .send("GET /api2/extjs/nodes/node1/qemu/999/config", "")
         .await;
@@ -106,7 +106,7 @@ async fn refusals_have_one_shape_and_a_status_that_tells() {
 }
 
 #[tokio::test]
-async fn lists_tell_their_total_and_resources_can_be_chosen_from() {
+async fn lists_have_totals_and_resources_can_be_selected() {
     let pair = Pair::start(many_guests(), |_| {}).await;
     for vmid in [101, 102] {
         let kind = if vmid == 102 {
@@ -135,7 +135,7 @@ async fn lists_tell_their_total_and_resources_can_be_chosen_from() {
     let links = found.header("link");
     assert!(links.contains("start=1&limit=1>; rel=\"next\""), "{links}");
     assert!(links.contains("start=2&limit=1>; rel=\"last\""), "{links}");
-    // Nothing is done where nothing is asked for.
+    // Without a selection nothing changes.
     let all = pair
         .send("GET /api2/json/cluster/resources?type=vm", "")
         .await;
@@ -143,7 +143,7 @@ async fn lists_tell_their_total_and_resources_can_be_chosen_from() {
 }
 
 #[tokio::test]
-async fn each_caller_has_limits_and_is_told_of_them() {
+async fn each_caller_has_limits_that_headers_show() {
     let pair = Pair::start(many_guests(), |config| {
         config.limits.write = 2;
         config.limits.authentication = 3;
@@ -172,7 +172,7 @@ async fn each_caller_has_limits_and_is_told_of_them() {
 }
 
 #[tokio::test]
-async fn a_batch_tells_what_became_of_each_guest() {
+async fn a_batch_reports_the_result_of_each_guest() {
     let pair = Pair::start(many_guests(), |_| {}).await;
     pair.simulator.set_lock(102, Some("backup"));
     let body = r#"{"action": "start", "vmids": [100, 101, 102, 999],
@@ -185,8 +185,8 @@ async fn a_batch_tells_what_became_of_each_guest() {
         json!({"total": 4, "succeeded": 1, "failed": 3})
     );
     let results = report["results"].as_array().expect("results");
-    let told: Vec<bool> = results.iter().map(|one| one["success"] == true).collect();
-    assert_eq!(told, [false, true, false, false]);
+    let succeeded: Vec<bool> = results.iter().map(|one| one["success"] == true).collect();
+    assert_eq!(succeeded, [false, true, false, false]);
     assert!(
         results[1]["upid"]
             .as_str()

@@ -1,4 +1,4 @@
-//! The gRPC services, by the client of the library.
+//! The gRPC services, called by the library's client.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn done(channel: &Channel, operation: Operation) -> Operation {
 }
 
 #[tokio::test]
-async fn the_example_of_the_document_works() {
+async fn the_example_in_the_document_works() {
     let (pair, channel) = pair().await;
     let mut guests = GuestServiceClient::new(channel.clone());
     let disk = DiskConfig {
@@ -92,7 +92,7 @@ async fn the_example_of_the_document_works() {
     };
     let made = guests.create(with(order)).await.expect("made").into_inner();
     done(&channel, made.operation.expect("an operation")).await;
-    // The watch begins with what is, and goes on with what changes.
+    // The watch begins with the current state and continues with changes.
     let seen = || {
         pair.simulator
             .requests()
@@ -110,7 +110,7 @@ async fn the_example_of_the_document_works() {
         .await
         .expect("watched")
         .into_inner();
-    let first = stream.message().await.expect("told").expect("a status");
+    let first = stream.message().await.expect("received").expect("a status");
     assert_eq!((first.vmid, first.state.as_str()), (made.vmid, "stopped"));
     let start = StartGuestRequest {
         vmid: made.vmid,
@@ -123,12 +123,12 @@ async fn the_example_of_the_document_works() {
         .into_inner();
     done(&channel, started).await;
     let next = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
-    let next = next.expect("in time").expect("told").expect("a status");
+    let next = next.expect("in time").expect("received").expect("a status");
     assert_eq!(next.state, "running");
 }
 
 #[tokio::test]
-async fn guests_live_through_all_calls() {
+async fn all_calls_on_guests_work() {
     let (_pair, channel) = pair().await;
     let mut guests = GuestServiceClient::new(channel.clone());
     let list = guests
@@ -248,7 +248,7 @@ async fn guests_live_through_all_calls() {
 }
 
 #[tokio::test]
-async fn errors_have_codes_that_tell() {
+async fn errors_have_specific_codes() {
     let (pair, channel) = pair().await;
     let mut guests = GuestServiceClient::new(channel.clone());
     let code = |answer: Result<_, tonic::Status>| {
@@ -327,7 +327,7 @@ async fn clusters_of_both_kinds_are_served() {
     let status = cluster
         .status(with(StatusRequest {}))
         .await
-        .expect("told")
+        .expect("received")
         .into_inner();
     assert!(
         status.quorate && status.nodes.len() == 2 && status.nodes.iter().all(|node| node.online),
@@ -352,7 +352,7 @@ async fn clusters_of_both_kinds_are_served() {
         password: "secret".into(),
         ..Default::default()
     };
-    // A token of root is not root.
+    // A token of root is not root itself.
     let refused = cluster.join(with(join)).await.expect_err("refused").code();
     assert_eq!(refused, Code::PermissionDenied);
     let leave = cluster
@@ -434,7 +434,7 @@ async fn clusters_of_both_kinds_are_served() {
 }
 
 #[tokio::test]
-async fn guessing_credentials_is_limited_as_logins_are() {
+async fn guessing_credentials_is_limited_like_logins() {
     let simulator = Simulator::builder().node("node1").time_factor(0.0);
     let pair = Pair::start(simulator, |config| {
         config.grpc = Some(([127, 0, 0, 1], 0).into());

@@ -1,5 +1,5 @@
-//! What the log shows with everything turned on, of the gateway and of all below it: a line for each change, and not one
-//! secret.
+//! The log at the most verbose level, of the gateway and of all libraries below it: one line for
+//! each change, and no secret.
 
 mod common;
 
@@ -31,7 +31,7 @@ async fn receiver() -> std::net::SocketAddr {
     address
 }
 
-/// Listens to events until one is told. The handshake is complete, and messages go both ways.
+/// Listens to events until one arrives. The handshake is complete, and messages go both ways.
 async fn listen(pair: &Pair, headers: &[(&'static str, String)], secret: &str) {
     let address = pair.gateway.address();
     let url = format!("ws://{address}/v1/events/ws?types=vm.*&x={secret}");
@@ -46,7 +46,7 @@ async fn listen(pair: &Pair, headers: &[(&'static str, String)], secret: &str) {
     futures_util::SinkExt::send(&mut socket, Message::text(format!("said {secret}")))
         .await
         .expect("sent");
-    // Until the gateway watches, what is done is no event.
+    // Changes before the gateway watches give no events.
     let wait = async {
         let mut action = ["start", "stop"].into_iter().cycle();
         loop {
@@ -61,12 +61,12 @@ async fn listen(pair: &Pair, headers: &[(&'static str, String)], secret: &str) {
             }
         }
     };
-    let told = tokio::time::timeout(std::time::Duration::from_secs(60), wait).await;
-    told.expect("an event");
+    let received = tokio::time::timeout(std::time::Duration::from_secs(60), wait).await;
+    received.expect("an event");
     let _ = futures_util::SinkExt::close(&mut socket).await;
 }
 
-/// Does this and that with secrets, and gives them.
+/// Uses secrets in many ways, and returns them.
 async fn work(pair: &Pair) -> Vec<String> {
     let _ = pair.login("root@pam", "password-of-nobody").await;
     let login = pair.login("alice@pve", "planted-pa55word").await.json();
@@ -90,7 +90,7 @@ async fn work(pair: &Pair) -> Vec<String> {
     let cookie = [("cookie", format!("PVEAuthCookie={ticket}"))];
     listen(pair, &cookie, "listener-secret-2").await;
 
-    // A console: its ticket stands in the query, and what is typed in its messages.
+    // A console: its ticket is in the query, and the input in its messages.
     let url = format!("http://{}", pair.gateway.address());
     let alice = Client::builder(url).password("alice@pve", "planted-pa55word");
     let alice = alice.build().expect("a client");
@@ -131,7 +131,7 @@ async fn work(pair: &Pair) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_log_holds_a_secret_and_each_change_has_a_line() {
+async fn no_log_contains_a_secret_and_each_change_has_a_line() {
     captured_log::install();
     let simulator = Simulator::builder()
         .node("node1")
@@ -152,7 +152,7 @@ async fn no_log_holds_a_secret_and_each_change_has_a_line() {
     .await;
     let secrets = work(&pair).await;
     let log = captured_log::text();
-    // It does see what is logged.
+    // The capture works.
     for target in ["proxmox_api:", "rustls::", "hyper_util::", "h2::", "audit:"] {
         assert!(log.contains(target), "nothing of {target}");
     }
@@ -163,7 +163,8 @@ async fn no_log_holds_a_secret_and_each_change_has_a_line() {
     };
     let lines = audit(&log);
     assert!(lines.len() >= 3, "{lines:?}");
-    // Nobody fills the disk with lines: neither with long ones, nor with what the limits refuse.
+    // Callers cannot fill the disk: long paths are cut, and requests refused by the limits are not
+    // logged.
     for _ in 0..2 {
         let long = format!("DELETE /api2/json/pools/{}", "x".repeat(60_000));
         let _ = pair.send(&long, "").await;

@@ -71,7 +71,7 @@ fn own() -> Vec<(&'static str, String)> {
     vec![("authorization", token())]
 }
 
-/// The next event of a name.
+/// The next event with this name.
 async fn next(socket: &mut Socket, name: &str) -> Value {
     let wait = async {
         loop {
@@ -94,7 +94,7 @@ async fn power(pair: &Pair, node: &str, vmid: u32, action: &str) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// Waits until the gateway watches: what is done before is no event.
+/// Waits until the gateway watches, because earlier changes give no events.
 async fn watched(pair: &Pair) {
     let asked = || {
         let asked = pair.simulator.requests();
@@ -114,7 +114,7 @@ async fn watched(pair: &Pair) {
 }
 
 #[tokio::test]
-async fn events_come_by_websocket_and_go_on_from_a_cursor() {
+async fn events_arrive_by_websocket_and_resume_from_a_cursor() {
     let pair = pair().await;
     watched(&pair).await;
     let mut socket = listen(&pair, "?types=vm.*", &own()).await.expect("taken");
@@ -144,7 +144,7 @@ async fn events_come_by_websocket_and_go_on_from_a_cursor() {
         next(&mut again, "vm.status.changed").await["data"]["new_status"],
         "stopped"
     );
-    // A cursor that nobody gave.
+    // A cursor that does not exist.
     assert_eq!(
         listen(&pair, "?cursor=999999", &own()).await.err(),
         Some(410)
@@ -153,7 +153,7 @@ async fn events_come_by_websocket_and_go_on_from_a_cursor() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_what_nobody_may_see() {
+async fn listeners_get_only_events_that_they_may_see() {
     let pair = pair().await;
     watched(&pair).await;
     let (_, credentials) = alice().split_once(": ").expect("a header");
@@ -166,7 +166,7 @@ async fn nobody_is_told_what_nobody_may_see() {
     assert_eq!(listen(&pair, "", &[]).await.err(), Some(401));
     let wrong = vec![("authorization", format!("PVEAPIToken={TOKEN_ID}=wrong"))];
     assert_eq!(listen(&pair, "", &wrong).await.err(), Some(401));
-    // A page of another site, with the cookie that the browser adds.
+    // A page of another site; the browser adds the cookie.
     let login = pair.login("root@pam", "password").await;
     let ticket = login.json()["data"]["ticket"]
         .as_str()
@@ -183,7 +183,7 @@ async fn nobody_is_told_what_nobody_may_see() {
 }
 
 #[tokio::test]
-async fn one_user_does_not_take_the_places_of_others() {
+async fn one_user_cannot_take_the_places_of_others() {
     let pair = Pair::start(cluster(), |config| {
         config.background = Some(Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}")));
         config.limits.listeners = 2;
@@ -191,7 +191,7 @@ async fn one_user_does_not_take_the_places_of_others() {
     .await;
     let one = listen(&pair, "", &own()).await.expect("taken");
     let login = pair.login("root@pam", "password").await.json();
-    // A token has the places of its user.
+    // A token counts for its user.
     let ticket = login["data"]["ticket"].as_str().expect("a ticket");
     let cookie = vec![("cookie", format!("PVEAuthCookie={ticket}"))];
     let two = listen(&pair, "", &cookie).await.expect("taken");
@@ -204,7 +204,7 @@ async fn one_user_does_not_take_the_places_of_others() {
     let other = listen(&pair, "", &[("authorization", hers)]).await;
     other.expect("she has places of her own");
     drop(two);
-    // The gateway sees that a connection is closed when it sees it.
+    // The gateway notices asynchronously that a connection is closed.
     let again = async {
         loop {
             match listen(&pair, "", &cookie).await {
@@ -218,7 +218,7 @@ async fn one_user_does_not_take_the_places_of_others() {
 }
 
 #[tokio::test]
-async fn events_come_as_lines_too() {
+async fn events_arrive_as_server_sent_events() {
     let pair = pair().await;
     watched(&pair).await;
     let mut stream = TcpStream::connect(pair.gateway.address())
@@ -252,7 +252,7 @@ async fn events_come_as_lines_too() {
     );
 }
 
-/// Answers POSTs with these statuses, one after the other, and then with 200. What came is sent on.
+/// Answers POSTs with these statuses in order, then with 200. Forwards the requests.
 async fn receiver(
     statuses: &'static [u16],
 ) -> (
@@ -314,7 +314,7 @@ fn check(secret: &str, head: &str, name: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn webhooks_are_told_signed_and_again_until_it_works() {
+async fn webhook_deliveries_are_signed_and_retried_until_they_succeed() {
     let pair = pair().await;
     watched(&pair).await;
     let (url, mut received) = receiver(&[503, 200]).await;
@@ -330,14 +330,14 @@ async fn webhooks_are_told_signed_and_again_until_it_works() {
     let (head, body) = received.recv().await.expect("a delivery");
     assert!(head.starts_with("POST /hook HTTP/1.1"));
     check("webhook-secret-key", &head, "x-webhook-signature", &body);
-    let told: Value = serde_json::from_str(&body).expect("JSON");
+    let delivered: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(
-        (&told["type"], &told["data"]["vmid"]),
+        (&delivered["type"], &delivered["data"]["vmid"]),
         (&json!("vm.started"), &json!(100))
     );
     let (_, again) = received.recv().await.expect("a second attempt");
     assert_eq!(again, body);
-    // The log tells both.
+    // The log has both attempts.
     let wait = async {
         loop {
             let log = pair
@@ -359,7 +359,7 @@ async fn webhooks_are_told_signed_and_again_until_it_works() {
         ),
         (&json!(2), &json!(200))
     );
-    // A new secret, and for a time the old one as well.
+    // A new secret; for a time, the old one also signs.
     let path = format!("POST /v1/webhooks/{id}/rotate-secret");
     let rotated = pair.send(&path, r#"{"secret": "another-secret"}"#).await;
     assert_eq!(rotated.status, 200, "{}", rotated.text());
@@ -376,7 +376,7 @@ async fn webhooks_are_told_signed_and_again_until_it_works() {
         "x-webhook-signature-previous",
         &body,
     );
-    // It can be switched off, and removed.
+    // A webhook can be disabled and removed.
     let changed = pair
         .send(&format!("PUT /v1/webhooks/{id}"), r#"{"enabled": false}"#)
         .await;
@@ -401,7 +401,7 @@ async fn webhooks_are_told_signed_and_again_until_it_works() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_its_owners_and_is_told_what_the_owner_may_see() {
+async fn a_webhook_belongs_to_its_owner_and_gets_what_the_owner_may_see() {
     let pair = pair().await;
     watched(&pair).await;
     let (url, mut received) = receiver(&[]).await;
@@ -422,9 +422,9 @@ async fn a_webhook_is_its_owners_and_is_told_what_the_owner_may_see() {
     power(&pair, "node1", 100, "start").await;
     power(&pair, "node2", 101, "start").await;
     let (_, body) = received.recv().await.expect("a delivery");
-    let told: Value = serde_json::from_str(&body).expect("JSON");
-    assert_eq!(told["data"]["vmid"], 101);
-    // Nobody without credentials, and nothing that does not fit.
+    let delivered: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(delivered["data"]["vmid"], 101);
+    // Requests without credentials or with invalid settings are refused.
     let nobody = pair.send_with("POST /v1/webhooks", &[], "{}").await;
     assert_eq!(nobody.status, 401);
     let cookie = "Cookie: PVEAuthCookie=PVE:root@pam:12345678::x";
@@ -453,7 +453,7 @@ async fn a_webhook_is_its_owners_and_is_told_what_the_owner_may_see() {
 }
 
 #[tokio::test]
-async fn internal_addresses_are_no_receivers_unless_allowed() {
+async fn internal_addresses_are_refused_as_receivers_unless_allowed() {
     let pair = Pair::start(cluster(), |_| {}).await;
     for url in [
         "https://127.0.0.1/",
@@ -465,7 +465,7 @@ async fn internal_addresses_are_no_receivers_unless_allowed() {
         let refused = pair.send("POST /v1/webhooks", &body.to_string()).await;
         assert_eq!(refused.status, 400, "{url}");
     }
-    // A name is looked up when something is sent there.
+    // Names are resolved when a delivery is sent.
     let body = json!({"name": "x", "url": "https://localhost:1/", "secret": "long-enough"});
     let made = pair.send("POST /v1/webhooks", &body.to_string()).await;
     let id = made.json()["id"].as_str().expect("an id").to_owned();
@@ -483,7 +483,7 @@ async fn internal_addresses_are_no_receivers_unless_allowed() {
 }
 
 #[tokio::test]
-async fn a_template_is_made_of_a_guest_that_stays() {
+async fn a_template_is_made_from_a_copy_of_a_guest() {
     let pair = pair().await;
     let body = json!({
         "source_vmid": 100, "name": "ubuntu-22.04-base", "description": "Base Ubuntu 22.04 template",
@@ -527,7 +527,7 @@ async fn a_template_is_made_of_a_guest_that_stays() {
 }
 
 #[tokio::test]
-async fn figures_of_a_node_come_as_json_and_for_prometheus() {
+async fn metrics_of_a_node_are_served_as_json_and_for_prometheus() {
     let pair = pair().await;
     let metrics = pair.send("GET /v1/nodes/node1/metrics", "").await;
     assert_eq!(metrics.status, 200, "{}", metrics.text());

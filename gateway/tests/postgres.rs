@@ -1,7 +1,7 @@
-//! Two gateways on one database: each event is sent once, by either gateway.
+//! Two gateways with one database: each event is delivered once, by either gateway.
 //!
-//! Needs the address of a database that may be written to in `GATEWAY_TEST_POSTGRES`, and where its certificate comes from
-//! in `GATEWAY_TEST_POSTGRES_CA`; `.ci/postgres` makes both.
+//! Needs the address of a writable database in `GATEWAY_TEST_POSTGRES`, and the authority of its
+//! certificate in `GATEWAY_TEST_POSTGRES_CA`; `.ci/postgres` provides both.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,14 +16,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_websockets::{ClientBuilder, WebSocketStream};
 
-/// Counts deliveries by the event they tell of.
-type Told = Arc<Mutex<BTreeMap<String, usize>>>;
+/// Number of deliveries by event.
+type DeliveryCounts = Arc<Mutex<BTreeMap<String, usize>>>;
 
-async fn receiver() -> (String, Told) {
+async fn receiver() -> (String, DeliveryCounts) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
-    let told = Told::default();
-    let counts = Arc::clone(&told);
+    let received = DeliveryCounts::default();
+    let counts = Arc::clone(&received);
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -47,7 +47,7 @@ async fn receiver() -> (String, Told) {
             });
         }
     });
-    (url, told)
+    (url, received)
 }
 
 async fn listen(gateway: &Gateway, query: &str) -> WebSocketStream<TcpStream> {
@@ -62,7 +62,7 @@ async fn listen(gateway: &Gateway, query: &str) -> WebSocketStream<TcpStream> {
     request.connect_on(stream).await.expect("let in").0
 }
 
-/// The next events of a name: their cursors and identifiers.
+/// The next events of a name, as cursors and identifiers.
 async fn next(
     socket: &mut WebSocketStream<TcpStream>,
     name: &str,
@@ -88,13 +88,13 @@ async fn next(
 }
 
 #[tokio::test]
-async fn two_gateways_tell_each_event_once_and_share_cursors() {
+async fn two_gateways_deliver_each_event_once_and_share_cursors() {
     let Ok(address) = std::env::var("GATEWAY_TEST_POSTGRES") else {
-        println!("skipped: GATEWAY_TEST_POSTGRES names no database");
+        println!("skipped: GATEWAY_TEST_POSTGRES is not set");
         return;
     };
     if address.contains("sslmode=require") {
-        // An authority that did not make its certificate.
+        // An authority that did not issue the certificate.
         let other =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let folder = tempfile::tempdir().expect("a folder");
@@ -132,14 +132,14 @@ async fn two_gateways_tell_each_event_once_and_share_cursors() {
     config.cluster.fingerprints = vec![one.simulator.fingerprint().to_owned()];
     change(&mut config);
     let two = Gateway::start(config).await.expect("a second gateway");
-    let (url, told) = receiver().await;
+    let (url, counts) = receiver().await;
     let hook =
         json!({ "name": "once", "url": url, "events": ["vm.started"], "secret": "of-the-webhook" });
     let made = one.send("POST /v1/webhooks", &hook.to_string()).await;
     assert_eq!(made.status, 201, "{}", made.text());
 
     let (mut left, mut right) = (listen(&one.gateway, "").await, listen(&two, "").await);
-    // Until the first event is told, nobody may have looked yet.
+    // Until the first event arrives, the gateways may not watch yet.
     one.send("POST /api2/json/nodes/node1/qemu/100/status/start", "")
         .await;
     let first = next(&mut left, "vm.started", 1).await;
@@ -153,12 +153,12 @@ async fn two_gateways_tell_each_event_once_and_share_cursors() {
     }
     let events = next(&mut left, "vm.started", 9).await;
     assert_eq!(events, next(&mut right, "vm.started", 9).await);
-    // A cursor of one is good at the other.
+    // A cursor of one gateway is valid at the other.
     let middle = &events[3].0;
     let mut again = listen(&two, &format!("?cursor={middle}")).await;
     assert_eq!(next(&mut again, "vm.started", 5).await, events[4..]);
 
-    // The one that watches ends; the other goes on where it ended.
+    // The watching gateway stops; the other continues from the same position.
     let Pair { simulator, gateway } = one;
     gateway.stop().await;
     let pve = proxmox_api::Client::builder(simulator.url())
@@ -182,7 +182,7 @@ async fn two_gateways_tell_each_event_once_and_share_cursors() {
         .map(|(_, id)| id)
         .collect();
     let wait = async {
-        while told.lock().expect("free").len() < all.len() {
+        while counts.lock().expect("free").len() < all.len() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -190,7 +190,7 @@ async fn two_gateways_tell_each_event_once_and_share_cursors() {
         .await
         .expect("all are delivered");
     two.stop().await;
-    let told = told.lock().expect("free").clone();
+    let counts = counts.lock().expect("free").clone();
     let expected: BTreeMap<String, usize> = all.into_iter().map(|id| (id.clone(), 1)).collect();
-    assert_eq!(told, expected);
+    assert_eq!(counts, expected);
 }

@@ -1,4 +1,4 @@
-//! What must not get through, and what must not get out.
+//! Request smuggling, path traversal, CSRF, and clean shutdown.
 
 use crate::common::{Pair, token};
 use proxmox_api::Client;
@@ -40,12 +40,12 @@ async fn one_request_is_one_request_to_the_cluster() {
             hidden.to_owned(),
         ),
         (
-            "a length that is none",
+            "an invalid length",
             "Content-Length: +5\r\n",
             format!("hello{hidden}"),
         ),
         (
-            "a coding that is none",
+            "an unknown transfer coding",
             "Transfer-Encoding: xchunked\r\n",
             format!("0\r\n\r\n{hidden}"),
         ),
@@ -81,7 +81,7 @@ async fn one_request_is_one_request_to_the_cluster() {
 }
 
 #[tokio::test]
-async fn a_path_stays_a_path() {
+async fn a_path_cannot_leave_the_api() {
     let pair = pair().await;
     for path in [
         "/api2/json/nodes/x%0d%0aHost:%20evil%0d%0a%0d%0aGET%20/api2/json/cluster/status/status",
@@ -95,7 +95,7 @@ async fn a_path_stays_a_path() {
         assert!(answer.status >= 400, "{path}: {}", answer.status);
         assert!(asked(&pair).len() <= 1, "{path}");
     }
-    // An address in the request line leads to the cluster as well, and nowhere else.
+    // An absolute URL in the request line still goes to the cluster only.
     let answer = pair
         .send("GET http://evil.example/api2/json/version", "")
         .await;
@@ -195,7 +195,7 @@ async fn a_ticket_needs_its_csrf_token_to_change_something() {
 }
 
 #[tokio::test]
-async fn uploads_downloads_and_consoles_go_through() {
+async fn uploads_downloads_and_consoles_are_passed_through() {
     let pair = pair().await;
     let url = format!("http://{}", pair.gateway.address());
     let pve = Client::builder(url)
@@ -226,7 +226,7 @@ async fn uploads_downloads_and_consoles_go_through() {
 }
 
 #[tokio::test]
-async fn whoever_is_served_is_served_to_the_end() {
+async fn running_requests_finish_at_shutdown() {
     use proxmox_simulator::Fault;
     let pair = pair().await;
     let slow = Fault::Latency(std::time::Duration::from_millis(300));
@@ -240,7 +240,7 @@ async fn whoever_is_served_is_served_to_the_end() {
         token()
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
-    // It is under way once the cluster has it; its answer is late.
+    // The request is running once the cluster has it; the cluster delays its answer.
     while slow.hits() == 0 {
         tokio::task::yield_now().await;
     }

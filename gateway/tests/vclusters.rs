@@ -42,7 +42,7 @@ async fn pair() -> Pair {
     pair
 }
 
-/// Asks until the answer fits.
+/// Repeats a request until the answer fits.
 async fn until(pair: &Pair, request: &str, fits: impl Fn(&Value) -> bool) -> Value {
     let wait = async {
         loop {
@@ -59,7 +59,7 @@ async fn until(pair: &Pair, request: &str, fits: impl Fn(&Value) -> bool) -> Val
 }
 
 #[tokio::test]
-async fn a_vcluster_lives_from_its_template_to_its_end() {
+async fn a_vcluster_is_created_scaled_and_deleted() {
     let pair = pair().await;
     let body = json!({
         "name": "dev-cluster", "k8s_version": "1.28.0", "isolation": "namespace",
@@ -88,7 +88,7 @@ async fn a_vcluster_lives_from_its_template_to_its_end() {
     assert_eq!(running["resources"]["cpu"], 4);
     let list = pair.send("GET /v1/vclusters", "").await.json();
     assert_eq!(list["items"], json!([running]));
-    // The template is none, and so is any other machine.
+    // A template and any other machine are not Kubernetes clusters.
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
     let config = pair.send(&format!("{path}/kubeconfig"), "").await;
     assert_eq!(config.status, 200, "{}", config.text());
@@ -123,7 +123,7 @@ async fn a_vcluster_lives_from_its_template_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_the_template_does_not_have_is_refused() {
+async fn requests_beyond_the_template_are_refused() {
     let pair = pair().await;
     for (body, field) in [
         (json!({"name": "x", "k8s_version": "1.99.0"}), "k8s_version"),

@@ -1,4 +1,5 @@
-//! What the whole API is: `/api2/json/openapi.json`, and a page to look at it and try it, `/api-explorer/`.
+//! The documentation of the API: `/api2/json/openapi.json`, and the page `/api-explorer/` to read
+//! it and try calls.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +16,7 @@ use crate::refusal::Refusal;
 const PAGE: &str = include_str!("explorer.html");
 const SCRIPT: &str = include_str!("explorer.js");
 
-/// The release of the cluster, if the caller may know it; the newest that is known otherwise.
+/// The release of the cluster if the caller may read it, otherwise the newest one known.
 async fn release(app: &App, caller: Option<Caller>) -> &'static str {
     let known = |version: &str| {
         Documents::releases().find(|name| {
@@ -23,13 +24,13 @@ async fn release(app: &App, caller: Option<Caller>) -> &'static str {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         })
     };
-    let told = async {
+    let known = async {
         let client = app.cluster.client(&caller?).ok()?;
         let answer: Value = client.request(Method::Get, "/version").await.ok()?;
         known(answer["version"].as_str()?)
     };
     let newest = Documents::releases().next_back();
-    told.await.or(newest).unwrap_or_default()
+    known.await.or(newest).unwrap_or_default()
 }
 
 pub(crate) async fn openapi(
@@ -48,7 +49,7 @@ fn file(text: &'static str, kind: &'static str) -> Response {
     let mut response = text.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    // Nothing is loaded from elsewhere, and nobody shows this page in one of his own.
+    // The page loads nothing from other servers and must not be framed by other sites.
     let policy = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; \
         base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     headers.insert(

@@ -1,8 +1,8 @@
-//! Events: their content, their receivers, and their order.
+//! Events: content, receivers and order.
 //!
 //! One of several gateways watches the cluster and writes the changes to the store. Each gateway
-//! reads the store and sends events to its listeners from one ring in memory. A listener has a
-//! position in the order instead of a queue, so a slow one costs nothing.
+//! reads the store and sends events to its listeners from one ring buffer in memory. A listener has
+//! a position instead of a queue, so a slow one costs no memory.
 
 mod filter;
 mod names;
@@ -22,20 +22,20 @@ use crate::permissions::Permissions;
 use crate::store::{KeptEvent, Store, StoreError};
 use crate::time::utc;
 
-pub(crate) use filter::{Filter, once};
+pub(crate) use filter::{Filter, unique};
 pub(crate) use names::{is_name, test_event};
 pub(crate) use watcher::{LEASE, Watcher};
 
-/// Events that are kept in memory.
+/// Events kept in memory.
 const RING: usize = 4_096;
-/// Events that the store keeps, and for which a cursor is good.
+/// Events kept in the store. A cursor is valid as long as its event is kept.
 pub(crate) const KEPT: i64 = 100_000;
-/// Events that are read from the store at a time.
+/// Events read from the store at a time.
 const BATCH: i64 = 512;
-/// How soon an event of another gateway is seen.
-const LOOK: Duration = Duration::from_millis(500);
+/// Interval at which events of other gateways are read.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What an event is about, as far as it matters who may see it.
+/// The subject of an event, as far as it decides who may see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Guest {
@@ -85,7 +85,8 @@ impl Subject {
         })
     }
 
-    /// Whether somebody may see it: what one may see of the cluster itself. Tasks are seen by who started them, too.
+    /// Whether a user may see the subject: the same rule as for the cluster's own API. A task is
+    /// also visible to the user who started it.
     pub(crate) fn is_visible(&self, user: &str, permissions: &Permissions) -> bool {
         match self {
             Self::Guest { vmid, .. } => permissions.allow(&format!("/vms/{vmid}"), "VM.Audit"),
@@ -102,11 +103,11 @@ impl Subject {
 
 /// An event as it is sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct SentEvent {
     pub(crate) seq: i64,
     pub(crate) kind: String,
     pub(crate) subject: Subject,
-    /// The message, JSON that is written once for all.
+    /// The message as JSON, serialized once for all listeners.
     pub(crate) text: Bytes,
 }
 
@@ -120,7 +121,7 @@ struct Message<'a> {
     data: &'a Value,
 }
 
-impl Told {
+impl SentEvent {
     fn of(kept: KeptEvent) -> Option<Self> {
         let event = kept.event;
         let message = Message {
@@ -139,23 +140,23 @@ impl Told {
     }
 }
 
-/// Where all events come by.
+/// Distributes all events.
 #[derive(Clone)]
 pub(crate) struct Hub(Arc<Inner>);
 
 struct Inner {
     store: Store,
-    ring: Mutex<VecDeque<Arc<Told>>>,
+    ring: Mutex<VecDeque<Arc<SentEvent>>>,
     /// The number of the newest event.
     newest: watch::Sender<i64>,
-    /// Whether the store has to be looked at at once.
+    /// Requests an immediate read of the store.
     poke: tokio::sync::Notify,
 }
 
-/// The reason why events from a position on cannot be sent.
+/// The reason why events after a position cannot be sent.
 #[derive(Debug)]
 pub(crate) enum Lost {
-    /// What followed is not kept any more.
+    /// The events after the position are not kept any more.
     TooOld,
     Store(StoreError),
 }
@@ -167,7 +168,7 @@ impl From<StoreError> for Lost {
 }
 
 impl Hub {
-    /// Begins at the newest event of the store.
+    /// Starts at the newest event of the store.
     pub(crate) async fn new(store: Store) -> Result<Self, StoreError> {
         let (_, newest) = store.event_range().await?;
         Ok(Self(Arc::new(Inner {
@@ -178,7 +179,7 @@ impl Hub {
         })))
     }
 
-    /// Reads what is new in the store, as long as it is polled.
+    /// Reads new events from the store. Runs as long as it is polled.
     pub(crate) async fn follow(self) {
         loop {
             match self.read_on().await {
@@ -188,12 +189,12 @@ impl Hub {
             }
             tokio::select! {
                 () = self.0.poke.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
     }
 
-    /// Whether there may be more.
+    /// Whether there may be more events.
     async fn read_on(&self) -> Result<bool, StoreError> {
         let last = *self.0.newest.borrow();
         let events = self.0.store.events_after(last, BATCH).await?;
@@ -203,7 +204,7 @@ impl Hub {
         let more = events.len() as i64 >= BATCH;
         {
             let mut ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
-            ring.extend(events.into_iter().filter_map(Told::of).map(Arc::new));
+            ring.extend(events.into_iter().filter_map(SentEvent::of).map(Arc::new));
             let surplus = ring.len().saturating_sub(RING);
             ring.drain(..surplus);
         }
@@ -211,8 +212,8 @@ impl Hub {
         Ok(more)
     }
 
-    /// Has the store looked at at once.
-    pub(crate) fn poke(&self) {
+    /// Requests an immediate read of the store.
+    pub(crate) fn wake(&self) {
         self.0.poke.notify_one();
     }
 
@@ -221,9 +222,9 @@ impl Hub {
         *self.0.newest.borrow()
     }
 
-    /// Waits until there is something after a place.
+    /// Waits until there is an event after a position.
     pub(crate) async fn wait_after(&self, seq: i64) {
-        // An error means that the hub is gone, and it is held here.
+        // The sender lives as long as the hub, so there is no error.
         let _ = self
             .0
             .newest
@@ -232,29 +233,29 @@ impl Hub {
             .await;
     }
 
-    /// Whether everything after a position can be sent.
+    /// Whether all events after a position can be sent.
     pub(crate) async fn check(&self, seq: i64) -> Result<(), Lost> {
         let (oldest, newest) = self.0.store.event_range().await?;
         let is_known = seq <= newest && (seq + 1 >= oldest || newest == 0);
         if is_known { Ok(()) } else { Err(Lost::TooOld) }
     }
 
-    /// Some events after a place, the oldest first.
-    pub(crate) async fn after(&self, seq: i64) -> Result<Vec<Arc<Told>>, Lost> {
+    /// Some events after a position, the oldest first.
+    pub(crate) async fn after(&self, seq: i64) -> Result<Vec<Arc<SentEvent>>, Lost> {
         {
             let ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
             if ring.front().is_some_and(|oldest| oldest.seq <= seq + 1) {
-                let start = ring.partition_point(|told| told.seq <= seq);
+                let start = ring.partition_point(|event| event.seq <= seq);
                 let some = ring.iter().skip(start).take(BATCH as usize);
                 return Ok(some.cloned().collect());
             }
         }
         self.check(seq).await?;
         let kept = self.0.store.events_after(seq, BATCH).await?;
-        // What is in the store and was not read on yet is told when it is its turn.
+        // Events in the store that were not read yet are sent by a later call.
         let newest = self.newest();
         let kept = kept.into_iter().filter(|kept| kept.seq <= newest);
-        Ok(kept.filter_map(Told::of).map(Arc::new).collect())
+        Ok(kept.filter_map(SentEvent::of).map(Arc::new).collect())
     }
 }
 
@@ -295,15 +296,15 @@ mod tests {
     }
 
     async fn seqs(hub: &Hub, after: i64) -> Vec<i64> {
-        let told = hub.after(after).await.expect("kept");
-        told.iter().map(|told| told.seq).collect()
+        let events = hub.after(after).await.expect("kept");
+        events.iter().map(|event| event.seq).collect()
     }
 
     #[tokio::test]
-    async fn events_are_told_from_any_place_that_is_kept() {
+    async fn events_are_sent_from_any_position_that_is_kept() {
         let store = Store::embedded(None).await.expect("opens");
         add(&store, 3).await;
-        // What was before it began is in the store, what comes later in the ring.
+        // Earlier events are in the store, later ones in the ring buffer.
         let hub = Hub::new(store.clone()).await.expect("works");
         assert_eq!(hub.newest(), 3);
         assert_eq!(seqs(&hub, 1).await, [2, 3]);
@@ -316,12 +317,12 @@ mod tests {
         store.prune(2, 0).await.expect("works");
         assert_eq!(seqs(&hub, 3).await, [4, 5]);
         assert!(matches!(hub.after(1).await, Err(Lost::TooOld)));
-        // A cursor of another store, or of the future.
+        // A cursor from another store, or a future one.
         assert!(matches!(hub.check(99).await, Err(Lost::TooOld)));
     }
 
     #[test]
-    fn subjects_come_back_as_they_were() {
+    fn subjects_survive_the_store() {
         for subject in [
             Subject::Guest {
                 vmid: 100,

@@ -1,7 +1,8 @@
-//! The names that events have here, and what is said with each.
+//! The names of events in this API, and their data.
 //!
-//! The crate calls virtual machines and containers guests; the names of this API begin with `vm` for both, and `kind` among
-//! the data tells which. A change of status has two events: `vm.status.changed`, and the one that says to what.
+//! The crate calls virtual machines and containers guests; event names begin with `vm` for both,
+//! and `kind` in the data distinguishes them. A change of status gives two events:
+//! `vm.status.changed` and one named for the new status.
 
 use proxmox_api::Value;
 use proxmox_api::manage::events::{Change, Event};
@@ -34,7 +35,7 @@ const NAMES: [&str; 18] = [
     "task.failed",
 ];
 
-/// Whether there are events that a name, which may end in `*`, stands for.
+/// Whether a name, which may end in `*`, matches any event.
 pub(crate) fn is_name(name: &str) -> bool {
     match name.strip_suffix('*') {
         Some(start) => NAMES.iter().any(|known| known.starts_with(start)),
@@ -71,7 +72,7 @@ fn subject(change: &Change, data: &Value) -> Option<Subject> {
     })
 }
 
-/// The user who started a task, as permissions name it: with the token.
+/// The user who started a task, in the form that permissions use: including the token.
 fn user_of(upid: &str) -> String {
     let parsed: Option<Upid> = upid.parse().ok();
     let named = parsed.map(|upid| match upid.token() {
@@ -82,7 +83,7 @@ fn user_of(upid: &str) -> String {
 }
 
 /// The gateway's events for an event of the cluster.
-pub(super) fn told(event: &Event) -> Vec<NewEvent> {
+pub(super) fn events_of(event: &Event) -> Vec<NewEvent> {
     let data = event.change.data();
     let Some(subject) = subject(&event.change, &data) else {
         return Vec::new();
@@ -100,19 +101,19 @@ pub(super) fn told(event: &Event) -> Vec<NewEvent> {
         data: data.clone(),
     };
     const CHANGED: &str = "vm.status.changed";
-    let mut told = Vec::new();
+    let mut new_events = Vec::new();
     if matches!(event.change, Change::GuestStatus { .. }) && kind != CHANGED {
-        // An id of its own, and the same one whenever this is told again.
+        // The identifier is derived from the event, so repeating the event gives the same one.
         let hash = Sha256::digest(format!("{id} {CHANGED}").as_bytes());
         let digits: String = hash
             .iter()
             .take(8)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        told.push(of(format!("evt-{digits}"), CHANGED));
+        new_events.push(of(format!("evt-{digits}"), CHANGED));
     }
-    told.push(of(id, &kind));
-    told
+    new_events.push(of(id, &kind));
+    new_events
 }
 
 /// The test event of a webhook.

@@ -1,4 +1,4 @@
-//! The one that watches the cluster.
+//! Watches the cluster for changes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,35 +11,35 @@ use super::{Filter, Hub, KEPT, Subject, names};
 use crate::permissions::Permissions;
 use crate::store::{Delivery, NewEvent, Store, StoreError};
 use crate::time::now;
-use crate::webhooks::{Postman, payload};
+use crate::webhooks::{Deliverer, payload};
 
 pub(crate) const LEASE: &str = "watch";
 const CURSOR: &str = "watch";
-/// How long a gateway that died keeps others from watching, in seconds.
+/// The lease of the watcher, in seconds: after a crash, another gateway takes over when it expires.
 const LEASE_TIME: u64 = 15;
-/// How long a user's permissions are believed.
-const BELIEVED: Duration = Duration::from_secs(60);
-/// How long the deliveries that are over are kept, in seconds.
+/// How long a user's permissions are cached.
+const PERMISSIONS_TTL: Duration = Duration::from_secs(60);
+/// How long finished deliveries are kept, in seconds.
 const LOG: u64 = 7 * 24 * 3_600;
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
-/// Watches the cluster, while no other gateway does, and keeps what changed.
+/// Watches the cluster unless another gateway does, and stores the changes.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     pub(crate) client: Client,
     pub(crate) store: Store,
     pub(crate) hub: Hub,
-    pub(crate) postman: Postman,
+    pub(crate) deliverer: Deliverer,
     pub(crate) interval: Duration,
-    /// The name of this gateway among others.
+    /// This gateway's name in leases.
     pub(crate) me: String,
 }
 
-/// What each owner of webhooks may see.
+/// Cached permissions of the owners of webhooks.
 type Owners = HashMap<String, (Instant, Permissions)>;
 
 impl Watcher {
-    /// Works as long as it is polled.
+    /// Runs as long as it is polled.
     pub(crate) async fn run(self) {
         let mut owners = Owners::new();
         let mut watch: Option<Watch> = None;
@@ -48,7 +48,7 @@ impl Watcher {
             match self.round(&mut watch, &mut owners).await {
                 Ok(()) => {}
                 Err(error) => {
-                    // The next round begins where the last one that was kept ended.
+                    // The next round begins where the last stored one ended.
                     watch = None;
                     tracing::warn!(error, "the cluster cannot be watched");
                 }
@@ -79,23 +79,26 @@ impl Watcher {
         let Some(cursor) = cursor.as_ref().map(Value::to_string) else {
             return Ok(());
         };
-        let told: Vec<NewEvent> = events.iter().flat_map(names::told).collect();
-        let deliveries = match told.is_empty() {
+        let new_events: Vec<NewEvent> = events.iter().flat_map(names::events_of).collect();
+        let deliveries = match new_events.is_empty() {
             true => Vec::new(),
-            false => self.deliveries(&told, owners).await?,
+            false => self.deliveries(&new_events, owners).await?,
         };
-        let kept = self
-            .store
-            .append((LEASE, &self.me), &told, &deliveries, (CURSOR, &cursor));
+        let kept = self.store.append(
+            (LEASE, &self.me),
+            &new_events,
+            &deliveries,
+            (CURSOR, &cursor),
+        );
         kept.await.map_err(text)?;
-        if !told.is_empty() {
-            self.hub.poke();
-            self.postman.poke();
+        if !new_events.is_empty() {
+            self.hub.wake();
+            self.deliverer.wake();
         }
         Ok(())
     }
 
-    /// Goes on where the last gateway that watched ended.
+    /// Continues where the last watching gateway ended.
     async fn resume(&self) -> Result<Watch, StoreError> {
         let note = self.store.note(CURSOR).await?;
         let state = note.and_then(|note| serde_json::from_str(&note).ok());
@@ -106,7 +109,7 @@ impl Watcher {
         })
     }
 
-    /// The webhooks that get an event: those that want it, and whose owners may see it.
+    /// The webhooks that get an event: their filter matches, and their owner may see it.
     async fn deliveries(
         &self,
         events: &[NewEvent],
@@ -126,10 +129,10 @@ impl Watcher {
                 };
                 let permissions = match self.permissions(&hook.owner, owners).await {
                     Ok(permissions) => permissions,
-                    // Without an answer the events are delivered later, to this webhook, too.
+                    // Permissions are unknown, so this webhook's events are delivered later.
                     Err(error) if error.kind().is_none() => return Err(error.to_string()),
                     Err(error) => {
-                        tracing::warn!(owner = hook.owner, %error, "what it may see cannot be asked for");
+                        tracing::warn!(owner = hook.owner, %error, "its permissions cannot be read");
                         break;
                     }
                 };
@@ -160,7 +163,7 @@ impl Watcher {
     ) -> Result<&'o Permissions, Error> {
         let known = owners
             .get(owner)
-            .is_some_and(|(at, _)| at.elapsed() < BELIEVED);
+            .is_some_and(|(at, _)| at.elapsed() < PERMISSIONS_TTL);
         if !known {
             let fresh = Permissions::fetch(&self.client, Some(owner)).await?;
             owners.insert(owner.to_owned(), (Instant::now(), fresh));

@@ -4,7 +4,7 @@ use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, Value};
 use tonic::{Request, Response, Status};
 
-use super::door::{Door, failed, invalid, plain};
+use super::admission::{Admission, failed, invalid, plain};
 use crate::gpve::v1::cluster_service_server::ClusterService;
 use crate::gpve::v1::{
     ClusterStatus, JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, ListNodesRequest,
@@ -13,7 +13,7 @@ use crate::gpve::v1::{
 use crate::limits::Class;
 
 #[derive(Clone, Debug)]
-pub(super) struct Cluster(pub(super) Door);
+pub(super) struct Cluster(pub(super) Admission);
 
 fn text(row: &Value, key: &str) -> String {
     row[key].as_str().unwrap_or_default().to_owned()

@@ -11,7 +11,7 @@ use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, Value};
 use tonic::{Request, Response, Status};
 
-use super::door::{Door, failed, invalid, operation, plain, refused};
+use super::admission::{Admission, failed, invalid, operation, plain, refused};
 use crate::gpve::v1::guest_service_server::GuestService;
 use crate::gpve::v1::{
     CloneGuestRequest, CreateGuestRequest, CreateGuestResponse, DeleteGuestRequest,
@@ -23,13 +23,13 @@ use crate::limits::Class;
 use crate::listener::Listener;
 use crate::time::{now, utc};
 
-/// Numbers that guests get where none is asked for.
+/// The range of guest numbers if the request has none.
 const NUMBERS: std::ops::RangeInclusive<u32> = 100..=999_999_999;
 const PAGE: u32 = 50;
 const LONGEST_PAGE: u32 = 500;
 
 #[derive(Clone, Debug)]
-pub(super) struct Guests(pub(super) Door);
+pub(super) struct Guests(pub(super) Admission);
 
 fn shown(one: &Resource) -> Guest {
     Guest {
@@ -74,7 +74,7 @@ fn gibibytes(text: &str) -> Result<u64, Status> {
     let size = size
         .and_then(|size| size.checked_mul(factor))
         .filter(|size| *size > 0);
-    size.ok_or_else(|| invalid("size", "is no size such as 32G"))
+    size.ok_or_else(|| invalid("size", "is not a size such as 32G"))
 }
 
 fn volume(disk: &DiskConfig) -> Result<String, Status> {
@@ -110,7 +110,7 @@ fn network(kind: Kind, index: usize, network: &NetworkConfig) -> Result<String, 
         {
             return Err(invalid(
                 "ip",
-                "is neither dhcp nor an address with its prefix",
+                "must be dhcp or an address with a prefix length",
             ));
         }
         text.push_str(&format!(",ip={}", network.ip));
@@ -122,11 +122,11 @@ fn kind(text: &str) -> Result<Kind, Status> {
     match text {
         "" | "qemu" => Ok(Kind::Qemu),
         "lxc" => Ok(Kind::Lxc),
-        _ => Err(invalid("kind", "is neither qemu nor lxc")),
+        _ => Err(invalid("kind", "must be qemu or lxc")),
     }
 }
 
-/// The settings of a new guest, in the words of Proxmox VE.
+/// The settings of a new guest as parameters of Proxmox VE.
 fn settings(kind: Kind, order: &CreateGuestRequest) -> Result<Vec<(String, String)>, Status> {
     let mut all: Vec<(String, String)> = Vec::new();
     let mut add = |key: &str, value: String| all.push((key.to_owned(), value));
@@ -162,7 +162,7 @@ fn settings(kind: Kind, order: &CreateGuestRequest) -> Result<Vec<(String, Strin
                 _ => {
                     return Err(invalid(
                         "disks",
-                        "of a container are its root file system alone",
+                        "a container has its root file system only",
                     ));
                 }
             }
@@ -209,7 +209,7 @@ impl GuestService for Guests {
                 let inventory = Inventory::fetch(client).await.map_err(failed)?;
                 let memory = u64::from(order.memory) << 20;
                 let nodes = inventory.placement(memory, order.cores.into());
-                let none = || Status::resource_exhausted("no node has room for it");
+                let none = || Status::resource_exhausted("no node has enough free memory and CPU");
                 nodes.into_iter().next().ok_or_else(none)?
             }
             node => node.to_owned(),
@@ -260,7 +260,7 @@ impl GuestService for Guests {
             "" => 0,
             token => token
                 .parse()
-                .map_err(|_| invalid("page_token", "is none of this service"))?,
+                .map_err(|_| invalid("page_token", "is not an event of this service"))?,
         };
         let inventory = Inventory::fetch(&call.client).await.map_err(failed)?;
         let mut selection = inventory.select().of_type(ResourceType::Vm);
@@ -474,7 +474,7 @@ impl GuestService for Guests {
         let vmid = request.into_inner().vmid;
         let wanted = "vm.status.changed,vm.created,vm.migrated,vm.removed";
         let query = format!("types={wanted}&vmids={vmid}");
-        // It listens before it looks, so that nothing is lost in between.
+        // Subscribes before it reads the current state, so that no event is lost in between.
         let listener = Listener::of(self.0.app(), &call.headers, &query)
             .await
             .map_err(refused)?;
@@ -488,20 +488,20 @@ impl GuestService for Guests {
         let stopping = Box::pin(self.0.app().stopping());
         let later = stream::unfold(Some((listener, stopping)), |state| async move {
             let (mut listener, mut stopping) = state?;
-            let told = tokio::select! {
-                told = listener.next() => told,
-                () = &mut stopping => return Some((vec![Err(Status::unavailable("the gateway ends"))], None)),
+            let events = tokio::select! {
+                events = listener.next() => events,
+                () = &mut stopping => return Some((vec![Err(Status::unavailable("the gateway is shutting down"))], None)),
             };
-            let told = match told {
-                Ok(told) => told,
+            let events = match events {
+                Ok(events) => events,
                 Err(reason) => return Some((vec![Err(Status::aborted(reason))], None)),
             };
-            let states: Vec<_> = told
+            let states: Vec<_> = events
                 .iter()
-                .filter_map(|told| state_of(&told.text))
+                .filter_map(|event| state_of(&event.text))
                 .map(Ok)
                 .collect();
-            let is_over = told.iter().any(|told| told.kind == "vm.removed");
+            let is_over = events.iter().any(|event| event.kind == "vm.removed");
             Some((states, (!is_over).then_some((listener, stopping))))
         });
         let later = futures_util::StreamExt::flat_map(later, stream::iter);
@@ -510,7 +510,7 @@ impl GuestService for Guests {
     }
 }
 
-/// The status in a message of the event stream.
+/// The status in an event's message.
 fn state_of(text: &[u8]) -> Option<GuestStatus> {
     let message: Value = serde_json::from_slice(text).ok()?;
     let data = &message["data"];
@@ -532,7 +532,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_written_in_the_words_of_the_cluster_and_nothing_slips_in() {
+    fn settings_become_parameters_and_cannot_inject_others() {
         let disk = DiskConfig {
             storage: "local-lvm".to_owned(),
             size: "32G".to_owned(),

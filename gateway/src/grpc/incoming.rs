@@ -1,4 +1,4 @@
-//! The connections of the gRPC services. They are counted with those of HTTP, and begin within the same time.
+//! Accepts connections of the gRPC services, with the same limits and timeouts as for HTTP.
 
 use std::io;
 use std::pin::Pin;
@@ -12,21 +12,21 @@ use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::app::App;
-use crate::connections::{Prompt, Stream, Ticket, secured};
+use crate::connections::{Slot, StartTimeout, Stream, accept_tls};
 
-/// What an HTTP/2 client has to send first.
+/// Bytes that an HTTP/2 client has to send first.
 const PREFACE: usize = 24;
-/// Connections that are ready before they are asked for.
+/// Maximum connections that wait for the server.
 const READY: usize = 64;
 
-/// A connection that is ready for HTTP/2.
+/// A connection after the TLS handshake.
 pub(super) struct Connection {
-    stream: Prompt<Stream>,
+    stream: StartTimeout<Stream>,
     info: TcpConnectInfo,
-    _ticket: Ticket,
+    _slot: Slot,
 }
 
-/// The connections that come in, until the gateway is to end.
+/// The accepted connections, until the gateway shuts down.
 pub(super) fn incoming(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
@@ -36,27 +36,27 @@ pub(super) fn incoming(
     tokio::spawn(async move {
         let mut stopping = std::pin::pin!(app.stopping());
         loop {
-            let (stream, peer, ticket) = tokio::select! {
+            let (stream, peer, slot) = tokio::select! {
                 accepted = app.connections.accept(&listener) => accepted,
                 () = &mut stopping => break,
                 () = ready.closed() => break,
             };
             let (acceptor, ready) = (acceptor.clone(), ready.clone());
             let local_addr = listener.local_addr().ok();
-            // One that takes its time keeps no other waiting.
+            // A slow handshake must not delay other connections.
             tokio::spawn(async move {
-                let Some(stream) = secured(stream, acceptor.as_ref()).await else {
+                let Some(stream) = accept_tls(stream, acceptor.as_ref()).await else {
                     return;
                 };
                 let connection = Connection {
-                    stream: Prompt::new(stream, PREFACE),
+                    stream: StartTimeout::new(stream, PREFACE),
                     info: TcpConnectInfo {
                         local_addr,
                         remote_addr: Some(peer),
                     },
-                    _ticket: ticket,
+                    _slot: slot,
                 };
-                // The server may have ended meanwhile.
+                // Fails if the server has stopped.
                 let _ = ready.send(Ok(connection)).await;
             });
         }

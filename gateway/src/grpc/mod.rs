@@ -1,7 +1,7 @@
-//! gRPC: the same work for programs that would rather have services and streams.
+//! gRPC: the same functions as services and streams.
 
+mod admission;
 mod cluster;
-mod door;
 mod guests;
 mod incoming;
 mod operations;
@@ -22,21 +22,21 @@ use crate::gpve::v1::cluster_service_server::ClusterServiceServer;
 use crate::gpve::v1::guest_service_server::GuestServiceServer;
 use crate::gpve::v1::operation_service_server::OperationServiceServer;
 use crate::gpve::v1::v_cluster_service_server::VClusterServiceServer;
-use door::Door;
+use admission::Admission;
 
-/// Calls of one connection at a time.
+/// Concurrent calls of one connection.
 const AT_ONCE: usize = 128;
 const MESSAGE: usize = 512 * 1024;
 /// Bytes that a caller may send before they are read, of a call and of a connection.
 const AHEAD: u32 = 64 * 1024;
 const AHEAD_IN_ALL: u32 = 256 * 1024;
 const PING: Duration = Duration::from_secs(30);
-/// Bytes of the metadata of a call.
+/// Maximum bytes of a call's metadata.
 const HEAD: u32 = 64 * 1024;
-/// Streams that a caller reset and that are not gone yet; a connection with more ends.
+/// Reset streams that are still open; a connection with more is closed.
 const RESET: usize = 64;
 
-/// Serves until the gateway is to end.
+/// Serves until the gateway shuts down.
 pub(crate) async fn serve(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
@@ -58,11 +58,11 @@ pub(crate) async fn serve(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()
         .map_err(|error| wrong(&error))?;
-    let door = Door::new(&app);
-    let guests = GuestServiceServer::new(guests::Guests(door.clone()));
-    let vclusters = VClusterServiceServer::new(vclusters::Vclusters(door.clone()));
-    let cluster = ClusterServiceServer::new(cluster::Cluster(door.clone()));
-    let operations = OperationServiceServer::new(operations::Operations(door));
+    let admission = Admission::new(&app);
+    let guests = GuestServiceServer::new(guests::Guests(admission.clone()));
+    let vclusters = VClusterServiceServer::new(vclusters::Vclusters(admission.clone()));
+    let cluster = ClusterServiceServer::new(cluster::Cluster(admission.clone()));
+    let operations = OperationServiceServer::new(operations::Operations(admission));
     health
         .set_serving::<GuestServiceServer<guests::Guests>>()
         .await;
@@ -81,7 +81,7 @@ pub(crate) async fn serve(
         .add_service(vclusters.max_decoding_message_size(MESSAGE))
         .add_service(cluster.max_decoding_message_size(MESSAGE))
         .add_service(operations.max_decoding_message_size(MESSAGE));
-    let noted = middleware::from_fn_with_state(app.clone(), door::note);
+    let noted = middleware::from_fn_with_state(app.clone(), admission::note);
     let routes = routes.into_axum_router().layer(noted);
     server
         .add_routes(Routes::from(routes))

@@ -7,7 +7,7 @@ use proxmox_api::task::{Task, TaskStatus};
 use proxmox_api::value::upid::Upid;
 use tonic::{Request, Response, Status};
 
-use super::door::{Call, Door, failed, invalid};
+use super::admission::{Admission, Call, failed, invalid};
 use crate::gpve::v1::operation_service_server::OperationService;
 use crate::gpve::v1::{GetOperationRequest, Operation, WaitOperationRequest};
 use crate::limits::Class;
@@ -15,11 +15,11 @@ use crate::limits::Class;
 const LONGEST: u32 = 3_600;
 
 #[derive(Clone, Debug)]
-pub(super) struct Operations(pub(super) Door);
+pub(super) struct Operations(pub(super) Admission);
 
 fn task(call: &Call, name: &str) -> Result<Task, Status> {
     let upid: Result<Upid, _> = name.parse();
-    let upid = upid.map_err(|_| invalid("name", "is no task's identifier"))?;
+    let upid = upid.map_err(|_| invalid("name", "is not a task identifier"))?;
     Ok(call.client.task(upid))
 }
 
@@ -69,7 +69,7 @@ impl OperationService for Operations {
         };
         let task = task(&call, &name)?;
         let waiting = task.wait().timeout(Duration::from_secs(seconds.into()));
-        // How it ended is said by the operation, whether it worked or not.
+        // The operation reports success or failure.
         if let Err(error) = waiting.await
             && !matches!(error, Error::Task(_))
         {

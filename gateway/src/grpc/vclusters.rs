@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::door::{Call, Door, operation, refused};
+use super::admission::{Admission, Call, operation, refused};
 use crate::gpve::v1::v_cluster_service_server::VClusterService;
 use crate::gpve::v1::{
     CreateVClusterRequest, CreateVClusterResponse, DeleteVClusterRequest, DeleteVClusterResponse,
@@ -13,11 +13,11 @@ use crate::limits::Class;
 use crate::vclusters::{self as vc, NewVcluster, NodeSelector, Vcluster};
 
 #[derive(Clone, Debug)]
-pub(super) struct Vclusters(pub(super) Door);
+pub(super) struct Vclusters(pub(super) Admission);
 
 impl Vclusters {
     fn with<'a>(&'a self, call: &'a Call) -> Result<vc::Vclusters<'a>, Status> {
-        let missing = || Status::failed_precondition("the gateway names no template for vclusters");
+        let missing = || Status::failed_precondition("the gateway has no template for vclusters");
         let config = self.0.app().vclusters.as_ref().ok_or_else(missing)?;
         Ok(vc::Vclusters {
             client: &call.client,
@@ -75,7 +75,7 @@ impl VClusterService for Vclusters {
         tokio::spawn(async move {
             let vmid = guest.vmid();
             if let Err(error) = vc::finish(started, guest, new.resources).await {
-                tracing::warn!(vmid, %error, "a vcluster was not made");
+                tracing::warn!(vmid, %error, "creating a vcluster failed");
             }
         });
         Ok(Response::new(CreateVClusterResponse {

@@ -1,4 +1,4 @@
-//! Answers of the cluster as the caller gets them.
+//! Answers of the cluster, converted for the caller.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,10 +12,10 @@ use proxmox_api::transport::{OpenResponse, WireResponse};
 
 use super::target::Target;
 use crate::cluster::unanswered;
+use crate::memory::Reservation;
 use crate::refusal::{Refusal, status_of};
-use crate::room::Hold;
 
-/// Fields that concern one connection, or that are set again.
+/// Header fields that concern one connection, or that the gateway sets itself.
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -26,21 +26,21 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// What was read of an answer.
+/// The part of an answer that was read.
 pub(super) enum Collected {
     All(Bytes),
-    /// More than was wanted; there is more to come.
+    /// The start of a body that is longer than the maximum.
     Start(Bytes),
 }
 
 pub(super) async fn collect(
     answer: &mut OpenResponse,
     most: usize,
-    hold: &mut Hold,
+    reservation: &mut Reservation,
 ) -> Result<Collected, Refusal> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| unanswered(&error))? {
-        hold.grow(chunk.len())?;
+        reservation.grow(chunk.len())?;
         body.extend_from_slice(&chunk);
         if body.len() > most {
             return Ok(Collected::Start(body.into()));
@@ -49,7 +49,8 @@ pub(super) async fn collect(
     Ok(Collected::All(body.into()))
 }
 
-/// The head of an answer as the caller gets it. The phrase is passed on too: some clients take the message from there.
+/// The answer's head for the caller. The reason phrase is passed on, because some clients read the
+/// message from it.
 pub(super) fn head(answer: &WireResponse) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -58,7 +59,7 @@ pub(super) fn head(answer: &WireResponse) -> Response {
     {
         response.extensions_mut().insert(phrase);
     }
-    // It was unpacked on the way, where it was packed.
+    // The body is already decompressed.
     let unpacked = answer.header("content-encoding").is_some();
     for (name, value) in &answer.headers {
         let (Ok(name), Ok(value)) = (
@@ -81,8 +82,8 @@ pub(super) fn whole(answer: &WireResponse, body: Bytes) -> Response {
     response
 }
 
-/// Passes an answer on as it comes; `read` is what was read of it.
-pub(super) fn streamed(read: Option<(Bytes, Hold)>, answer: OpenResponse) -> Response {
+/// Streams an answer; `read` is the part that was read already.
+pub(super) fn streamed(read: Option<(Bytes, Reservation)>, answer: OpenResponse) -> Response {
     let mut response = head(answer.head());
     let packed = answer.head().header("content-encoding").is_some();
     let length = answer.head().header("content-length");
@@ -96,13 +97,13 @@ pub(super) fn streamed(read: Option<(Bytes, Hold)>, answer: OpenResponse) -> Res
         Some((chunk, answer))
     });
     *response.body_mut() = match read {
-        Some((start, hold)) => Body::from_stream(hold.stream(start).chain(chunks)),
+        Some((start, reservation)) => Body::from_stream(reservation.stream(start).chain(chunks)),
         None => Body::from_stream(chunks),
     };
     response
 }
 
-/// A refusal of the cluster, in the one shape.
+/// Converts a refusal of the cluster to the gateway's format.
 pub(super) fn refused(target: &Target, head_of: WireResponse, body: Bytes) -> Response {
     let mut answer = head_of;
     answer.body = body;

@@ -1,7 +1,7 @@
 //! `/api2/…`, passed through to the cluster with the caller's credentials.
 //!
-//! Answers are handed over as they come, but for refusals in the format `json`, which get one shape and a status that
-//! tells, and for lists, which get headers about their pages.
+//! Answers are streamed unchanged, except refusals in the format `json`, which get one shape and a
+//! specific status, and lists, which get headers about paging.
 
 mod answer;
 mod parameters;
@@ -18,20 +18,20 @@ use proxmox_api::transport::WireResponse;
 
 use crate::app::App;
 use crate::cluster::unanswered;
+use crate::memory::{Reservation, Share};
 use crate::pages::{self, Page, Query};
 use crate::refusal::Refusal;
-use crate::room::{Hold, Share};
 use crate::selection::Selection;
 use answer::{Collected, collect, head, refused, streamed};
 use target::Target;
 
-/// What the cluster reads at most.
+/// The cluster's limit on bodies.
 const BODY: usize = 512 * 1024;
-/// A list of resources that is chosen from, at most.
+/// Maximum size of a list of resources that is filtered, sorted or paged.
 const LIST: usize = 32 * 1024 * 1024;
-/// A list that is looked into for its total, at most. Longer ones are passed on without it.
+/// Maximum size of a list that is parsed for its total. Longer ones are passed on without it.
 const PAGE: usize = 4 * 1024 * 1024;
-/// What is read of a refusal.
+/// Maximum bytes read of a refusal.
 const REFUSED: usize = 256 * 1024;
 
 /// Passes a request through.
@@ -51,7 +51,7 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     }
     let share = Share::of(request.extensions())?;
     let (parts, body) = request.into_parts();
-    let mut sent = share.hold();
+    let mut sent = share.reserve();
     let body = sent.read(body, BODY).await?;
     let parameters = parameters::read(&target.method, &target.path, &parts.headers, body)?;
     if !parameters.query.is_empty() {
@@ -82,8 +82,8 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     let status = answer.head().status;
     if status >= 400 && target.is_json() {
         let head = answer.head().clone();
-        let mut hold = share.hold();
-        let body = match collect(&mut answer, REFUSED, &mut hold).await? {
+        let mut reservation = share.reserve();
+        let body = match collect(&mut answer, REFUSED, &mut reservation).await? {
             Collected::All(body) => body,
             Collected::Start(_) => Bytes::new(),
         };
@@ -92,57 +92,64 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     if status != 200 || !is_list {
         return Ok(streamed(None, answer));
     }
-    let mut hold = share.hold();
+    let mut reservation = share.reserve();
     if let Some(selection) = selection {
-        let Collected::All(body) = collect(&mut answer, LIST, &mut hold).await? else {
+        let Collected::All(body) = collect(&mut answer, LIST, &mut reservation).await? else {
             let text = format!("the cluster's answer is longer than {LIST} bytes");
             return Err(Refusal::new(StatusCode::BAD_GATEWAY, text));
         };
-        return selected(&target, &query, answer.head(), body, hold, &selection);
+        return selected(
+            &target,
+            &query,
+            answer.head(),
+            body,
+            reservation,
+            &selection,
+        );
     }
     let page = Page::of(&query).ok().flatten();
     if page.is_none() && !pages::is_paged(&target.path) {
         return Ok(streamed(None, answer));
     }
-    let body = match collect(&mut answer, PAGE, &mut hold).await? {
+    let body = match collect(&mut answer, PAGE, &mut reservation).await? {
         Collected::All(body) => body,
-        Collected::Start(start) => return Ok(streamed(Some((start, hold)), answer)),
+        Collected::Start(start) => return Ok(streamed(Some((start, reservation)), answer)),
     };
     let page = page.unwrap_or(Page {
         start: 0,
         limit: 50,
     });
     let total = pages::total(&body);
-    let mut response = held(answer.head(), body, hold);
+    let mut response = buffered(answer.head(), body, reservation);
     if let Some(total) = total {
         page.write(&target.path, &query, total, response.headers_mut());
     }
     Ok(response)
 }
 
-/// A body that is held until it is sent.
-fn held(head_of: &WireResponse, body: Bytes, hold: Hold) -> Response {
+/// A body that stays in memory until it is sent.
+fn buffered(head_of: &WireResponse, body: Bytes, reservation: Reservation) -> Response {
     let mut response = head(head_of);
     let length = HeaderValue::from(body.len());
     response.headers_mut().insert(CONTENT_LENGTH, length);
-    *response.body_mut() = hold.until_sent(body);
+    *response.body_mut() = reservation.until_sent(body);
     response
 }
 
-/// A list of resources, as far as it is wanted.
+/// Filters and sorts a list of resources.
 fn selected(
     target: &Target,
     query: &Query,
     head: &WireResponse,
     body: Bytes,
-    mut hold: Hold,
+    mut reservation: Reservation,
     selection: &Selection,
 ) -> Result<Response, Refusal> {
-    let (chosen, total) = selection.choose(&body)?;
-    hold.shrink(body.len());
+    let (selected, total) = selection.select(&body)?;
+    reservation.shrink(body.len());
     drop(body);
-    hold.grow(chosen.len())?;
-    let mut response = held(head, chosen.into(), hold);
+    reservation.grow(selected.len())?;
+    let mut response = buffered(head, selected.into(), reservation);
     match selection.page() {
         Some(page) => page.write(&target.path, query, total, response.headers_mut()),
         None => {

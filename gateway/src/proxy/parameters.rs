@@ -1,4 +1,4 @@
-//! What a caller may send in ways that the cluster does not take.
+//! Parameters in forms that the cluster does not accept.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -11,17 +11,17 @@ use crate::refusal::Refusal;
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Parameters as they go to the cluster.
+/// Parameters in the cluster's form.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
-    /// To be added to the query; empty or `a=b&c=d`.
+    /// Appended to the query; empty or `a=b&c=d`.
     pub(super) query: String,
     pub(super) body: Bytes,
     pub(super) content_type: Option<String>,
 }
 
-/// Takes JSON with every verb: the cluster refuses bodies of GET and DELETE, whose parameters go into the query. A body
-/// without a type that is a JSON object counts as JSON.
+/// Accepts JSON with every verb: the cluster refuses bodies of GET and DELETE, whose parameters go
+/// into the query. A body without a content type that is a JSON object counts as JSON.
 pub(super) fn read(
     method: &Method,
     path: &str,
@@ -46,7 +46,7 @@ pub(super) fn read(
     let in_query = *method == Method::GET || *method == Method::DELETE;
     if is_json {
         let object: Map<String, Value> = serde_json::from_slice(&body).map_err(|error| {
-            Refusal::bad_request(format!("the body is no JSON object: {error}"))
+            Refusal::bad_request(format!("the body is not a JSON object: {error}"))
         })?;
         let changed = adapt(method, path, &object)?;
         if in_query {
@@ -73,7 +73,7 @@ pub(super) fn read(
             is_form && plain && !text.contains('#')
         });
         let form = form
-            .ok_or_else(|| Refusal::bad_request("the body is neither JSON nor an encoded form"))?;
+            .ok_or_else(|| Refusal::bad_request("the body must be JSON or a URL-encoded form"))?;
         return Ok(Parameters {
             query: form.to_owned(),
             ..Parameters::default()
@@ -86,7 +86,8 @@ pub(super) fn read(
     })
 }
 
-/// What the seed's API takes and Proxmox VE knows by another spelling; `None` if nothing differs.
+/// Parameters that the gateway accepts in a spelling other than Proxmox VE's; `None` if nothing
+/// changes.
 fn adapt(
     method: &Method,
     path: &str,
@@ -95,7 +96,7 @@ fn adapt(
     if *method != Method::POST {
         return Ok(None);
     }
-    // Stopping is always hard, so there is nothing that could be forced in addition.
+    // This stop is always immediate, so there is nothing to force.
     if path.ends_with("/status/stop") && object.contains_key("forceStop") {
         let mut changed = object.clone();
         changed.remove("forceStop");
@@ -109,7 +110,7 @@ fn adapt(
     {
         let given = object.get("checksum-algorithm").and_then(Value::as_str);
         if given.is_some_and(|given| given != algorithm) {
-            let problem = format!("is of {algorithm}, and checksum-algorithm says otherwise");
+            let problem = format!("is for {algorithm}, which contradicts checksum-algorithm");
             return Err(Refusal::parameters([("checksum", problem)]));
         }
         let mut changed = object.clone();

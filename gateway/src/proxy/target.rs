@@ -1,4 +1,4 @@
-//! A request as it goes to the cluster.
+//! A request in the form for the cluster.
 
 use axum::extract::Request;
 use http::header::{self, HeaderMap};
@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 pub(super) struct Target {
     verb: Verb,
     pub(super) method: Method,
-    /// As it came, percent-encoded, without the query.
+    /// The path as received, percent-encoded, without the query.
     pub(super) path: String,
     pub(super) query: String,
     /// `json`, `extjs`, …
@@ -58,7 +58,7 @@ impl Target {
     }
 }
 
-/// Bytes that some clients leave as they are, escaped. They mean the same to the cluster.
+/// Escapes bytes that some clients send unescaped. The meaning for the cluster is the same.
 fn ascii(text: &str) -> String {
     let escape = percent_encoding::CONTROLS;
     percent_encoding::utf8_percent_encode(text, escape).to_string()
@@ -66,7 +66,7 @@ fn ascii(text: &str) -> String {
 
 /// The header fields of a request that are passed to the cluster. All others are dropped.
 fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
-    // Other cookies are none of the cluster's business.
+    // Other cookies are not passed on.
     let mut fields = Caller::of(headers).map_or_else(Vec::new, |caller| caller.fields());
     let agent = headers.get(header::USER_AGENT);
     if let Some(agent) = agent.and_then(|value| value.to_str().ok()) {

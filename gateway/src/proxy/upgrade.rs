@@ -1,4 +1,4 @@
-//! Consoles: connections that stop being HTTP and are passed through byte by byte.
+//! Consoles: upgraded connections, passed through byte by byte.
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -11,7 +11,7 @@ use super::answer::{head, refused, whole};
 use super::target::Target;
 use crate::app::App;
 use crate::cluster::unanswered;
-use crate::connections::Ticket;
+use crate::connections::Slot;
 use crate::refusal::Refusal;
 
 const PASSED: [HeaderName; 4] = [
@@ -58,14 +58,14 @@ pub(super) async fn pass(
         }
         Upgraded::Switched(answer, mut cluster) => {
             let caller = hyper::upgrade::on(&mut request);
-            let ticket = request.extensions().get::<Ticket>().cloned();
+            let slot = request.extensions().get::<Slot>().cloned();
             let stopping = app.stopping();
             tokio::spawn(async move {
-                let _ticket = ticket;
+                let _slot = slot;
                 let Ok(caller) = caller.await else { return };
                 let mut caller = TokioIo::new(caller);
                 tokio::select! {
-                    // Either side may end it, in whatever way.
+                    // Either side may end it at any time.
                     _ = tokio::io::copy_bidirectional(&mut caller, &mut cluster) => {}
                     () = stopping => {}
                 }
@@ -79,7 +79,7 @@ pub(super) async fn pass(
         }
         _ => Err(Refusal::new(
             StatusCode::BAD_GATEWAY,
-            "the cluster answered in a way that is not known",
+            "the cluster's answer to the upgrade is invalid",
         )),
     }
 }

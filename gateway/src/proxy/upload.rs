@@ -1,4 +1,4 @@
-//! Uploads, whose bodies flow through.
+//! Uploads, with streaming bodies.
 
 use std::io;
 

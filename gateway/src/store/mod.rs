@@ -1,6 +1,7 @@
-//! Stored data: webhooks, their deliveries, events, and the position of delivered ones.
+//! Stored data: webhooks, their deliveries, events, and how far the cluster was watched.
 //!
-//! All SQL is here, in the words that SQLite and Postgres share; a [`Database`] runs it. Each call is one transaction.
+//! All SQL is here, limited to the syntax that SQLite and Postgres share; a [`Database`] runs it.
+//! Each call is one transaction.
 
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -22,7 +23,7 @@ use crate::refusal::Refusal;
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;
 
-/// A value in a table.
+/// A value of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cell {
     Null,
@@ -54,7 +55,7 @@ impl From<Option<&str>> for Cell {
     }
 }
 
-/// One row of an answer.
+/// A row of a result.
 #[derive(Clone, Debug)]
 pub(crate) struct Row(pub(crate) Vec<Cell>);
 
@@ -78,7 +79,7 @@ impl Row {
     }
 }
 
-/// A statement with its values, which stand as `?1`, `?2`, … in it.
+/// A statement with its values for `?1`, `?2`, ….
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
     pub(crate) sql: &'static str,
@@ -90,17 +91,17 @@ fn statement<const N: usize>(sql: &'static str, values: [Cell; N]) -> Statement 
     Statement { sql, values }
 }
 
-/// Something that runs SQL.
+/// A database.
 pub(crate) trait Database: fmt::Debug + Send + Sync {
-    /// Runs statements in one transaction; the rows of each.
+    /// Runs statements in one transaction and returns the rows of each.
     fn run(&self, statements: Vec<Statement>) -> BoxFuture<'_, Result<Vec<Vec<Row>>, StoreError>>;
 
-    /// Brings the tables to the newest form.
+    /// Applies missing migrations.
     fn migrate(&self, migrations: &'static [&'static str])
     -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-/// The store does not work. The text is for logs.
+/// The store failed. The text is for logs.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreError(pub(crate) String);
 
@@ -117,13 +118,13 @@ impl From<StoreError> for Refusal {
         tracing::error!(%error);
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the gateway's store does not answer",
+            "the gateway's store does not respond",
         )
     }
 }
 
-/// Each brings the tables one step on. `SERIAL` stands for a number that counts up by itself. A migration that was released
-/// is never edited.
+/// The migrations. `SERIAL` stands for an automatically incremented number. A released migration is
+/// never edited.
 const MIGRATIONS: &[&str] = &["
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until BIGINT NOT NULL);
@@ -139,11 +140,11 @@ ALTER TABLE deliveries ADD COLUMN turn BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX deliveries_turn ON deliveries (turn);
 "];
 
-/// The store. Clones are the same one.
+/// The store. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Store(Arc<dyn Database>);
 
-/// An event to be kept.
+/// An event to store.
 #[derive(Clone, Debug)]
 pub(crate) struct NewEvent {
     pub(crate) id: String,
@@ -153,7 +154,7 @@ pub(crate) struct NewEvent {
     pub(crate) data: Value,
 }
 
-/// An event with its place in the order of all.
+/// A stored event with its sequence number.
 #[derive(Clone, Debug)]
 pub(crate) struct KeptEvent {
     pub(crate) seq: i64,
@@ -169,7 +170,7 @@ pub(crate) struct Hook {
     pub(crate) url: Secret,
     pub(crate) events: Vec<String>,
     pub(crate) secret: Secret,
-    /// The secret before, and until when signatures are made with it too.
+    /// The previous secret, and until when signatures are also made with it.
     pub(crate) old: Option<(Secret, u64)>,
     pub(crate) enabled: bool,
     pub(crate) created: u64,
@@ -184,7 +185,7 @@ pub(crate) struct Delivery {
     pub(crate) body: String,
     pub(crate) created: u64,
     pub(crate) attempts: u64,
-    /// When it is tried next; `None` when it is over.
+    /// Time of the next attempt; `None` when the delivery is finished.
     pub(crate) due: Option<u64>,
     /// `pending`, `delivered` or `failed`.
     pub(crate) status: String,
@@ -203,7 +204,7 @@ fn unsigned(of: i64) -> u64 {
 }
 
 impl Store {
-    /// An embedded one in a folder, or in memory.
+    /// An embedded store in a folder, or in memory.
     pub(crate) async fn embedded(folder: Option<&Path>) -> Result<Self, StoreError> {
         Self::open(Arc::new(Sqlite::open(folder)?)).await
     }
@@ -225,7 +226,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Takes a lease for oneself, or keeps it: only one of several gateways does what it stands for.
+    /// Acquires or renews a lease: only one of several gateways holds it.
     pub(crate) async fn lease(
         &self,
         name: &str,
@@ -240,7 +241,7 @@ impl Store {
         Ok(!self.one(statement(sql, values)).await?.is_empty())
     }
 
-    /// Gives a lease back.
+    /// Releases a lease.
     pub(crate) async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         let sql = "DELETE FROM leases WHERE name = ?1 AND holder = ?2";
         self.one(statement(sql, [name.into(), holder.into()]))
@@ -254,8 +255,8 @@ impl Store {
         Ok(rows.first().map(|row| row.text(0)))
     }
 
-    /// Keeps events, what is to be delivered of them, and how far the cluster was watched, all or nothing. A holder that
-    /// lost its lease changes nothing.
+    /// Stores events, their deliveries and how far the cluster was watched, atomically. Without the
+    /// lease, nothing changes.
     pub(crate) async fn append(
         &self,
         lease: (&str, &str),
@@ -264,7 +265,7 @@ impl Store {
         cursor: (&str, &str),
     ) -> Result<(), StoreError> {
         let (name, holder) = lease;
-        // Until this is through, nobody else can take the lease.
+        // Locks the row: nobody else can take the lease before the transaction ends.
         let sql = "UPDATE leases SET holder = holder WHERE name = ?1 AND holder = ?2";
         let mut statements = vec![statement(sql, [name.into(), holder.into()])];
         for event in events {
@@ -304,7 +305,7 @@ impl Store {
         self.0.run(statements).await.map(drop)
     }
 
-    /// Events after one, the oldest first.
+    /// Events after a position, the oldest first.
     pub(crate) async fn events_after(
         &self,
         seq: i64,
@@ -325,7 +326,7 @@ impl Store {
         Ok(events.collect())
     }
 
-    /// The numbers of the oldest and the newest event that are kept; 0 and 0 for none.
+    /// The sequence numbers of the oldest and newest stored event; 0 and 0 for none.
     pub(crate) async fn event_range(&self) -> Result<(i64, i64), StoreError> {
         let sql = "SELECT min(seq), max(seq) FROM events";
         let rows = self.one(statement(sql, [])).await?;
@@ -333,8 +334,8 @@ impl Store {
         Ok(row.map_or((0, 0), |row| (row.number(0), row.number(1))))
     }
 
-    /// Forgets events but for the newest, deliveries that were over long ago or whose webhook is gone, and leases that
-    /// ran out long ago.
+    /// Deletes all but the newest events, old finished deliveries and those without a webhook, and
+    /// leases that expired long ago.
     pub(crate) async fn prune(&self, keep: i64, before: u64) -> Result<(), StoreError> {
         let events = "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?1";
         let deliveries = "DELETE FROM deliveries WHERE finished < ?1";
@@ -379,7 +380,7 @@ impl Store {
         }
     }
 
-    /// Keeps a webhook, a new one or a changed one.
+    /// Inserts or updates a webhook.
     pub(crate) async fn put_hook(&self, hook: &Hook) -> Result<(), StoreError> {
         let sql = "INSERT INTO webhooks (id, owner, name, url, events, secret, old_secret, old_until, enabled, created) \
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
@@ -402,7 +403,7 @@ impl Store {
         self.one(statement(sql, values)).await.map(drop)
     }
 
-    /// Forgets a webhook and its deliveries.
+    /// Deletes a webhook and its deliveries.
     pub(crate) async fn delete_hook(&self, id: &str) -> Result<(), StoreError> {
         let statements = vec![
             statement("DELETE FROM deliveries WHERE webhook = ?1", [id.into()]),
@@ -427,7 +428,7 @@ impl Store {
         }
     }
 
-    /// Webhooks to which something is due, with their owners; those that have waited longest first.
+    /// Webhooks with a due delivery, and their owners; those that have waited longest first.
     pub(crate) async fn due_hooks(
         &self,
         now: u64,
@@ -442,8 +443,8 @@ impl Store {
         Ok(rows.iter().map(|row| (row.text(0), row.text(1))).collect())
     }
 
-    /// The delivery to a webhook that is due, the first one in the order of the events. Whoever takes it does so until
-    /// then; after that it is due again.
+    /// Claims the next due delivery of a webhook, in the order of the events. If the claim expires,
+    /// the delivery is due again.
     pub(crate) async fn take_due(
         &self,
         webhook: &str,
@@ -458,7 +459,7 @@ impl Store {
         Ok(rows.first().map(Self::delivery))
     }
 
-    /// Keeps how an attempt went, or that a delivery is to be made.
+    /// Stores the result of an attempt, or a new delivery.
     pub(crate) async fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
         let sql = "INSERT INTO deliveries \
             (id, webhook, kind, body, created, attempts, due, status, code, problem, finished, turn) \
@@ -482,7 +483,7 @@ impl Store {
         self.one(statement(sql, values)).await.map(drop)
     }
 
-    /// Deliveries to a webhook, the newest first, and how many there are.
+    /// Deliveries of a webhook, the newest first, and their number.
     pub(crate) async fn deliveries(
         &self,
         webhook: &str,
@@ -506,7 +507,7 @@ impl Store {
     }
 }
 
-/// What every database has to do; run against each.
+/// The requirements on every database; run against each.
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -553,14 +554,14 @@ mod tests {
         }
     }
 
-    async fn keeps_its_promises(store: &Store) {
+    async fn meets_the_requirements(store: &Store) {
         store.put_hook(&hook("h")).await.expect("works");
-        // One of two has the lease, until it runs out or is given back.
+        // One of two gateways holds the lease until it expires or is released.
         assert!(store.lease("l", "a", 10, 20).await.expect("works"));
         assert!(!store.lease("l", "b", 15, 25).await.expect("works"));
         assert!(store.lease("l", "a", 15, 25).await.expect("works"));
         assert!(store.lease("l", "b", 26, 30).await.expect("works"));
-        // Whoever lost it adds nothing.
+        // A gateway without the lease adds nothing.
         let due = [delivery("d1", 5)];
         let cursor = ("cursor", "one");
         store
@@ -589,7 +590,7 @@ mod tests {
         assert_eq!(store.event_range().await.expect("works"), (last, last));
         store.release("l", "b").await.expect("works");
         assert!(store.lease("l", "c", 0, 1).await.expect("works"));
-        // Webhooks come back as they were.
+        // Webhooks are read back unchanged.
         let mut changed = hook("h");
         changed.enabled = false;
         changed.old = None;
@@ -597,7 +598,7 @@ mod tests {
         let hooks = store.hooks().await.expect("works");
         assert_eq!(hooks.len(), 1);
         assert!(!hooks[0].enabled && hooks[0].old.is_none() && hooks[0].events == ["vm.*"]);
-        // What is due is given out once.
+        // A due delivery is claimed once.
         store
             .put_delivery(&delivery("d2", 50))
             .await
@@ -640,7 +641,7 @@ mod tests {
         store.prune(1, 42).await.expect("works");
         assert_eq!(store.deliveries("h", 0, 9).await.expect("works").1, 1);
         assert_eq!(store.deliveries("gone", 0, 9).await.expect("works").1, 0);
-        // In the order in which they were kept, however their times and names are.
+        // In the order of insertion, regardless of times and names.
         for (id, due) in [("d9", 90), ("d8", 90), ("d0", 80)] {
             store.put_delivery(&delivery(id, due)).await.expect("works");
         }
@@ -656,12 +657,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sqlite_keeps_its_promises_and_what_was_kept() {
-        keeps_its_promises(&Store::embedded(None).await.expect("opens")).await;
+    async fn sqlite_meets_the_requirements_and_persists_data() {
+        meets_the_requirements(&Store::embedded(None).await.expect("opens")).await;
         let folder = tempfile::tempdir().expect("a folder");
         let inside = folder.path().join("data");
         let store = Store::embedded(Some(&inside)).await.expect("opens");
-        keeps_its_promises(&store).await;
+        meets_the_requirements(&store).await;
         store.put_hook(&hook("kept")).await.expect("works");
         drop(store);
         let again = Store::embedded(Some(&inside)).await.expect("opens");
@@ -677,12 +678,12 @@ mod tests {
         }
     }
 
-    /// Needs the address of a database that may be written to in `GATEWAY_TEST_POSTGRES`.
+    /// Needs the address of a writable database in `GATEWAY_TEST_POSTGRES`.
     #[cfg(feature = "postgres")]
     #[tokio::test]
-    async fn postgres_keeps_its_promises() {
+    async fn postgres_meets_the_requirements() {
         let Ok(address) = std::env::var("GATEWAY_TEST_POSTGRES") else {
-            println!("skipped: GATEWAY_TEST_POSTGRES names no database");
+            println!("skipped: GATEWAY_TEST_POSTGRES is not set");
             return;
         };
         let schema = format!("gateway_test_{}", std::process::id());
@@ -692,9 +693,9 @@ mod tests {
             .expect("connects");
         let database = Arc::new(database);
         let store = Store::open(database.clone()).await.expect("opens");
-        // A second gateway finds the tables there.
+        // A second gateway finds the existing tables.
         Store::open(database.clone()).await.expect("opens");
-        keeps_its_promises(&store).await;
+        meets_the_requirements(&store).await;
         database.drop_schema(&schema).await.expect("works");
     }
 }

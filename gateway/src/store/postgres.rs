@@ -1,4 +1,4 @@
-//! A database that several gateways share.
+//! A database shared by several gateways.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,10 +19,11 @@ use super::{Cell, Database, Row, Statement, StoreError};
 use crate::config::ConfigError;
 use crate::trust::roots;
 
-/// How long a connection, and a transaction, may take. A database that hangs must not hang the gateway.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for connecting, and for a transaction, so that a hanging database does not block the
+/// gateway.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One connection, which is reconnected after a failure. Clones share it.
+/// One connection, reopened after a failure. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Postgres(Arc<Inner>);
 
@@ -57,7 +58,7 @@ impl From<ConfigError> for StoreError {
     }
 }
 
-/// Whether what is sent to a host can be read by nobody else on the way.
+/// Whether the connection to a host cannot be read by others.
 fn is_here(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
@@ -70,15 +71,16 @@ fn is_here(host: &Host) -> bool {
 }
 
 impl Postgres {
-    /// Connects to `postgres://user:password@host/database`. Beyond this machine it is encrypted, and the host's certificate
-    /// is checked, unless the address says `sslmode=disable`.
+    /// Connects to `postgres://user:password@host/database`. Except on the local machine, the
+    /// connection uses TLS and the host's certificate is checked, unless the address has
+    /// `sslmode=disable`.
     pub(crate) async fn connect(
         address: &Secret,
         ca: Option<&Path>,
         schema: Option<&str>,
     ) -> Result<Self, StoreError> {
         let mut config: Config = (address.expose().parse())
-            .map_err(|_| StoreError("the address of the database does not parse".to_owned()))?;
+            .map_err(|_| StoreError("the address of the database is invalid".to_owned()))?;
         if let Some(schema) = schema {
             config.options(format!("-c search_path={schema}"));
         }
@@ -88,12 +90,12 @@ impl Postgres {
             SslMode::Prefer if !is_near => drop(config.ssl_mode(SslMode::Require)),
             SslMode::Prefer => drop(config.ssl_mode(SslMode::Disable)),
             SslMode::Disable if !is_near => {
-                tracing::warn!("what goes to the database can be read by the network");
+                tracing::warn!("the connection to the database is not encrypted");
             }
             _ => {}
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(PATIENCE);
+            config.connect_timeout(TIMEOUT);
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
@@ -126,7 +128,7 @@ impl Postgres {
 }
 
 impl Inner {
-    /// A connection of its own.
+    /// Opens a connection.
     async fn open(&self) -> Result<Client, StoreError> {
         let broke = |error: tokio_postgres::Error| tracing::warn!(%error, "the connection to the database broke");
         if self.config.get_ssl_mode() == SslMode::Disable {
@@ -140,9 +142,9 @@ impl Inner {
     }
 
     async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, StoreError> {
-        // The statements of a transaction must not mix with others on this connection.
+        // Statements of different transactions must not mix on this connection.
         let mut kept = self.client.lock().await;
-        // It is put back once nothing of this transaction is left on it.
+        // It is put back when the transaction has ended.
         let client = match kept.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => self.open().await?,
@@ -208,10 +210,10 @@ async fn query(client: &Client, sql: &str, values: &[Cell]) -> Result<Vec<Row>, 
 impl Database for Postgres {
     fn run(&self, statements: Vec<Statement>) -> BoxFuture<'_, Result<Vec<Vec<Row>>, StoreError>> {
         let inner = Arc::clone(&self.0);
-        // It continues if its caller is dropped, so that no transaction is left half done.
+        // It continues if its caller is dropped, so that no transaction stays open.
         let work = tokio::spawn(async move {
-            let work = tokio::time::timeout(PATIENCE, inner.transaction(statements));
-            let late = |_| StoreError(format!("no answer within {} s", PATIENCE.as_secs()));
+            let work = tokio::time::timeout(TIMEOUT, inner.transaction(statements));
+            let late = |_| StoreError(format!("no answer within {} s", TIMEOUT.as_secs()));
             work.await.map_err(late)?
         });
         Box::pin(async move {

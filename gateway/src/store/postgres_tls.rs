@@ -1,4 +1,4 @@
-//! TLS to the database, by the same library as everywhere else.
+//! TLS to the database, with the TLS library of the rest of the gateway.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
 
-/// Makes TLS connections to hosts whose certificates are checked.
+/// Opens TLS connections and checks the hosts' certificates.
 #[derive(Clone)]
 pub(super) struct Tls(pub(super) Arc<ClientConfig>);
 

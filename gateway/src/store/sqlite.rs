@@ -33,15 +33,15 @@ impl ToSql for Cell {
 }
 
 impl Sqlite {
-    /// Opens the file in a folder, which is made if it is not there and is for this user only.
+    /// Opens the file in a folder, which is created for this user only if it is missing.
     pub(crate) fn open(folder: Option<&Path>) -> Result<Self, StoreError> {
         let connection = match folder {
             None => Connection::open_in_memory()?,
             Some(folder) => {
                 let folder = private(folder)
                     .map_err(|error| StoreError(format!("{}: {error}", folder.display())))?;
-                // What was put there while others could write to the folder is not followed. SQLite does not follow links
-                // to the files beside it.
+                // Symbolic links are not followed: others may have created them while the folder
+                // was writable. SQLite itself does not follow links at the files beside it.
                 let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
                 Connection::open_with_flags(folder.join(FILE), flags)?
             }
@@ -67,7 +67,7 @@ impl Sqlite {
     }
 }
 
-/// Makes a folder that is for this user only; its path without links.
+/// Creates a folder for this user only, and returns its path without links.
 #[cfg(unix)]
 fn private(folder: &Path) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_link_in_the_place_of_the_database_is_refused_and_one_to_its_folder_is_not() {
+    async fn a_link_as_database_is_refused_and_a_link_to_its_folder_is_followed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (data, elsewhere) = (folder.path().join("data"), folder.path().join("elsewhere"));
         std::fs::create_dir(&data).expect("a folder");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_for_its_owner() {
+    fn only_the_owner_can_access_the_data_folder() {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| {
             let found = std::fs::metadata(path).expect("it is there");

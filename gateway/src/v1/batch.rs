@@ -17,7 +17,7 @@ const MOST_GUESTS: usize = 1_000;
 const MOST_PARALLEL: usize = 32;
 const MOST_SECONDS: u64 = 3_600;
 
-/// What is to be done.
+/// The request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
@@ -30,13 +30,13 @@ pub(super) struct Order {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
-    /// Guests that are worked on at a time; 4 unless set.
+    /// Guests processed at the same time; 4 by default.
     parallel: Option<usize>,
-    /// Whether the rest is done after a guest failed; so unless set.
+    /// Whether to continue after a guest failed; true by default.
     continue_on_error: Option<bool>,
-    /// Whether to wait for the tasks; so unless set.
+    /// Whether to wait for the tasks; true by default.
     wait: Option<bool>,
-    /// How long to wait for each task, in seconds; five minutes unless set.
+    /// Time limit for each task, in seconds; five minutes by default.
     timeout: Option<u64>,
 }
 
@@ -61,17 +61,18 @@ pub(super) async fn act(
 ) -> Result<Json<Value>, Refusal> {
     let caller = Caller::changing(&headers)?;
     let action = action(&order.action).ok_or_else(|| {
-        let known = "is none of start, stop, shutdown, reboot, reset, suspend, hibernate, resume";
+        let known =
+            "must be one of start, stop, shutdown, reboot, reset, suspend, hibernate, resume";
         Refusal::parameters([("action", known)])
     })?;
     if order.vmids.is_empty() || order.vmids.len() > MOST_GUESTS {
-        let problem = format!("has to name 1 to {MOST_GUESTS} guests");
+        let problem = format!("must contain 1 to {MOST_GUESTS} guests");
         return Err(Refusal::parameters([("vmids", problem)]));
     }
     let options = order.options;
     let parallel = options.parallel.unwrap_or(4);
     if !(1..=MOST_PARALLEL).contains(&parallel) {
-        let problem = format!("has to be from 1 to {MOST_PARALLEL}");
+        let problem = format!("must be from 1 to {MOST_PARALLEL}");
         return Err(Refusal::parameters([("options.parallel", problem)]));
     }
     let seconds = options.timeout.unwrap_or(300);

@@ -1,4 +1,4 @@
-//! `/v1/events/ws` and `/v1/events`: what happens, as it happens.
+//! `/v1/events/ws` and `/v1/events`: streams of events.
 
 use std::time::{Duration, Instant};
 
@@ -18,21 +18,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStream};
 
 use crate::app::App;
-use crate::connections::Ticket;
+use crate::connections::Slot;
 use crate::listener::Listener;
 use crate::refusal::Refusal;
 
 const PING: Duration = Duration::from_secs(30);
-/// A listener that was not heard of for so long is gone.
+/// A listener that sends nothing for this long is disconnected.
 const SILENCE: Duration = Duration::from_secs(90);
-/// A listener that does not take a message within this time is dropped.
+/// A listener that does not read a message within this time is disconnected.
 const SLOW: Duration = Duration::from_secs(10);
-/// Nobody has to say much here.
+/// Maximum size of a message; clients have little to send.
 const LONGEST: usize = 4_096;
-/// Bytes that the reason in a closing frame may have.
+/// Maximum bytes of the reason in a close frame.
 const REASON: usize = 123;
 
-/// What proves that a key was understood (RFC 6455).
+/// The constant for the answer to a WebSocket key (RFC 6455).
 fn accepted(key: &[u8]) -> String {
     let mut digest = Sha1::new();
     digest.update(key);
@@ -40,7 +40,7 @@ fn accepted(key: &[u8]) -> String {
     STANDARD.encode(digest.finalize())
 }
 
-/// Tells events by WebSocket.
+/// Sends events over a WebSocket.
 pub(super) async fn socket(
     State(app): State<App>,
     mut request: Request,
@@ -57,18 +57,18 @@ pub(super) async fn socket(
             && is(header::SEC_WEBSOCKET_VERSION, "13")
     });
     let Some(key) = key else {
-        let text = "this is a WebSocket; /v1/events is the same without";
+        let text = "this endpoint needs a WebSocket; /v1/events sends the same events without one";
         return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, text));
     };
     let (headers, query) = (headers.clone(), request.uri().query().unwrap_or_default());
     let query = query.to_owned();
     let upgrade = hyper::upgrade::on(&mut request);
-    let ticket = request.extensions().get::<Ticket>().cloned();
+    let slot = request.extensions().get::<Slot>().cloned();
     drop(request);
     let listener = Listener::of(&app, &headers, &query).await?;
     let stopping = app.stopping();
     tokio::spawn(async move {
-        let _ticket = ticket;
+        let _slot = slot;
         let Ok(upgraded) = upgrade.await else { return };
         let limits = Limits::default().max_payload_len(Some(LONGEST));
         let socket = ServerBuilder::new().limits(limits);
@@ -81,7 +81,7 @@ pub(super) async fn socket(
     answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let accept = HeaderValue::try_from(accepted(key.as_bytes()));
-    let accept = accept.map_err(|_| Refusal::bad_request("the key of the WebSocket is wrong"))?;
+    let accept = accept.map_err(|_| Refusal::bad_request("the WebSocket key is invalid"))?;
     answer.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     Ok(response)
 }
@@ -100,7 +100,7 @@ async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
         tokio::select! {
             some = listener.next() => match some {
                 Ok(some) => {
-                    let texts = some.iter().map(|told| Message::text(told.text.clone()));
+                    let texts = some.iter().map(|event| Message::text(event.text.clone()));
                     if let Err(reason) = send(&mut sink, texts).await {
                         break (CloseCode::SERVICE_OVERLOAD, reason);
                     }
@@ -113,7 +113,7 @@ async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
             },
             _ = ping.tick() => {
                 if heard.elapsed() > SILENCE {
-                    let reason = "nothing was heard for too long".to_owned();
+                    let reason = "no message within the time limit".to_owned();
                     break (CloseCode::POLICY_VIOLATION, reason);
                 }
                 let ping = std::iter::once(Message::ping(Bytes::new()));
@@ -121,7 +121,7 @@ async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
                     break (CloseCode::SERVICE_OVERLOAD, reason);
                 }
             }
-            () = &mut stopping => break (CloseCode::GOING_AWAY, "the gateway ends".to_owned()),
+            () = &mut stopping => break (CloseCode::GOING_AWAY, "the gateway is shutting down".to_owned()),
         }
     };
     tracing::info!(user = listener.user(), reason, "a listener was dropped");
@@ -162,10 +162,10 @@ pub(super) async fn lines(
             some = listener.next() => match some {
                 Ok(some) => {
                     let mut lines = Vec::new();
-                    for told in some {
-                        let head = format!("id: {}\nevent: {}\ndata: ", told.seq, told.kind);
+                    for event in some {
+                        let head = format!("id: {}\nevent: {}\ndata: ", event.seq, event.kind);
                         lines.extend_from_slice(head.as_bytes());
-                        lines.extend_from_slice(&told.text);
+                        lines.extend_from_slice(&event.text);
                         lines.extend_from_slice(b"\n\n");
                     }
                     Bytes::from(lines)

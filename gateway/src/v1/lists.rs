@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 
 const MOST: u64 = 500;
 
-/// The page that a query asks for.
+/// The page that a query requests.
 pub(super) fn page(query: Option<&str>) -> Result<Page, Refusal> {
     let page = Page::of(&Query::parse(query.unwrap_or_default()))?;
     let page = page.unwrap_or(Page {
@@ -18,7 +18,7 @@ pub(super) fn page(query: Option<&str>) -> Result<Page, Refusal> {
         limit: 50,
     });
     if page.limit == 0 || page.limit > MOST {
-        let problem = format!("has to be from 1 to {MOST}");
+        let problem = format!("must be from 1 to {MOST}");
         return Err(Refusal::parameters([("limit", problem)]));
     }
     Ok(page)
@@ -31,7 +31,7 @@ pub(super) fn answer(items: Vec<Value>, page: Page, total: u64, path: &str) -> R
     response
 }
 
-/// The page of a list that is there as a whole.
+/// The requested page of a complete list.
 pub(super) fn cut(items: Vec<Value>, page: Page, path: &str) -> Response {
     let total = items.len() as u64;
     let start = usize::try_from(page.start).unwrap_or(usize::MAX);

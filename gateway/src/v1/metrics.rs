@@ -1,4 +1,4 @@
-//! `/v1/nodes/{node}/metrics`: figures of a node.
+//! `/v1/nodes/{node}/metrics`: metrics of a node.
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,7 @@ pub(super) async fn of_node(
         Some(_) => {
             return Err(Refusal::parameters([(
                 "format",
-                "is neither json nor prometheus",
+                "must be json or prometheus",
             )]));
         }
     };
@@ -49,32 +49,20 @@ fn families(node: &str, metrics: &NodeMetrics) -> Vec<MetricFamily> {
     let figures = [
         (
             "cpu_usage_ratio",
-            "Share of the processors in use.",
+            "Fraction of the processors in use.",
             Some(metrics.cpu_percent / 100.0),
         ),
         (
             "cpus",
-            "Processors, each thread counted.",
+            "Number of processors, including threads.",
             whole(metrics.cpus),
         ),
-        (
-            "load1",
-            "Processes that want to run, on average over 1 minute.",
-            one,
-        ),
-        (
-            "load5",
-            "Processes that want to run, on average over 5 minutes.",
-            five,
-        ),
-        (
-            "load15",
-            "Processes that want to run, on average over 15 minutes.",
-            fifteen,
-        ),
+        ("load1", "Load average over 1 minute.", one),
+        ("load5", "Load average over 5 minutes.", five),
+        ("load15", "Load average over 15 minutes.", fifteen),
         (
             "io_wait_ratio",
-            "Share of time that processors wait for disks.",
+            "Fraction of time that processors wait for disks.",
             metrics.io_wait_percent.map(|percent| percent / 100.0),
         ),
         ("memory_size_bytes", "Memory.", whole(metrics.memory)),
@@ -85,7 +73,7 @@ fn families(node: &str, metrics: &NodeMetrics) -> Vec<MetricFamily> {
         ),
         (
             "memory_cached_bytes",
-            "Memory that can be freed.",
+            "Memory available to processes.",
             metrics.memory_cached.and_then(whole),
         ),
         ("swap_size_bytes", "Swap space.", whole(metrics.swap)),

@@ -42,6 +42,9 @@ pub(crate) fn router() -> Router<App> {
         .route("/webhooks/{id}/test", post(webhooks::test))
         .fallback(async || Refusal::not_found("no such path"))
         .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not accept the method",
+            )
         })
 }

@@ -1,4 +1,4 @@
-//! `/v1/templates`: guests that others are made from.
+//! `/v1/templates`: guests as templates.
 
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 const PATH: &str = "/v1/templates";
 const MOST_TAGS: usize = 32;
 
-/// A template to be made of a guest.
+/// Request to make a template from a guest.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTemplate {
@@ -28,10 +28,10 @@ pub(super) struct NewTemplate {
     description: Option<String>,
     #[serde(default)]
     tags: Vec<String>,
-    /// The template's number; the lowest free one unless set.
+    /// The template's number; the lowest free one by default.
     #[serde(default)]
     vmid: Option<u32>,
-    /// The storage of its disks; those of the guest unless set.
+    /// The storage of its disks; by default those of the guest.
     #[serde(default)]
     storage: Option<String>,
 }
@@ -91,7 +91,7 @@ pub(super) async fn create(
         "vmid": guest.vmid(), "name": new.name, "status": "creating", "upid": upid,
         "source_vmid": new.source_vmid,
     });
-    // Copying takes as long as it takes; the caller sees its task, and the template when it is one.
+    // Copying can take long; the caller sees the task, and later the template.
     tokio::spawn(async move {
         let vmid = guest.vmid();
         let copied = cloned.started.wait().await.map(drop);
@@ -100,7 +100,7 @@ pub(super) async fn create(
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            tracing::warn!(vmid, %error, "a template was not made");
+            tracing::warn!(vmid, %error, "making a template failed");
         }
     });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())

@@ -27,7 +27,7 @@ pub(super) struct Scale {
 
 fn config(app: &App) -> Result<&VclustersConfig, Refusal> {
     let missing = || {
-        let text = "the gateway names no template for vclusters; see [vclusters] of its settings";
+        let text = "the gateway has no template for vclusters; set [vclusters] in its settings";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
     };
     app.vclusters.as_ref().ok_or_else(missing)
@@ -67,7 +67,7 @@ pub(super) async fn create(
     tokio::spawn(async move {
         let vmid = guest.vmid();
         if let Err(error) = finish(started, guest, new.resources).await {
-            tracing::warn!(vmid, %error, "a vcluster was not made");
+            tracing::warn!(vmid, %error, "creating a vcluster failed");
         }
     });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
@@ -94,7 +94,7 @@ pub(super) async fn kubeconfig(
     let mut response = text.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
-    // It holds a key.
+    // It contains a key.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -1,6 +1,7 @@
 //! `/v1/webhooks`: receivers of events.
 //!
-//! A webhook belongs to the user or token that made it, and gets the events that its owner may see.
+//! A webhook belongs to the user or token that created it, and gets the events that its owner may
+//! see.
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::lists;
 use crate::app::App;
 use crate::caller::Caller;
-use crate::events::{is_name, once, test_event};
+use crate::events::{is_name, test_event, unique};
 use crate::json::Json;
 use crate::permissions::Permissions;
 use crate::places::user;
@@ -26,19 +27,19 @@ use crate::webhooks::payload;
 
 const PATH: &str = "/v1/webhooks";
 const LONGEST_NAME: usize = 128;
-/// Bytes of a secret.
+/// Bytes of a generated secret.
 const SECRET: std::ops::RangeInclusive<usize> = 8..=256;
-/// How long the old secret is used beside a new one, in seconds, unless set, and at most.
+/// How long the previous secret is also used, in seconds: default and maximum.
 const GRACE: u64 = 24 * 3_600;
 const LONGEST_GRACE: u64 = 7 * 24 * 3_600;
 
-/// What can be said about a webhook. What is left out stays as it is.
+/// Settings of a webhook. Missing members stay unchanged.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
     name: Option<String>,
     url: Option<String>,
-    /// Names, of which each may end in `*`; all events if empty.
+    /// Names of events, of which each may end in `*`; all events if empty.
     events: Option<Vec<String>>,
     secret: Option<String>,
     enabled: Option<bool>,
@@ -71,14 +72,14 @@ fn shown_delivery(delivery: &Delivery) -> Value {
     })
 }
 
-/// The caller's user. Reading the caller's permissions from the cluster proves it.
+/// The caller's user. Reading the caller's permissions from the cluster authenticates it.
 async fn owner(app: &App, caller: &Caller) -> Result<String, Refusal> {
     let client = app.cluster.client(caller)?;
     Permissions::fetch(&client, None).await?;
     Ok(caller.claims())
 }
 
-/// A webhook of this caller. A user's tickets reach what the user's tokens made, too.
+/// A webhook of this caller. A user's tickets also give access to webhooks of the user's tokens.
 async fn own(app: &App, caller: &Caller, id: &str) -> Result<Hook, Refusal> {
     let owner = owner(app, caller).await?;
     let hooks = app.store.hooks().await?;
@@ -97,24 +98,21 @@ impl Settings {
         let mut wrong: Vec<(&str, String)> = Vec::new();
         if let Some(name) = self.name {
             if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-                wrong.push((
-                    "name",
-                    format!("has to have 1 to {LONGEST_NAME} characters"),
-                ));
+                wrong.push(("name", format!("must have 1 to {LONGEST_NAME} characters")));
             }
             hook.name = name;
         }
         if let Some(url) = self.url {
-            if let Err(problem) = app.postman.receiver(&url) {
+            if let Err(problem) = app.deliverer.receiver(&url) {
                 wrong.push(("url", problem));
             }
             hook.url = url.into();
         }
         if let Some(events) = self.events {
             if let Some(unknown) = events.iter().find(|name| !is_name(name)) {
-                wrong.push(("events", format!("{unknown:?} is no event")));
+                wrong.push(("events", format!("{unknown:?} is not an event")));
             }
-            hook.events = once(events);
+            hook.events = unique(events);
         }
         if let Some(secret) = self.secret {
             if !SECRET.contains(&secret.len()) {
@@ -131,7 +129,7 @@ impl Settings {
 }
 
 fn secret_problem() -> String {
-    format!("has to have {} to {} bytes", SECRET.start(), SECRET.end())
+    format!("must have {} to {} bytes", SECRET.start(), SECRET.end())
 }
 
 fn new_secret() -> Result<Secret, Refusal> {
@@ -190,7 +188,7 @@ pub(super) async fn create(
         .iter()
         .filter(|other| user(&other.owner) == user(&hook.owner))
         .count();
-    let most = app.postman.config().per_user;
+    let most = app.deliverer.config().per_user;
     if others >= usize::try_from(most).unwrap_or(usize::MAX) {
         return Err(Refusal::new(
             StatusCode::CONFLICT,
@@ -199,7 +197,7 @@ pub(super) async fn create(
     }
     app.store.put_hook(&hook).await?;
     let mut answer = shown(&hook);
-    // A secret that was made here is shown once.
+    // A generated secret is shown once.
     if let Some(secret) = made {
         answer["secret"] = secret.expose().into();
     }
@@ -243,7 +241,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Tells the webhook of an event that is none, and answers how that went.
+/// Sends a test event to the webhook, and returns the result.
 pub(super) async fn test(
     State(app): State<App>,
     headers: HeaderMap,
@@ -267,8 +265,8 @@ pub(super) async fn test(
         problem: String::new(),
         finished: None,
     };
-    let attempt = app.postman.deliver(&hook, &delivery.body).await.once();
-    app.postman.learn(&mut delivery, &attempt);
+    let attempt = app.deliverer.deliver(&hook, &delivery.body).await.once();
+    app.deliverer.record(&mut delivery, &attempt);
     app.store.put_delivery(&delivery).await?;
     Ok(Json(shown_delivery(&delivery)))
 }
@@ -292,7 +290,7 @@ pub(super) async fn deliveries(
     Ok(lists::answer(items, page, total, &path))
 }
 
-/// Replaces the secret. For a time, deliveries are signed with the old one too.
+/// Replaces the secret. For a time, deliveries are also signed with the previous one.
 pub(super) async fn rotate(
     State(app): State<App>,
     headers: HeaderMap,

@@ -1,7 +1,7 @@
-//! Webhooks: signed deliveries, tried again until they arrive.
+//! Webhooks: signed deliveries, retried until they arrive.
 
-mod outlet;
-mod turns;
+mod schedule;
+mod sender;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use crate::config::{ConfigError, WebhooksConfig};
 use crate::store::{Delivery, Hook, Store, StoreError};
 use crate::time::{now, utc};
 
-pub(crate) use outlet::{Outlet, Receiver};
-use turns::{Turns, Waiting};
+use schedule::{Schedule, Waiting};
+pub(crate) use sender::{HookSender, Receiver};
 
-/// Webhooks that may wait for their turn.
+/// Maximum webhooks in the queue.
 const MOST_WAITING: i64 = 4_096;
-/// Deliveries that a webhook gets in one turn.
+/// Deliveries of a webhook in one turn.
 const IN_A_ROW: usize = 32;
-/// How soon what is due is looked for.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long a webhook and an attempt belong to who took them, in seconds.
+/// Interval at which due deliveries are looked for.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a claim on a webhook and an attempt is valid, in seconds.
 const TAKEN: u64 = 60;
 const LONGEST_PAUSE: u64 = 3_600;
 
-/// What is posted for an event.
+/// The body that is posted for an event.
 pub(crate) fn payload(id: &str, time: u64, kind: &str, data: &Value) -> String {
     #[derive(Serialize)]
     struct Payload<'a> {
@@ -46,40 +46,41 @@ pub(crate) fn payload(id: &str, time: u64, kind: &str, data: &Value) -> String {
         r#type: kind,
         data,
     };
-    // Texts and JSON: it cannot fail.
+    // Strings and JSON: it cannot fail.
     serde_json::to_string(&payload).unwrap_or_default()
 }
 
-/// Makes deliveries: to many receivers at a time, to each of them one after the other in the order of the events. What did
-/// not arrive is tried again later, while those after it go on. Clones are the same one.
+/// Sends deliveries: to many receivers at the same time, to each of them in the order of the
+/// events. A failed delivery is retried later, and does not hold up those after it. Clones share
+/// everything.
 #[derive(Clone, Debug)]
-pub(crate) struct Postman {
+pub(crate) struct Deliverer {
     store: Store,
-    outlet: Outlet,
+    sender: HookSender,
     config: WebhooksConfig,
     poke: Arc<Notify>,
-    /// The name of this gateway among others.
+    /// This gateway's name in claims.
     me: String,
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attempt {
     pub(crate) code: Option<u16>,
-    /// Empty if it worked.
+    /// The error; empty for success.
     pub(crate) problem: String,
     again: bool,
 }
 
 impl Attempt {
-    /// The same, and the last one.
+    /// The result of the last attempt.
     pub(crate) fn once(self) -> Self {
         let again = false;
         Self { again, ..self }
     }
 }
 
-impl Postman {
+impl Deliverer {
     pub(crate) fn new(
         store: Store,
         config: &WebhooksConfig,
@@ -87,7 +88,7 @@ impl Postman {
     ) -> Result<Self, ConfigError> {
         Ok(Self {
             store,
-            outlet: Outlet::new(config)?,
+            sender: HookSender::new(config)?,
             config: config.clone(),
             poke: Arc::default(),
             me: me.to_owned(),
@@ -98,35 +99,35 @@ impl Postman {
         &self.config
     }
 
-    /// Whether a URL may be a receiver's.
+    /// Whether a URL is allowed as a receiver.
     pub(crate) fn receiver(&self, url: &str) -> Result<Receiver, String> {
         Receiver::parse(url, self.config.allow_internal)
     }
 
-    /// Has what is due looked for at once.
-    pub(crate) fn poke(&self) {
+    /// Looks for due deliveries at once.
+    pub(crate) fn wake(&self) {
         self.poke.notify_one();
     }
 
-    /// Works as long as it is polled.
+    /// Runs as long as it is polled.
     pub(crate) async fn run(self) {
-        let mut turns = Turns::default();
+        let mut schedule = Schedule::default();
         let mut working = JoinSet::new();
         let mut by_task = HashMap::new();
-        // Those that could do nothing; they do not try again at once.
+        // Webhooks without progress wait for the next round.
         let mut resting = Vec::new();
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = tokio::time::interval(POLL_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             match self.store.due_hooks(now(), MOST_WAITING).await {
                 Ok(due) => {
-                    turns.wait(due.into_iter().map(|(hook, owner)| Waiting { hook, owner }));
+                    schedule.wait(due.into_iter().map(|(hook, owner)| Waiting { hook, owner }));
                 }
-                Err(error) => tracing::warn!(%error, "no delivery can be made"),
+                Err(error) => tracing::warn!(%error, "deliveries cannot be read"),
             }
-            while let Some(one) = turns.next() {
-                let (postman, hook) = (self.clone(), one.hook.clone());
-                let task = working.spawn(async move { postman.serve(&hook).await });
+            while let Some(one) = schedule.next() {
+                let (deliverer, hook) = (self.clone(), one.hook.clone());
+                let task = working.spawn(async move { deliverer.serve(&hook).await });
                 by_task.insert(task.id(), one);
             }
             let ended = tokio::select! {
@@ -134,7 +135,7 @@ impl Postman {
                 () = self.poke.notified() => continue,
                 _ = look.tick() => {
                     for one in resting.drain(..) {
-                        turns.end(&one);
+                        schedule.end(&one);
                     }
                     continue;
                 }
@@ -142,7 +143,7 @@ impl Postman {
             let (task, made) = match ended {
                 Ok((task, Ok(made))) => (task, made),
                 Ok((task, Err(error))) => {
-                    tracing::warn!(%error, "a delivery cannot be made");
+                    tracing::warn!(%error, "a delivery failed");
                     (task, false)
                 }
                 Err(error) => {
@@ -151,20 +152,21 @@ impl Postman {
                 }
             };
             match by_task.remove(&task) {
-                Some(one) if made => turns.end(&one),
+                Some(one) if made => schedule.end(&one),
                 Some(one) => resting.push(one),
                 None => {}
             }
         }
     }
 
-    /// Makes deliveries to a webhook, one after the other. Whether any was made: there may be more then.
+    /// Sends deliveries of a webhook, one after the other. Returns whether there was any, because
+    /// there may be more.
     async fn serve(&self, id: &str) -> Result<bool, StoreError> {
         let lease = format!("webhook {id}");
         let mut made = false;
         for _ in 0..IN_A_ROW {
             let until = now() + TAKEN;
-            // Another gateway must not tell what comes later meanwhile.
+            // Another gateway must not send later events meanwhile.
             if !self.store.lease(&lease, &self.me, now(), until).await? {
                 return Ok(made);
             }
@@ -177,7 +179,7 @@ impl Postman {
             let arrived = self.work(&hook, delivery).await?;
             made = true;
             if !arrived {
-                // One that does not answer gives way to those who wait.
+                // A receiver that does not respond lets others have their turn.
                 break;
             }
         }
@@ -185,23 +187,23 @@ impl Postman {
         Ok(made)
     }
 
-    /// Makes an attempt; whether it arrived.
+    /// Makes an attempt; returns whether it arrived.
     async fn work(&self, hook: &Hook, mut delivery: Delivery) -> Result<bool, StoreError> {
         let attempt = match hook.enabled {
             true => self.deliver(hook, &delivery.body).await,
             false => Attempt {
                 code: None,
-                problem: "the webhook was switched off".to_owned(),
+                problem: "the webhook was disabled".to_owned(),
                 again: false,
             },
         };
-        self.learn(&mut delivery, &attempt);
+        self.record(&mut delivery, &attempt);
         self.store.put_delivery(&delivery).await?;
         Ok(attempt.problem.is_empty())
     }
 
-    /// Writes into a delivery how an attempt went, and when there is to be another.
-    pub(crate) fn learn(&self, delivery: &mut Delivery, attempt: &Attempt) {
+    /// Stores the result of an attempt, and the time of the next one.
+    pub(crate) fn record(&self, delivery: &mut Delivery, attempt: &Attempt) {
         delivery.attempts += 1;
         delivery.code = attempt.code.map(i64::from);
         delivery.problem.clone_from(&attempt.problem);
@@ -223,7 +225,7 @@ impl Postman {
         delivery.status = status.to_owned();
     }
 
-    /// Posts a body once, signed at this moment.
+    /// Posts a body once, with a new signature.
     pub(crate) async fn deliver(&self, hook: &Hook, body: &str) -> Attempt {
         let failed = |problem: String, again| Attempt {
             code: None,
@@ -240,11 +242,11 @@ impl Postman {
             ("x-webhook-timestamp", time.to_string()),
             ("x-webhook-signature", signature(hook.secret.expose())),
         ];
-        // Until a receiver has the new secret, it can check the old one.
+        // Until a receiver has the new secret, it can check the previous one.
         if let Some((old, _)) = hook.old.as_ref().filter(|(_, until)| *until > time) {
             headers.push(("x-webhook-signature-previous", signature(old.expose())));
         }
-        match self.outlet.post(&receiver, &headers, body).await {
+        match self.sender.post(&receiver, &headers, body).await {
             Ok(code @ 200..=299) => Attempt {
                 code: Some(code),
                 problem: String::new(),
@@ -271,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    /// A receiver that tells of each delivery it got, and answers once it may.
+    /// A receiver that reports each delivery, and answers when the test allows it.
     async fn receiver(
         name: &'static str,
         got: mpsc::UnboundedSender<(&'static str, String)>,
@@ -317,7 +319,7 @@ mod tests {
 
     fn delivery(hook: &str, number: u32) -> Delivery {
         Delivery {
-            // In another order than they are to be made in.
+            // Inserted in another order than their events.
             id: format!("{hook}-{}", 1_000 - number),
             webhook: hook.to_owned(),
             kind: "vm.started".to_owned(),
@@ -333,14 +335,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_receiver_that_is_slow_delays_nobody_else_and_each_is_told_in_order() {
+    async fn a_slow_receiver_delays_no_other_and_each_gets_events_in_order() {
         const MANY: u32 = 70;
         let store = Store::embedded(None).await.expect("opens");
         let config = WebhooksConfig {
             allow_internal: true,
             ..WebhooksConfig::default()
         };
-        let postman = Postman::new(store.clone(), &config, "me").expect("works");
+        let deliverer = Deliverer::new(store.clone(), &config, "me").expect("works");
         let (got, mut came) = mpsc::unbounded_channel();
         let (release, may_answer) = watch::channel(false);
         let (_always, at_once) = watch::channel(true);
@@ -356,7 +358,7 @@ mod tests {
             }
         }
         let mut work = JoinSet::new();
-        work.spawn(postman.clone().run());
+        work.spawn(deliverer.clone().run());
         let seen: Mutex<BTreeMap<&str, Vec<u32>>> = Mutex::default();
         let count = |name| {
             let seen = seen.lock().expect("free");
@@ -373,7 +375,7 @@ mod tests {
                 let number = number.expect("a number");
                 let mut seen = seen.lock().expect("free");
                 let list = seen.entry(name).or_default();
-                // An attempt that took too long is made again, on a machine that is slow itself.
+                // On a slow machine an attempt may time out and be repeated.
                 if !list.contains(&number) {
                     list.push(number);
                 }
@@ -381,7 +383,7 @@ mod tests {
         };
         let all: Vec<u32> = (0..MANY).collect();
         until(&mut came, "quick", all.len()).await;
-        // The slow one has not answered its first one.
+        // The slow receiver has not answered its first delivery.
         assert!(count("slow") <= 1, "{seen:?}");
         release.send_replace(true);
         until(&mut came, "slow", all.len()).await;
@@ -396,7 +398,7 @@ mod tests {
             attempts: 3,
             ..WebhooksConfig::default()
         };
-        let postman = Postman::new(store, &config, "me").expect("works");
+        let deliverer = Deliverer::new(store, &config, "me").expect("works");
         let mut delivery = delivery("h", 0);
         let down = Attempt {
             code: Some(503),
@@ -406,7 +408,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..3 {
             let before = now();
-            postman.learn(&mut delivery, &down);
+            deliverer.record(&mut delivery, &down);
             pauses.push(delivery.due.map(|due| due.saturating_sub(before)));
         }
         assert!(
@@ -422,7 +424,7 @@ mod tests {
             again: false,
             ..down
         };
-        postman.learn(&mut delivery, &refused);
+        deliverer.record(&mut delivery, &refused);
         assert_eq!((delivery.due, delivery.status.as_str()), (None, "failed"));
     }
 }

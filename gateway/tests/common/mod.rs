@@ -58,7 +58,7 @@ impl Pair {
             .await
     }
 
-    /// Sends a request of which only the head is answered.
+    /// Sends a request and reads only the head of the answer.
     pub(crate) async fn head(&self, request: &str, headers: &[&str]) -> Answer {
         let lines = headers.join("\r\n");
         let text = format!(
@@ -78,7 +78,7 @@ impl Pair {
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
         let stream = TcpStream::connect(self.gateway.address()).await;
         let mut stream = stream.expect("a connection");
-        // The gateway may answer and close before it read all.
+        // The gateway may answer and close before it has read everything.
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;

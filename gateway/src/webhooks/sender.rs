@@ -1,7 +1,8 @@
-//! Requests to receivers that anybody may have named.
+//! Requests to receivers with addresses chosen by users.
 //!
-//! A name is looked up here, each address it leads to is checked, and the connection goes to an address that was checked, so
-//! that no name can lead into the operator's own network. Redirections are not followed and bodies are not read.
+//! The name is resolved here, each address is checked, and the connection goes to a checked
+//! address, so that no name can lead into the operator's own network. Redirections are not followed
+//! and bodies are not read.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,18 +24,18 @@ use tokio_rustls::TlsConnector;
 use crate::config::{ConfigError, WebhooksConfig};
 use crate::trust::roots;
 
-/// How long an attempt may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of an attempt.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_URL: usize = 2_048;
 
-/// The way to receivers.
+/// Sends requests to receivers.
 #[derive(Clone)]
-pub(crate) struct Outlet {
+pub(crate) struct HookSender {
     tls: TlsConnector,
     allow_internal: bool,
 }
 
-/// Where to post to.
+/// The parsed URL of a receiver.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Receiver {
     host: String,
@@ -55,12 +56,12 @@ impl Receiver {
         let is_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP && allow_internal => false,
-            Some(scheme) if *scheme == Scheme::HTTP => return wrong("has to start with https://"),
-            _ => return wrong("does not start with https://"),
+            Some(scheme) if *scheme == Scheme::HTTP => return wrong("must start with https://"),
+            _ => return wrong("must start with https://"),
         };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            return wrong("must not hold a user name");
+            return wrong("must not contain a user name");
         }
         let host = uri.host().unwrap_or_default();
         let host = host
@@ -68,17 +69,17 @@ impl Receiver {
             .trim_end_matches(']')
             .to_owned();
         if host.is_empty() {
-            return wrong("names no host");
+            return wrong("has no host");
         }
         if let Ok(address) = host.parse::<IpAddr>()
             && !allow_internal
             && is_internal(address)
         {
-            return wrong("leads to an internal address");
+            return wrong("has an internal address");
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return wrong("holds characters that are not encoded");
+            return wrong("contains characters that must be percent-encoded");
         }
         Ok(Self {
             host,
@@ -100,7 +101,7 @@ impl Receiver {
     }
 }
 
-/// Whether an address is of a network that is not the public internet.
+/// Whether an address is not part of the public internet.
 fn is_internal(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_internal_v4(address),
@@ -115,7 +116,7 @@ fn is_internal(address: IpAddr) -> bool {
                 || embedded_v4(address).is_some_and(is_internal_v4)
                 || matches!(
                     address.segments(),
-                    // NAT64 of a network's own, what is discarded, Teredo, identifiers and documentation.
+                    // Local-use NAT64, the discard prefix, Teredo, ORCHID and documentation.
                     [0x0064, 0xff9b, 1, ..]
                         | [0x0100, 0, 0, 0, ..]
                         | [0x2001, 0, ..]
@@ -144,7 +145,8 @@ fn is_internal_v4(address: Ipv4Addr) -> bool {
         || (a == 198 && (18..20).contains(&b))
 }
 
-/// The IPv4 address that some IPv6 addresses stand for: of NAT64, of 6to4, and the old compatible form.
+/// The IPv4 address embedded in some IPv6 addresses: NAT64, 6to4, and the deprecated compatible
+/// form.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = address.segments();
     let join = |high: u16, low: u16| {
@@ -160,7 +162,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-impl Outlet {
+impl HookSender {
     pub(crate) fn new(config: &WebhooksConfig) -> Result<Self, ConfigError> {
         let roots = roots("webhooks", config.ca.as_deref())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -175,15 +177,15 @@ impl Outlet {
         })
     }
 
-    /// Posts JSON; the status that is answered, or what went wrong.
+    /// Posts JSON; returns the status of the answer, or the error.
     pub(crate) async fn post(
         &self,
         receiver: &Receiver,
         headers: &[(&'static str, String)],
         body: &str,
     ) -> Result<u16, String> {
-        let attempt = tokio::time::timeout(PATIENCE, self.attempt(receiver, headers, body));
-        let late = |_| format!("no answer within {} s", PATIENCE.as_secs());
+        let attempt = tokio::time::timeout(TIMEOUT, self.attempt(receiver, headers, body));
+        let late = |_| format!("no answer within {} s", TIMEOUT.as_secs());
         attempt.await.map_err(late)?
     }
 
@@ -199,9 +201,9 @@ impl Outlet {
             found.map_err(|error| format!("the receiver's name does not resolve: {error}"))?;
         let found: Vec<SocketAddr> = found.collect();
         if !self.allow_internal && found.iter().any(|address| is_internal(address.ip())) {
-            return Err("the receiver's name leads to an internal address".to_owned());
+            return Err("the receiver's name has an internal address".to_owned());
         }
-        let mut problem = "the receiver's name leads nowhere".to_owned();
+        let mut problem = "the receiver's name has no address".to_owned();
         for address in found {
             match TcpStream::connect(address).await {
                 Ok(stream) => return self.on(stream, receiver, headers, body).await,
@@ -222,7 +224,8 @@ impl Outlet {
             return exchange(stream, receiver, headers, body).await;
         }
         let name = ServerName::try_from(receiver.host.clone());
-        let name = name.map_err(|_| "the receiver's name cannot be in a certificate".to_owned())?;
+        let name =
+            name.map_err(|_| "the receiver's name is not valid in a certificate".to_owned())?;
         let stream = self.tls.connect(name, stream).await;
         let stream = stream.map_err(|error| format!("no TLS connection: {error}"))?;
         exchange(stream, receiver, headers, body).await
@@ -264,15 +267,15 @@ async fn exchange(
     answer.map_err(|error| format!("no answer: {error}"))
 }
 
-impl std::fmt::Debug for Outlet {
+impl std::fmt::Debug for HookSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outlet")
+        f.debug_struct("HookSender")
             .field("allow_internal", &self.allow_internal)
             .finish_non_exhaustive()
     }
 }
 
-/// Shows no path: with some services it is a secret.
+/// Prints no path: with some services it is a secret.
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Receiver").field(&self.authority()).finish()
@@ -284,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn internal_addresses_are_known_in_every_spelling() {
+    fn internal_addresses_are_recognized_in_every_spelling() {
         for internal in [
             "127.0.0.1",
             "10.1.2.3",
@@ -360,10 +363,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_inside_is_refused_when_it_is_looked_up() {
-        let outlet = Outlet::new(&WebhooksConfig::default()).expect("works");
+    async fn a_name_that_resolves_to_an_internal_address_is_refused() {
+        let sender = HookSender::new(&WebhooksConfig::default()).expect("works");
         let receiver = Receiver::parse("https://localhost/x", false).expect("only a name");
-        let problem = outlet
+        let problem = sender
             .post(&receiver, &[], "{}")
             .await
             .expect_err("refused");

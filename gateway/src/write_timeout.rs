@@ -8,24 +8,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream on which nothing may wait longer than that to be taken.
-pub(crate) struct Patient<S> {
+/// A stream with a timeout on every write.
+pub(crate) struct WriteTimeout<S> {
     stream: S,
-    patience: Duration,
+    timeout: Duration,
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
-    pub(crate) fn new(stream: S, patience: Duration) -> Self {
+impl<S> WriteTimeout<S> {
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
         Self {
             stream,
-            patience,
+            timeout,
             late: None,
         }
     }
 
-    /// The same, unless it is still not done when the time is over.
-    fn in_time<T>(
+    /// Polls a write, and fails when the timeout is over.
+    fn with_timeout<T>(
         &mut self,
         context: &mut Context<'_>,
         done: Poll<io::Result<T>>,
@@ -34,15 +34,15 @@ impl<S> Patient<S> {
             self.late = None;
             return done;
         }
-        let patience = self.patience;
-        let late = self.late.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeout;
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(timeout)));
         late.as_mut()
             .poll(context)
             .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -52,14 +52,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.in_time(context, done)
+        self.with_timeout(context, done)
     }
 
     fn poll_write_vectored(
@@ -68,7 +68,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.in_time(context, done)
+        self.with_timeout(context, done)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -77,12 +77,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_flush(context);
-        self.in_time(context, done)
+        self.with_timeout(context, done)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.in_time(context, done)
+        self.with_timeout(context, done)
     }
 }
 
@@ -93,11 +93,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_not_waited_for() {
+    async fn a_client_that_does_not_read_is_disconnected() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut ours = Patient::new(ours, Duration::from_secs(60));
+        let mut ours = WriteTimeout::new(ours, Duration::from_secs(60));
         ours.write_all(&[0; 16]).await.expect("it fits");
-        // Slow is good enough.
+        // A slow reader is not cut off.
         let reader = tokio::spawn(async move {
             for _ in 0..4 {
                 tokio::time::sleep(Duration::from_secs(50)).await;

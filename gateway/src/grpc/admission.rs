@@ -1,4 +1,4 @@
-//! What every call passes: credentials, limits, logs; and what errors become.
+//! Common part of all calls: credentials, limits, logs, and conversion of errors.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -19,21 +19,21 @@ use tonic::{Code, Request, Status};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::gpve::v1::Operation;
-use crate::limits::{Class, Standing};
+use crate::limits::{Class, Quota};
+use crate::memory::Reservation;
 use crate::refusal::Refusal;
-use crate::room::Hold;
 
-/// The way in.
+/// Admits calls.
 #[derive(Clone, Debug)]
-pub(super) struct Door(App);
+pub(super) struct Admission(App);
 
-/// A call that was let in.
+/// An admitted call.
 pub(super) struct Call {
     pub(super) client: Client,
     pub(super) headers: HeaderMap,
 }
 
-impl Door {
+impl Admission {
     pub(super) fn new(app: &App) -> Self {
         Self(app.clone())
     }
@@ -42,7 +42,7 @@ impl Door {
         &self.0
     }
 
-    /// Lets a call in with its caller's credentials.
+    /// Admits a call with its caller's credentials.
     pub(super) fn enter<T>(
         &self,
         request: &Request<T>,
@@ -52,18 +52,18 @@ impl Door {
         let headers = request.metadata().clone().into_headers();
         let peer = origin(&self.0, request.extensions().get(), &headers);
         let caller = Caller::required(&headers).map_err(refused)?;
-        let standing = self.0.limits.take(Some(&caller), peer, class);
-        if let Some(refusal) = standing.as_ref().and_then(|standing| standing.refusal()) {
+        let quota = self.0.limits.take(Some(&caller), peer, class);
+        if let Some(refusal) = quota.as_ref().and_then(|quota| quota.refusal()) {
             return Err(refused(refusal));
         }
         if let Some(note) = request.extensions().get::<Note>() {
-            // Fails where it is noted already.
+            // Fails if the call is logged already.
             let _ = note.0.set(Noted {
                 name: name.to_owned(),
                 class,
                 caller: caller.clone(),
                 peer,
-                standing,
+                quota,
             });
         }
         let client = self.0.cluster.client(&caller).map_err(refused)?;
@@ -71,24 +71,24 @@ impl Door {
     }
 }
 
-/// Where a call comes from.
+/// The address of a call's client.
 fn origin(app: &App, connection: Option<&TcpConnectInfo>, headers: &HeaderMap) -> IpAddr {
     let peer = connection.and_then(TcpConnectInfo::remote_addr);
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip().to_canonical());
     app.proxies.origin(peer, headers)
 }
 
-/// A body whose bytes are held, until the whole message is read.
-fn held(body: Body, mut hold: Hold) -> Body {
+/// A body whose bytes stay reserved until the whole message is read.
+fn reserved(body: Body, mut reservation: Reservation) -> Body {
     Body::from_stream(body.into_data_stream().map(move |piece| {
         let piece = piece?;
-        let room = hold.grow(piece.len());
-        room.map_err(|refusal| axum::Error::new(Status::resource_exhausted(refusal.text())))?;
+        let grown = reservation.grow(piece.len());
+        grown.map_err(|refusal| axum::Error::new(Status::resource_exhausted(refusal.text())))?;
         Ok::<_, axum::Error>(piece)
     }))
 }
 
-/// What is to be said of a call once it is over.
+/// What is logged when a call ends.
 #[derive(Clone, Default)]
 struct Note(Arc<OnceLock<Noted>>);
 
@@ -97,17 +97,17 @@ struct Noted {
     class: Class,
     caller: Caller,
     peer: IpAddr,
-    standing: Option<Standing>,
+    quota: Option<Quota>,
 }
 
-/// Logs calls with how they were answered, and counts credentials that the cluster refused.
+/// Logs the status of calls, and counts credentials that the cluster refused.
 pub(super) async fn note(State(app): State<App>, mut request: HttpRequest, next: Next) -> Response {
     let began = Instant::now();
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
     let peer = origin(&app, request.extensions().get(), request.headers());
-    let hold = app.room.share(peer).hold();
-    let request = request.map(|body| held(body, hold));
+    let reservation = app.memory.share(peer).reserve();
+    let request = request.map(|body| reserved(body, reservation));
     let response = next.run(request).await;
     let Some(noted) = note.0.get() else {
         return response;
@@ -117,16 +117,16 @@ pub(super) async fn note(State(app): State<App>, mut request: HttpRequest, next:
         class,
         caller,
         peer,
-        standing,
+        quota,
     } = noted;
-    // A refusal has it in its head; what comes without was let in.
+    // A refusal has the status in its head; a call without one was admitted.
     let code = response.headers().get("grpc-status");
     let code = code.and_then(|code| code.to_str().ok()?.parse::<i32>().ok());
     let code = Code::from_i32(code.unwrap_or(0));
     match code {
-        Code::Unauthenticated => app.limits.disbelieve(caller, *peer),
+        Code::Unauthenticated => app.limits.reject(caller, *peer),
         // No call succeeds without the cluster.
-        Code::Ok => drop(app.limits.believe(caller, *class, *standing)),
+        Code::Ok => drop(app.limits.accept(caller, *class, *quota)),
         _ => {}
     }
     let user = caller.claims();
@@ -140,7 +140,7 @@ pub(super) async fn note(State(app): State<App>, mut request: HttpRequest, next:
     response
 }
 
-/// What a refusal of the gateway becomes.
+/// The gRPC status of a refusal by the gateway.
 pub(super) fn refused(refusal: Refusal) -> Status {
     let code = match refusal.status().as_u16() {
         400 | 413 => Code::InvalidArgument,
@@ -172,7 +172,7 @@ fn code(kind: ErrorKind) -> Option<Code> {
     })
 }
 
-/// What an error of a call to the cluster becomes.
+/// The gRPC status of an error from the cluster.
 pub(super) fn failed(error: Error) -> Status {
     let own = match &error {
         Error::Guest(guest) => match guest.reason() {
@@ -194,19 +194,19 @@ pub(super) fn invalid(field: &str, problem: &str) -> Status {
     Status::invalid_argument(format!("{field} {problem}"))
 }
 
-/// Refuses what would mean something else in a path or in a setting with several keys.
+/// Refuses texts that would change the meaning of a path or of a property string.
 pub(super) fn plain<'a>(field: &str, text: &'a str) -> Result<&'a str, Status> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     match !text.is_empty() && text.chars().all(fits) && !text.starts_with('.') {
         true => Ok(text),
         false => Err(invalid(
             field,
-            "has to be a name of letters, digits, -, _ and .",
+            "must consist of letters, digits, -, _ and .",
         )),
     }
 }
 
-/// What was begun.
+/// The operation that was started.
 pub(super) fn operation(started: &StartedOperation, vmid: u32) -> Operation {
     Operation {
         name: started.upid().map(ToString::to_string).unwrap_or_default(),

@@ -1,6 +1,6 @@
-//! Every request of the document that this API was drawn up in, against the program.
+//! Sends every request of the design document of this API.
 //!
-//! The table in `docs/gateway.md` is what this prints. `GATEWAY_TABLE_WRITE=1` writes it there.
+//! This test prints the table in `docs/gateway.md`. `GATEWAY_TABLE_WRITE=1` writes it there.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,18 +13,19 @@ use serde_json::Value;
 
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: default\n";
 
-/// A request of the document. `{name}` stands for what an earlier answer gave, or for a name of the cluster.
+/// A request of the document. `{name}` stands for a value from an earlier answer, or for a name of
+/// the cluster.
 struct Case {
     section: &'static str,
     request: &'static str,
-    /// As it is sent. With `=` at the start it is a form, with `--` an upload.
+    /// The body. A leading `=` makes it a form, a leading `--` an upload.
     body: &'static str,
     status: u16,
-    /// What the answer has to hold: a JSON pointer, or `pointer=value`, or `header:NAME`.
+    /// Required content of the answer: a JSON pointer, `pointer=value`, or `header:NAME`.
     holds: &'static [&'static str],
-    /// What of the answer is kept: `name=pointer`.
+    /// Values of the answer to keep: `name=pointer`.
     keeps: &'static [&'static str],
-    /// What differs from the document, for readers.
+    /// Differences from the document, for readers.
     note: &'static str,
 }
 
@@ -40,7 +41,8 @@ const CASE: Case = Case {
 
 const TASK: &[&str] = &["/data=UPID:"];
 
-/// In the order of the document, but for what has to be there first. Sections of `-` prepare, and are no rows.
+/// In the order of the document, except for prerequisites. Sections named `-` only prepare and have
+/// no row.
 const CASES: &[Case] = &[
     Case {
         section: "Obtain Access Ticket",
@@ -73,7 +75,7 @@ const CASES: &[Case] = &[
         section: "API Tokens: in a request",
         request: "GET /api2/json/nodes +token",
         holds: &["/data"],
-        note: "a token with privileges of its own sees nothing until it is given some",
+        note: "a token with privilege separation sees nothing until it gets privileges",
         ..CASE
     },
     Case {
@@ -146,7 +148,7 @@ const CASES: &[Case] = &[
             "/data/digest",
         ],
         keeps: &["digest=/data/digest"],
-        note: "numbers such as memory may come as texts, as from Proxmox VE",
+        note: "numbers such as memory can be strings, as in Proxmox VE",
         ..CASE
     },
     Case {
@@ -173,7 +175,7 @@ const CASES: &[Case] = &[
         request: "POST /api2/json/nodes/{node}/qemu/{vmid}/status/stop",
         body: r#"{"timeout": 60, "forceStop": false}"#,
         holds: TASK,
-        note: "`forceStop` is left out: this call never does anything else",
+        note: "`forceStop` is dropped: this call always stops immediately",
         ..CASE
     },
     Case {
@@ -222,7 +224,7 @@ const CASES: &[Case] = &[
         request: "POST /api2/json/nodes/{node}/qemu/101/clone",
         body: r#"{"newid": 102, "name": "cloned-vm", "target": "node2", "full": true, "storage": "local-lvm"}"#,
         holds: TASK,
-        note: "`local-lvm` is a shared storage here: of others, the cluster clones to the same node only",
+        note: "`local-lvm` is shared in this test; from storage that is not shared, the cluster can clone only to the same node",
         ..CASE
     },
     Case {
@@ -403,7 +405,7 @@ const CASES: &[Case] = &[
         section: "Get Next VMID",
         request: "GET /api2/json/cluster/nextid",
         holds: &["/data"],
-        note: "a text, as from Proxmox VE",
+        note: "a string, as in Proxmox VE",
         ..CASE
     },
     Case {
@@ -535,7 +537,7 @@ const CASES: &[Case] = &[
             "/memory/used_bytes",
             "/network",
         ],
-        note: "the cluster does not measure the disks of a node, nor its packets: `null`",
+        note: "the cluster measures neither the disks nor the packets of a node: `null`",
         ..CASE
     },
     Case {
@@ -552,7 +554,7 @@ const CASES: &[Case] = &[
         request: "GET /v1/events/ws +websocket",
         status: 101,
         holds: &["header:sec-websocket-accept"],
-        note: "the messages are held against the document in `tests/native.rs`",
+        note: "`tests/native.rs` compares the messages with the document",
         ..CASE
     },
     Case {
@@ -673,7 +675,7 @@ const CASES: &[Case] = &[
             "/events/3=node.offline",
             "/enabled=true",
         ],
-        note: "payload and signature are held against the document in `tests/native.rs`",
+        note: "`tests/native.rs` compares payload and signature with the document",
         ..CASE
     },
     Case {
@@ -696,13 +698,13 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// What the table says of the rest of the document.
+/// The table's rows for the rest of the document.
 const ELSEWHERE: &str = "\
-| gRPC API | `gpve.v1` on port 8007: all calls of the three services, and the flow of the example | passes | `tests/grpc.rs`; by grpcio in `.ci/gateway` |
+| gRPC API | `gpve.v1` on port 8007: all calls of the three services, and the steps of the example | passes | `tests/grpc.rs`; with grpcio in `.ci/gateway` |
 | Webhook Payload, Signature Verification | `POST` to the receiver | passes | `tests/native.rs` |
 | SDK Examples: Python | proxmoxer, 25 steps | passes | `.ci/gateway` |
 | SDK Examples: JavaScript | the npm client `proxmox-api`, 17 steps | passes | `.ci/gateway` |
-| SDK Examples: Terraform | provider `go-proxmox/proxmox` | cannot be served | there is no such provider; its resources are calls of the rows above |
+| SDK Examples: Terraform | provider `go-proxmox/proxmox` | not applicable | the provider does not exist; its resources are calls of the rows above |
 ";
 
 async fn pair() -> Pair {
@@ -806,7 +808,7 @@ impl Run {
                 headers.push("Content-Type: application/x-www-form-urlencoded".to_owned());
                 form.unwrap_or_default().to_owned()
             }
-            // The document shows bodies without a type, too.
+            // The document has bodies without a content type, too.
             body => body.to_owned(),
         };
         let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
@@ -874,7 +876,7 @@ impl Run {
     }
 }
 
-/// Whether an answer holds something; the value only has to begin so.
+/// Whether an answer has a value that begins with this text.
 fn holds(answer: &Answer, wanted: &str) -> bool {
     if let Some(text) = wanted.strip_prefix("text:") {
         return answer.text().contains(text);
@@ -897,7 +899,7 @@ fn holds(answer: &Answer, wanted: &str) -> bool {
     }
 }
 
-/// What an answer is made of, in a few words that do not change from run to run.
+/// A short description of an answer that is the same in every run.
 fn shape(answer: &Answer) -> String {
     let kind = answer
         .header("content-type")
@@ -941,7 +943,7 @@ fn shape(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn every_request_of_the_document_is_served() {
+async fn every_request_of_the_document_is_answered() {
     let names = [
         ("node", "node1"),
         ("vmid", "100"),

@@ -1,12 +1,12 @@
-//! Whose turn it is to be told, so that nobody waits for a receiver that is slow.
+//! Fair scheduling of webhooks, so that a slow receiver does not delay others.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::places::PerUser;
 
-/// Webhooks that are at work at a time.
+/// Maximum webhooks processed at the same time.
 const AT_ONCE: usize = 64;
-/// Those of one user among them.
+/// Maximum webhooks of one user among them.
 const OF_ONE: usize = 8;
 
 /// A webhook and its owner.
@@ -16,19 +16,19 @@ pub(crate) struct Waiting {
     pub(crate) owner: String,
 }
 
-/// Webhooks that wait for their turn, in the order in which they came, and those that have theirs.
+/// The queue of webhooks, and those being processed.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+pub(crate) struct Schedule {
     queue: VecDeque<Waiting>,
-    /// Those that wait or are at work.
+    /// Webhooks in the queue or being processed.
     known: HashSet<String>,
-    /// How many of each user are at work.
+    /// Number of webhooks being processed, by user.
     working: PerUser,
     all: usize,
 }
 
-impl Turns {
-    /// Puts those at the end that do not wait yet and are not at work.
+impl Schedule {
+    /// Appends webhooks that are not in the queue and not being processed.
     pub(crate) fn wait(&mut self, due: impl IntoIterator<Item = Waiting>) {
         for one in due {
             if self.known.insert(one.hook.clone()) {
@@ -37,7 +37,7 @@ impl Turns {
         }
     }
 
-    /// The next one that may begin.
+    /// The next webhook to process.
     pub(crate) fn next(&mut self) -> Option<Waiting> {
         if self.all >= AT_ONCE {
             return None;
@@ -49,7 +49,7 @@ impl Turns {
         Some(one)
     }
 
-    /// Ends the turn of one that had begun.
+    /// Ends the turn of a webhook.
     pub(crate) fn end(&mut self, one: &Waiting) {
         if !self.known.remove(&one.hook) {
             return;
@@ -72,43 +72,43 @@ mod tests {
     }
 
     #[test]
-    fn everybody_has_a_turn_whatever_others_wait_for() {
-        let mut turns = Turns::default();
-        turns.wait(waiting("a@pve!one", 20));
-        turns.wait(waiting("a@pve!two", 20));
-        turns.wait(waiting("b@pve", 1));
-        let begun: Vec<_> = std::iter::from_fn(|| turns.next()).collect();
+    fn every_user_gets_a_turn() {
+        let mut schedule = Schedule::default();
+        schedule.wait(waiting("a@pve!one", 20));
+        schedule.wait(waiting("a@pve!two", 20));
+        schedule.wait(waiting("b@pve", 1));
+        let begun: Vec<_> = std::iter::from_fn(|| schedule.next()).collect();
         assert_eq!(begun.len(), OF_ONE + 1);
         assert_eq!(begun[OF_ONE].owner, "b@pve");
-        // One that is at work or waits does not come twice.
-        turns.wait(waiting("b@pve", 1));
-        assert_eq!(turns.next(), None);
-        // Whoever had a turn comes after those who had none.
-        turns.end(&begun[0]);
-        turns.end(&begun[0]);
-        turns.wait([begun[0].clone()]);
+        // A webhook that is in the queue or being processed is not added again.
+        schedule.wait(waiting("b@pve", 1));
+        assert_eq!(schedule.next(), None);
+        // New webhooks come before those that had a turn.
+        schedule.end(&begun[0]);
+        schedule.end(&begun[0]);
+        schedule.wait([begun[0].clone()]);
         assert_eq!(
-            turns.next().map(|one| one.hook).as_deref(),
+            schedule.next().map(|one| one.hook).as_deref(),
             Some("a@pve!one 8")
         );
-        assert_eq!(turns.next(), None);
+        assert_eq!(schedule.next(), None);
         for one in begun {
-            turns.end(&one);
+            schedule.end(&one);
         }
         let mut left = 0;
-        while let Some(one) = turns.next() {
-            turns.end(&one);
+        while let Some(one) = schedule.next() {
+            schedule.end(&one);
             left += 1;
         }
         assert_eq!(left, 32);
     }
 
     #[test]
-    fn so_many_work_at_a_time() {
-        let mut turns = Turns::default();
+    fn the_number_of_turns_at_a_time_is_limited() {
+        let mut schedule = Schedule::default();
         for user in 0..20 {
-            turns.wait(waiting(&format!("{user}@pve"), 10));
+            schedule.wait(waiting(&format!("{user}@pve"), 10));
         }
-        assert_eq!(std::iter::from_fn(|| turns.next()).count(), AT_ONCE);
+        assert_eq!(std::iter::from_fn(|| schedule.next()).count(), AT_ONCE);
     }
 }

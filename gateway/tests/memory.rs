@@ -1,5 +1,5 @@
-//! What the gateway holds in memory for its callers: long lists of the cluster that are chosen from, and bodies of requests.
-//! The only test of its process, whose memory is looked at.
+//! The limits on memory for callers: long lists of the cluster that are filtered, and bodies.
+//! It is the only test in its process, because it measures the memory of the process.
 
 mod common;
 
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const MIB: usize = 1024 * 1024;
-/// What one address may make the gateway hold.
+/// Memory limit of one address.
 const SHARE: usize = 64 * MIB;
 
 /// A long list of guests.
@@ -79,7 +79,7 @@ impl Front {
         Answer::parse(&answer)
     }
 
-    /// The status of an answer, and how long the answer is.
+    /// The status and the length of an answer.
     async fn measure(&self, path: &str) -> (u16, usize) {
         let mut stream = self.connect(&format!("GET {path}"), "").await;
         let mut piece = vec![0; 64 * 1024];
@@ -98,18 +98,20 @@ impl Front {
         }
     }
 
-    async fn held(&self) -> usize {
+    async fn used(&self) -> usize {
         let metrics = self.get("/metrics").await.text();
         let line = metrics
             .lines()
             .find_map(|line| line.strip_prefix("gateway_held_bytes "));
-        line.expect("it is told").parse().expect("a number")
+        line.expect("the metric is there")
+            .parse()
+            .expect("a number")
     }
 
-    /// Waits until what is held is as much as that.
+    /// Waits until the memory in use satisfies a condition.
     async fn until(&self, is: impl Fn(usize) -> bool) {
         let wait = async {
-            while !is(self.held().await) {
+            while !is(self.used().await) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -118,7 +120,7 @@ impl Front {
     }
 }
 
-/// A figure of this process in bytes, where the system tells.
+/// A memory figure of this process in bytes, if the system has it.
 fn memory(name: &str) -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -126,11 +128,11 @@ fn memory(name: &str) -> Option<usize> {
     Some(kilobytes.parse::<usize>().ok()? * 1024)
 }
 
-const CHOSEN: &str = "/api2/json/cluster/resources?status=running&sort=name&order=desc";
+const SELECTED: &str = "/api2/json/cluster/resources?status=running&sort=name&order=desc";
 
-/// Many callers choose from a long list at the same time.
-async fn many_choose(front: &Front, length: usize) {
-    let calls = (0..24).map(|_| front.measure(CHOSEN));
+/// Many callers filter a long list at the same time.
+async fn many_callers_filter(front: &Front, length: usize) {
+    let calls = (0..24).map(|_| front.measure(SELECTED));
     let answers = futures_util::future::join_all(calls).await;
     let good = answers.iter().filter(|(status, _)| *status == 200);
     let refused = answers.iter().filter(|(status, _)| *status == 503);
@@ -138,42 +140,42 @@ async fn many_choose(front: &Front, length: usize) {
     let (good, refused) = (good.count(), refused.count());
     println!("{good} got a list, {refused} were refused");
     assert!(good > 0 && good + refused == 24, "{answers:?}");
-    front.until(|held| held == 0).await;
+    front.until(|used| used == 0).await;
 }
 
-/// Callers that do not read what they asked for.
-async fn nobody_reads(front: &Front) {
+/// Callers that do not read their answers.
+async fn clients_do_not_read(front: &Front) {
     let mut waiting = Vec::new();
     for _ in 0..2 {
-        waiting.push(front.connect(&format!("GET {CHOSEN}"), "").await);
+        waiting.push(front.connect(&format!("GET {SELECTED}"), "").await);
     }
-    // Both answers are there, apart from what is in the buffers of the connections.
-    front.until(|held| held > SHARE / 2).await;
-    let (status, _) = front.measure(CHOSEN).await;
-    assert_eq!(status, 503, "there is no room for a third");
-    // What needs no room is served.
+    // Both answers are in memory, except for the part in the buffers of the connections.
+    front.until(|used| used > SHARE / 2).await;
+    let (status, _) = front.measure(SELECTED).await;
+    assert_eq!(status, 503, "a third exceeds the limit");
+    // Requests that need no memory are served.
     assert_eq!(front.get("/healthz").await.status, 200);
-    // A page is passed on without its total where the cluster sends more than a page.
+    // A list that is too long for its total is passed on without it.
     drop(waiting);
-    front.until(|held| held == 0).await;
+    front.until(|used| used == 0).await;
     let (status, got) = front.measure("/api2/json/nodes/n1/tasks?limit=50").await;
     assert!(status == 200 && got > SHARE / 4, "{status}, {got} bytes");
-    front.until(|held| held == 0).await;
+    front.until(|used| used == 0).await;
 }
 
-/// Callers that send all of a body but its end.
-async fn bodies_have_no_end(front: &Front) {
+/// Callers that do not send the end of a body.
+async fn bodies_are_incomplete(front: &Front) {
     const MORE: usize = 20;
     let length = 500_000;
     let mut sending = Vec::new();
     for _ in 0..SHARE / length + MORE {
         let head = format!("Content-Length: {length}\r\n");
         let mut stream = front.connect("POST /v1/webhooks", &head).await;
-        // One that is refused may be closed before all is sent.
+        // A refused connection may be closed before everything is sent.
         let _ = stream.write_all(&vec![b' '; length - 1]).await;
         sending.push(stream);
     }
-    // Those for which there is no room are told.
+    // Requests above the limit get 503.
     let mut refused = 0;
     let wait = async {
         while refused < MORE {
@@ -196,10 +198,10 @@ async fn bodies_have_no_end(front: &Front) {
     };
     let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
     waited.expect("in time");
-    let held = front.held().await;
-    assert!(held > SHARE / 2 && held <= SHARE, "{held}");
+    let used = front.used().await;
+    assert!(used > SHARE / 2 && used <= SHARE, "{used}");
     drop(sending);
-    front.until(|held| held == 0).await;
+    front.until(|used| used == 0).await;
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -208,8 +210,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [head.as_slice(), payload].concat()
 }
 
-/// The same over gRPC, by callers without credentials: the start of a message in each of some streams.
-async fn messages_have_no_end(front: &Front, grpc: SocketAddr) {
+/// The same over gRPC without credentials: several streams, each with the start of a message.
+async fn messages_are_incomplete(front: &Front, grpc: SocketAddr) {
     const STREAMS: usize = 3;
     const SENT: usize = 60_000;
     const WINDOW_UPDATE: u8 = 8;
@@ -238,7 +240,7 @@ async fn messages_have_no_end(front: &Front, grpc: SocketAddr) {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let start = [preface.as_slice(), &frame(4, 0, 0, &[])].concat();
         stream.write_all(&start).await.expect("sent");
-        // The server takes that much once it has said so, after its settings.
+        // The server accepts this much after its settings and a larger window.
         let mut head = [0; 9];
         while head[3] != WINDOW_UPDATE {
             stream.read_exact(&mut head).await.expect("a frame");
@@ -250,14 +252,14 @@ async fn messages_have_no_end(front: &Front, grpc: SocketAddr) {
         sending.push(stream);
     }
     front
-        .until(|held| held > SHARE / 10 * 9 && held <= SHARE)
+        .until(|used| used > SHARE / 10 * 9 && used <= SHARE)
         .await;
     drop(sending);
-    front.until(|held| held == 0).await;
+    front.until(|used| used == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_makes_it_hold_more_than_a_share() {
+async fn one_address_cannot_use_more_memory_than_its_limit() {
     let list = Arc::new(list());
     let length = list.len();
     assert!((24 * MIB..32 * MIB).contains(&length), "{length}");
@@ -270,19 +272,19 @@ async fn nobody_makes_it_hold_more_than_a_share() {
     let gateway = Gateway::start(config).await.expect("a gateway");
     let front = Front(gateway.address());
     let (_, all) = front.measure("/api2/json/cluster/resources").await;
-    assert!(all >= length, "what is not looked into flows through");
+    assert!(all >= length, "a list without a selection is streamed");
     let before = memory("VmRSS");
-    many_choose(&front, length).await;
-    nobody_reads(&front).await;
-    bodies_have_no_end(&front).await;
+    many_callers_filter(&front, length).await;
+    clients_do_not_read(&front).await;
+    bodies_are_incomplete(&front).await;
     let grpc = gateway.grpc_address().expect("it is served");
-    messages_have_no_end(&front, grpc).await;
+    messages_are_incomplete(&front, grpc).await;
     let (Some(before), Some(peak)) = (before, memory("VmHWM")) else {
         return;
     };
     let more = peak.saturating_sub(before) / MIB;
     println!("{more} MiB above {} MiB", before / MIB);
-    // What may be held, twice while it is copied, and the buffers of some hundred connections on both sides. In untyped JSON
-    // each of the lists alone takes more.
+    // The limit, twice because of copies, and the buffers of several hundred connections on both
+    // sides. Parsed as untyped JSON, each list alone would need more.
     assert!(more < 384, "{more} MiB");
 }
