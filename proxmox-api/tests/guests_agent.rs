@@ -200,7 +200,7 @@ async fn files_of_any_size_on_every_release() {
             assert!(read == vec![1; 16 * MIB - 1], "as much as one call can");
             huge.write_file("/huge", vec![1; 16 * MIB + 1]);
             let error = agent.read_file("/huge").await.unwrap_err().to_string();
-            assert!(error.contains("more than 16 MiB"), "{error}");
+            assert!(error.contains("larger than 16 MiB"), "{error}");
         }
         // The limit of the program, for reads in chunks and as a whole.
         let bounds = Bounds::new().file(MIB - 1);

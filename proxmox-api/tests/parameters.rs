@@ -291,7 +291,7 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
     ] {
         assert!(error.contains(&format!("`{parameter}`")), "{error}");
         assert!(error.contains(item), "{error}");
-        assert!(error.contains("one by one"), "{error}");
+        assert!(error.contains("pass several items separately"), "{error}");
     }
     let mut net = QemuNet::virtio();
     net.unknown.set("x,firewall=0", "1");
@@ -643,7 +643,7 @@ async fn a_path_value_with_white_space_is_not_sent() {
         assert!(error.never_sent(), "{error}");
         let error = error.to_string();
         assert!(
-            error.contains("white space, which no server takes"),
+            error.contains("white space, which no server accepts"),
             "{error}"
         );
     }

@@ -188,7 +188,7 @@ async fn a_log_requested_as_a_file_has_a_helpful_error() {
     let error = log.log().get().download(true).await.expect_err("a file");
     let text = error.to_string();
     assert!(
-        text.contains("no JSON") && text.contains("`stream()`"),
+        text.contains("not JSON") && text.contains("`stream()`"),
         "{text}"
     );
 }

@@ -426,8 +426,8 @@ async fn a_redirection_is_not_followed(over: Over) {
     let text = error.to_string();
     assert_eq!(
         text,
-        "POST /nodes/pve1/qemu #1: 301 Moved Permanently, to https://127.0.0.1:1 (redirections are not followed; give \
-         the client the address of the API itself, https and port 8006)"
+        "POST /nodes/pve1/qemu #1: 301 Moved Permanently, to https://127.0.0.1:1 (redirections are not followed; set \
+         the client's address to the API itself: https, port 8006)"
     );
     server.join().expect("no panic");
 }
@@ -857,7 +857,8 @@ async fn an_answer_may_end_with_the_connection() {
             Err(error) => {
                 assert!(!accepted);
                 let text = error.to_string();
-                let start = "GET /version #1: 401 Authentication failed! (the client has no login";
+                let start =
+                    "GET /version #1: 401 Authentication failed! (the client has no credentials";
                 assert!(text.starts_with(start), "{text}");
             }
         }

@@ -324,7 +324,7 @@ mod tests {
         let circle = folder.path().join("circle");
         std::os::unix::fs::symlink("circle", &circle).expect("a link");
         let error = append(&circle, "a").expect_err("it leads nowhere");
-        assert!(error.to_string().contains("circle"), "{error}");
+        assert!(error.to_string().contains("cycle"), "{error}");
     }
 
     #[cfg(unix)]

@@ -107,7 +107,7 @@ async fn a_job_is_created_once_changed_and_run() {
         );
         let (_, cause) = left(pve.carry_out(RunBackupJob::new("weekly")).await);
         assert!(
-            cause.never_sent() && cause.to_string().contains("no such job"),
+            cause.never_sent() && cause.to_string().contains("the job does not exist"),
             "{cause}"
         );
     }

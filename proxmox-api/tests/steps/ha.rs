@@ -96,7 +96,7 @@ async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
         if release != "9.2" {
             let (rest, cause) = left(made);
             assert!(rest.is_empty() && cause.never_sent(), "{cause}");
-            assert!(cause.to_string().contains("since release 9.0"), "{cause}");
+            assert!(cause.to_string().contains("need release 9.0"), "{cause}");
             continue;
         }
         made.unwrap();

@@ -66,7 +66,7 @@ async fn failing_disks_and_pools_are_reported() {
         assert!(
             steps
                 .iter()
-                .any(|step| step.contains("pve2") && step.contains("not there"))
+                .any(|step| step.contains("pve2") && step.contains("offline"))
         );
     }
 }

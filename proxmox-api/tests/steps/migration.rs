@@ -196,8 +196,8 @@ async fn obstacles_are_reported_before_anything_is_done() {
         simulator.set_online("pve3", false);
         for (vmid, target, storage, expected) in [
             (101, "pve9", None, "no node pve9"),
-            (101, "pve3", None, "is not there"),
-            (201, "pve3", None, "is not there"),
+            (101, "pve3", None, "is offline"),
+            (201, "pve3", None, "is offline"),
             (101, "pve2", Some("nowhere"), "lacks the storages nowhere"),
             (201, "pve2", Some("nowhere"), "lacks the storages nowhere"),
             (102, "pve2", None, "hostpci0"),

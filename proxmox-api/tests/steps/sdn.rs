@@ -119,7 +119,7 @@ async fn a_failed_change_is_rolled_back() {
         // Planned changes count as those of others, unless a setting allows them.
         let (rest, cause) = left(pve.carry_out(more()).await);
         assert!(
-            rest.is_empty() && cause.to_string().contains("planned"),
+            rest.is_empty() && cause.to_string().contains("pending changes of others"),
             "{release}: {cause}"
         );
         let change = Network::new()

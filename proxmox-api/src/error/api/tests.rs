@@ -307,8 +307,8 @@ fn a_redirection_names_the_host_but_not_the_query() {
     assert_eq!(error.kind(), ErrorKind::Redirected);
     assert_eq!(
         error.to_string(),
-        "GET /version: 301 Moved, to https://other:8006 (redirections are not followed; give the client the address of the \
-         API itself, https and port 8006)"
+        "GET /version: 301 Moved, to https://other:8006 (redirections are not followed; set the client's address to the \
+         API itself: https, port 8006)"
     );
 }
 

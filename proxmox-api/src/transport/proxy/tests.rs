@@ -38,7 +38,10 @@ fn a_login_that_is_too_long_for_socks_is_refused() {
     let login = |length| format!("socks5://bob:{}@proxy", "x".repeat(length));
     Proxy::parse(&login(255)).expect("it fits");
     let error = Proxy::parse(&login(256)).expect_err("too long").to_string();
-    assert!(error.contains("longer") && !error.contains("xx"), "{error}");
+    assert!(
+        error.contains("too long") && !error.contains("xx"),
+        "{error}"
+    );
 }
 
 /// A proxy for one connection: sends this answer to the `CONNECT`, and then acts as the server
