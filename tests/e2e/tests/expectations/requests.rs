@@ -411,6 +411,8 @@ fn is_about_state(wire: &ExpectedRequest, api: &ApiError) -> bool {
                 "must be different than source VMID",
                 // The schema has it, but not for callers over the network.
                 "only allowed on the command line interface",
+                // Each is valid without the other.
+                "cannot use 'snapshot' parameter with 'current'",
             ];
             let is = |text: &String| about.iter().any(|words| text.contains(words));
             api.errors().values().all(is)
