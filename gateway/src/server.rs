@@ -1,7 +1,6 @@
 //! The listeners, and the processing before every request: limits, logs, audit.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -195,7 +194,7 @@ async fn store(config: &Config) -> Result<Store, ConfigError> {
     #[cfg(feature = "postgres")]
     if let Some(address) = &config.postgres {
         let database = Postgres::connect(address, config.postgres_ca.as_deref(), None).await?;
-        return Ok(Store::open(Arc::new(database)).await?);
+        return Ok(Store::open(std::sync::Arc::new(database)).await?);
     }
     #[cfg(not(feature = "postgres"))]
     if config.postgres.is_some() {
