@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api_error::ApiResult;
 use crate::calls::call::{Call, Reply};
+use crate::propstring::value;
 use crate::state::guest::{Guest, Kind};
 use crate::state::records::digest;
 
@@ -119,12 +120,6 @@ fn user(guest: &Guest, vmid: u32) -> String {
     out
 }
 
-/// The value of a key of a property string.
-fn key<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let mut parts = text.split(',').filter_map(|part| part.split_once('='));
-    parts.find_map(|(key, value)| (key == name).then_some(value))
-}
-
 fn network(guest: &Guest) -> String {
     let config = |key: &str| guest.config.get(key).map_or("", String::as_str);
     // The code that reads the value splits at white space only, although the parameter's check
@@ -160,10 +155,10 @@ fn network(guest: &Guest) -> String {
         }
         for (number, _, addresses) in cards {
             let _ = writeln!(out, "auto eth{number}");
-            if key(addresses, "ip") == Some("dhcp") {
+            if value(addresses, "ip") == Some("dhcp") {
                 let _ = writeln!(out, "iface eth{number} inet dhcp");
             } else if let Some((address, _)) =
-                key(addresses, "ip").and_then(|ip| ip.split_once('/'))
+                value(addresses, "ip").and_then(|ip| ip.split_once('/'))
             {
                 let _ = writeln!(
                     out,
@@ -185,7 +180,7 @@ fn network(guest: &Guest) -> String {
             out,
             "    - type: physical\n      name: eth{number}\n      mac_address: '{mac}'\n      subnets:"
         );
-        match key(addresses, "ip") {
+        match value(addresses, "ip") {
             Some("dhcp") => out.push_str("      - type: dhcp4\n"),
             Some(ip) => {
                 let (address, mask) = ip.split_once('/').unwrap_or((ip, "32"));
@@ -196,18 +191,18 @@ fn network(guest: &Guest) -> String {
                     out,
                     "      - type: static\n        address: '{address}'\n        netmask: '{mask}'"
                 );
-                if let Some(gateway) = key(addresses, "gw") {
+                if let Some(gateway) = value(addresses, "gw") {
                     let _ = writeln!(out, "        gateway: '{gateway}'");
                 }
             }
             None => {}
         }
-        match key(addresses, "ip6") {
+        match value(addresses, "ip6") {
             Some("dhcp") => out.push_str("      - type: dhcp6\n"),
             Some("auto") => out.push_str("      - type: ipv6_slaac\n"),
             Some(ip) => {
                 let _ = writeln!(out, "      - type: static6\n        address: '{ip}'");
-                if let Some(gateway) = key(addresses, "gw6") {
+                if let Some(gateway) = value(addresses, "gw6") {
                     let _ = writeln!(out, "        gateway: '{gateway}'");
                 }
             }

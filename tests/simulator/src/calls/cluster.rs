@@ -7,6 +7,7 @@ use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
 use crate::sample::{mix, number};
 use crate::state::cluster::Cluster;
+use crate::state::cluster::shown::NODE_PRESSURE;
 use crate::state::guest::Guest;
 use crate::state::storage::GIB;
 
@@ -272,8 +273,8 @@ pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
         if young {
             row["memavailable"] = json!(memory - used);
             row["arcsize"] = json!(0);
-            for what in ["cpusome", "iosome", "iofull", "memorysome", "memoryfull"] {
-                row[format!("pressure{what}")] = json!(0);
+            for name in NODE_PRESSURE {
+                row[*name] = json!(0);
             }
         }
         row

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
+use crate::state::cluster::shown::{NODE_PRESSURE, PRESSURE};
 use crate::state::guest::Kind;
 
 const NODE: [&str; 12] = [
@@ -22,7 +23,7 @@ const NODE: [&str; 12] = [
     "netout",
 ];
 /// Since 9.0, of nodes.
-const YOUNG_NODE: [&str; 2] = ["memavailable", "arcsize"];
+const LATER_NODE: [&str; 2] = ["memavailable", "arcsize"];
 const GUEST: [&str; 10] = [
     "maxcpu",
     "cpu",
@@ -36,24 +37,16 @@ const GUEST: [&str; 10] = [
     "diskwrite",
 ];
 /// Since 9.0, of guests.
-const YOUNG_GUEST: [&str; 2] = ["memhost", "pressurecpufull"];
-/// Since 9.0, of both.
-const PRESSURE: [&str; 5] = [
-    "pressurecpusome",
-    "pressureiosome",
-    "pressureiofull",
-    "pressurememorysome",
-    "pressurememoryfull",
-];
+const LATER_GUEST: [&str; 1] = ["memhost"];
 /// How many lines a graph has colours for.
 const COLOURS: usize = 2;
 
-fn young(call: &Call<'_>) -> bool {
+fn is_9(call: &Call<'_>) -> bool {
     call.world.schema.release().major >= 9
 }
 
 pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
-    let folder = match young(call) {
+    let folder = match is_9(call) {
         true => "pve-node-9.0",
         false => "pve2-node",
     };
@@ -64,7 +57,7 @@ pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
         &format!("{folder}/{name}"),
         there,
         &[&NODE],
-        &[&YOUNG_NODE, &PRESSURE],
+        &[&LATER_NODE, NODE_PRESSURE],
     )
 }
 
@@ -72,12 +65,12 @@ pub(super) fn guest(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let vmid = call.vmid("vmid");
     let there = (call.world.guests.get(&vmid)).is_some_and(|guest| guest.kind == kind);
     let file = guest_file(call, vmid);
-    graph(call, &file, there, &[&GUEST], &[&YOUNG_GUEST, &PRESSURE])
+    graph(call, &file, there, &[&GUEST], &[&LATER_GUEST, &PRESSURE])
 }
 
 /// Where the figures of a guest are.
 pub(super) fn guest_file(call: &Call<'_>, vmid: u32) -> String {
-    match young(call) {
+    match is_9(call) {
         true => format!("pve-vm-9.0/{vmid}"),
         false => format!("pve2-vm/{vmid}"),
     }
@@ -86,7 +79,7 @@ pub(super) fn guest_file(call: &Call<'_>, vmid: u32) -> String {
 /// The handler has kept the old folder, which a server set up with 9 does not have.
 pub(super) fn storage(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, storage) = (call.owned("node"), call.owned("storage"));
-    let there = !young(call) && call.world.storages.contains_key(&storage);
+    let there = !is_9(call) && call.world.storages.contains_key(&storage);
     graph(
         call,
         &format!("pve2-storage/{node}/{storage}"),
@@ -108,7 +101,7 @@ fn graph(
     file: &str,
     there: bool,
     sources: &[&[&str]],
-    young_sources: &[&[&str]],
+    later_sources: &[&[&str]],
 ) -> ApiResult<Reply> {
     let wanted: Vec<&str> = split_list(call.text("ds").unwrap_or("")).collect();
     if wanted.len() > COLOURS {
@@ -117,9 +110,9 @@ fn graph(
     if !there {
         return Err(missing(file));
     }
-    let young = young(call);
+    let later = is_9(call);
     let known = |name: &&str| {
-        let also = young_sources.iter().filter(|_| young);
+        let also = later_sources.iter().filter(|_| later);
         sources.iter().chain(also).any(|names| names.contains(name))
     };
     if let Some(odd) = wanted.iter().find(|name| !known(name)) {

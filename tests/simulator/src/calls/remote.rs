@@ -2,6 +2,7 @@
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
+use crate::propstring::value;
 use crate::state::cluster::remote::mapped;
 use crate::state::effect::Effect;
 use crate::state::guest::target::Target;
@@ -11,11 +12,7 @@ use crate::state::guest::{GuestEffect, Kind, check_lock};
 impl Target {
     fn of(call: &Call<'_>, vmid: u32) -> Self {
         let endpoint = call.owned("target-endpoint");
-        let part = |key: &str| {
-            let parts = endpoint.split(',').filter_map(|part| part.split_once('='));
-            let mut own = parts.filter(|(own, _)| *own == key);
-            own.next().map(|(_, value)| value.to_owned())
-        };
+        let part = |key: &str| value(&endpoint, key).map(str::to_owned);
         Self {
             host: part("host").unwrap_or_default(),
             port: part("port")

@@ -141,7 +141,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let (list, id) = list_of(call.path)?;
     if id == "subnet" {
         let vnet = call.owned("vnet");
-        if !holds(call, "/cluster/sdn/vnets", &vnet) {
+        if call.world.entry("/cluster/sdn/vnets", &vnet).is_none() {
             let text = format!("sdn vnet '{vnet}' does not exist");
             return Some(Err(ApiError::die(text)));
         }
@@ -297,20 +297,8 @@ fn shown(id: &str, own: &str, row: &Row) -> Value {
 
 /// The zone of the call's virtual network.
 fn zone_of(call: &Call<'_>) -> String {
-    let vnet = call.text("vnet").unwrap_or("");
-    call.world
-        .records
-        .get("/cluster/sdn/vnets")
-        .and_then(|rows| rows.iter().find(|(own, _)| own == vnet))
-        .and_then(|(_, row)| row.get("zone")?.as_str())
-        .unwrap_or("")
-        .to_owned()
-}
-
-/// An entry as it is.
-fn held<'a>(call: &'a Call<'_>, list: &str, id: &str) -> Option<&'a Row> {
-    let rows = call.world.records.get(list)?;
-    rows.iter().find(|(own, _)| own == id).map(|(_, row)| row)
+    let zone = call.world.zone_of_vnet(call.text("vnet").unwrap_or(""));
+    zone.unwrap_or("").to_owned()
 }
 
 /// Whether there are subnets in a zone.
@@ -320,13 +308,6 @@ fn has_subnets(call: &Call<'_>, zone: &str) -> bool {
         .filter(|(key, _)| key.starts_with("/cluster/sdn/vnets/") && key.ends_with("/subnets"))
         .flat_map(|(_, rows)| rows);
     subnets.any(|(_, row)| row.get("zone") == Some(&json!(zone)))
-}
-
-fn holds(call: &Call<'_>, list: &str, id: &str) -> bool {
-    call.world
-        .records
-        .get(list)
-        .is_some_and(|rows| rows.iter().any(|(own, _)| own == id))
 }
 
 /// A parameter refused under the lock: the refusal is a plain text.
@@ -339,9 +320,10 @@ fn refused(doing: &str, problems: &[(&str, String)]) -> ApiError {
 }
 
 fn zone_kind<'a>(call: &'a Call<'_>, zone: &str) -> Option<&'a str> {
-    let rows = call.world.records.get("/cluster/sdn/zones")?;
-    let (_, row) = rows.iter().find(|(own, _)| own == zone)?;
-    row.get("type")?.as_str()
+    call.world
+        .entry("/cluster/sdn/zones", zone)?
+        .get("type")?
+        .as_str()
 }
 
 /// Checks an object in its new state; `doing` names the operation.
@@ -361,16 +343,19 @@ pub(super) fn verify(
         "/cluster/sdn/zones" => {
             let refuse = |problems: &[(&str, String)]| Err(refused(&doing("zone"), problems));
             let own = |row: &Row| row.get("ipam").cloned();
-            let old = held(call, list, id).and_then(own);
+            let old = call.world.entry(list, id).and_then(own);
             if !creates && old != own(row) && has_subnets(call, id) {
                 let text = "can't change ipam if a subnet is already defined in this zone";
                 return refuse(&[("ipam", text.into())]);
             }
-            if let Some(ipam) = text("ipam").filter(|ipam| !holds(call, "/cluster/sdn/ipams", ipam))
+            if let Some(ipam) =
+                text("ipam").filter(|ipam| call.world.entry("/cluster/sdn/ipams", ipam).is_none())
             {
                 return refuse(&[("ipam", format!("{ipam} not existing"))]);
             }
-            if let Some(dns) = text("dns").filter(|dns| !holds(call, "/cluster/sdn/dns", dns)) {
+            if let Some(dns) =
+                text("dns").filter(|dns| call.world.entry("/cluster/sdn/dns", dns).is_none())
+            {
                 return refuse(&[("dns", format!("{dns} don't exist"))]);
             }
             if text("dnszone").is_some() && text("dns").is_none() {
@@ -385,7 +370,10 @@ pub(super) fn verify(
                 return refuse(&[("peers", text.into()), ("fabric", text.into())]);
             }
             if let Some(controller) = text("controller")
-                && !holds(call, "/cluster/sdn/controllers", controller)
+                && call
+                    .world
+                    .entry("/cluster/sdn/controllers", controller)
+                    .is_none()
             {
                 return Err(ApiError::die(format!(
                     "{} failed: controller {controller} don't exist",
@@ -416,7 +404,10 @@ pub(super) fn verify(
                         "update sdn vnet object failed: unable to delete required option 'zone'";
                     return Err(ApiError::die(text));
                 }
-                let old = held(call, list, id).and_then(|row| row.get("zone")?.as_str());
+                let old = call
+                    .world
+                    .entry(list, id)
+                    .and_then(|row| row.get("zone")?.as_str());
                 let filled = call.world.records.get(&format!("{list}/{id}/subnets"));
                 if old != Some(zone) && filled.is_some_and(|rows| !rows.is_empty()) {
                     let text = "can't change zone if subnets exist";
@@ -507,7 +498,7 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, _id: &str, row: &mut Row) -> A
         }
         "/cluster/sdn/vnets/{vnet}/subnets" => {
             let vnet = call.owned("vnet");
-            if !holds(call, "/cluster/sdn/vnets", &vnet) {
+            if call.world.entry("/cluster/sdn/vnets", &vnet).is_none() {
                 return Err(ApiError::die(format!("sdn vnet '{vnet}' does not exist")));
             }
             row.insert("type".into(), json!("subnet"));
@@ -543,11 +534,8 @@ pub(super) fn no_addresses(call: &Call<'_>, list: &str) -> Option<ApiError> {
         return None;
     }
     let zone = zone_of(call);
-    let zones = call.world.records.get("/cluster/sdn/zones");
-    let managed = zones
-        .into_iter()
-        .flatten()
-        .any(|(own, row)| *own == zone && row.contains_key("ipam"));
+    let zone = call.world.entry("/cluster/sdn/zones", &zone);
+    let managed = zone.is_some_and(|zone| zone.contains_key("ipam"));
     managed
         .then(|| ApiError::die("delete sdn subnet object failed: zone '' doesn't exist in IPAM DB"))
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::calls::call::Call;
 use crate::calls::records::rows::field;
 use crate::formats::next_run;
+use crate::propstring::value;
 use crate::state::cluster::Cluster;
 use crate::state::records::Row;
 
@@ -104,21 +105,17 @@ fn checks(call: &Call<'_>, kind: &str, held: &Row) -> Value {
         Value::String(entry) => vec![entry],
         _ => Vec::new(),
     };
-    let part = |entry: &'_ str, name: &str| {
-        let mut parts = entry.split(',').filter_map(|part| part.split_once('='));
-        parts.find_map(|(key, value)| (key == name).then(|| value.to_owned()))
-    };
     let own: Vec<&str> = entries
         .into_iter()
-        .filter(|entry| part(entry, "node").as_deref() == Some(&*node))
+        .filter(|entry| value(entry, "node") == Some(&*node))
         .collect();
     if own.is_empty() {
         let text = format!("No mapping for node {node}.");
         return json!([{ "severity": "warning", "message": text }]);
     }
     let missing = own.iter().filter_map(|entry| {
-        let id = part(entry, "id").unwrap_or_default();
-        let path = part(entry, "path");
+        let id = value(entry, "id").unwrap_or_default();
+        let path = value(entry, "path");
         match (kind, path) {
             ("pci", path) => {
                 let path = path.unwrap_or_default();
@@ -166,10 +163,7 @@ pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
         value.and_then(Value::as_str).unwrap_or("").to_owned()
     };
     let access = text("user-tag-access");
-    let part = |name: &str| {
-        let mut parts = access.split(',').filter_map(|part| part.split_once('='));
-        parts.find_map(|(key, value)| (key == name).then_some(value))
-    };
+    let part = |name: &str| value(&access, name);
     let privileged = call.may("/", "Sys.Modify");
     let allow = part("user-allow").unwrap_or("free");
     let split = |list: &str| -> Vec<String> {

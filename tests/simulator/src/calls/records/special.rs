@@ -8,6 +8,7 @@ use crate::calls::call::{Call, Reply};
 use crate::calls::records::rows::{field, place};
 use crate::calls::rules;
 use crate::formats::split_list;
+use crate::propstring;
 use crate::state::cluster::Cluster;
 use crate::state::guest::Kind;
 use crate::state::records::{NOTIFIED, Row};
@@ -141,10 +142,6 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 /// The guests of a backup job, with their volumes and why these are included or not.
 fn included(call: &Call<'_>, job: &Row) -> Vec<Value> {
-    let part = |value: &str, key: &str| {
-        let mut parts = value.split(',').filter_map(|part| part.split_once('='));
-        parts.find_map(|(own, value)| (own == key).then(|| value.to_owned()))
-    };
     let guests = call.world.guests.iter();
     let taken = guests.filter(|(vmid, guest)| {
         covers(job, **vmid, guest) && call.may(&format!("/vms/{vmid}"), "VM.Audit")
@@ -154,20 +151,20 @@ fn included(call: &Call<'_>, job: &Row) -> Vec<Value> {
             let disks = guest.config.iter().filter(|(key, value)| {
                 guest.kind.is_disk(key)
                     && !key.starts_with("unused")
-                    && part(value, "media").as_deref() != Some("cdrom")
+                    && propstring::value(value, "media") != Some("cdrom")
             });
             let children: Vec<Value> = disks
                 .map(|(key, value)| {
-                    let backup = part(value, "backup");
+                    let backup = propstring::value(value, "backup");
                     let volume = crate::state::guest::volumes::volume_of(value);
                     let (taken, why) = match guest.kind {
                         Kind::Qemu => {
                             let why = if backup.is_some() { "backup=no" } else { "backup=yes" };
-                            (backup.as_deref() != Some("0"), why)
+                            (backup != Some("0"), why)
                         }
                         Kind::Lxc if key == "rootfs" => (true, "rootfs"),
                         Kind::Lxc if volume.starts_with('/') => (false, "not a volume"),
-                        Kind::Lxc if backup.as_deref() == Some("1") => (true, "enabled"),
+                        Kind::Lxc if backup == Some("1") => (true, "enabled"),
                         Kind::Lxc => (false, "disabled"),
                     };
                     json!({

@@ -31,10 +31,8 @@ impl Call<'_> {
         }
         let given = |name: &str| self.text(name).map(str::to_owned);
         let zone_of_vnet = || {
-            let vnet = given("vnet")?;
-            let rows = self.world.records.get(VNETS)?;
-            let (_, row) = rows.iter().find(|(own, _)| *own == vnet)?;
-            row.get("zone")?.as_str().map(str::to_owned)
+            let zone = self.world.zone_of_vnet(self.text("vnet")?);
+            zone.map(str::to_owned)
         };
         // The zone a network is in, and not the one that it is to come into.
         if name == "zone" && self.path.starts_with("/cluster/sdn/vnets/{vnet}") {

@@ -95,6 +95,19 @@ impl Cluster {
         self.apply_sdn();
     }
 
+    /// An entry of a list.
+    pub(crate) fn entry(&self, list: &str, id: &str) -> Option<&Row> {
+        let rows = self.records.get(list)?;
+        rows.iter().find(|(own, _)| own == id).map(|(_, row)| row)
+    }
+
+    /// The zone of a virtual network.
+    pub(crate) fn zone_of_vnet(&self, vnet: &str) -> Option<&str> {
+        self.entry("/cluster/sdn/vnets", vnet)?
+            .get("zone")?
+            .as_str()
+    }
+
     /// Activates the planned network.
     pub(crate) fn apply_sdn(&mut self) {
         self.sdn_running = self.sdn_planned();

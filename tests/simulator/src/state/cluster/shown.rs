@@ -121,7 +121,7 @@ impl Cluster {
 }
 
 /// The pressure stall values of a guest.
-const PRESSURE: [&str; 6] = [
+pub(crate) const PRESSURE: [&str; 6] = [
     "pressurecpufull",
     "pressurecpusome",
     "pressureiofull",
@@ -129,6 +129,9 @@ const PRESSURE: [&str; 6] = [
     "pressurememoryfull",
     "pressurememorysome",
 ];
+
+/// Those of a node, on which some process can always run.
+pub(crate) const NODE_PRESSURE: &[&str] = PRESSURE.split_at(1).1;
 
 /// Hundredths as a fraction.
 fn busy_share(busy: u64) -> f64 {

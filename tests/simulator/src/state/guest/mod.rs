@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::guest_agent::Inside;
 use crate::guest_agent::output::Files;
 use crate::indexed::split_index;
+use crate::propstring::value;
 use crate::state::config::Config;
 use crate::state::guest::target::Target;
 use crate::state::guest::volumes::{is_cloud_init, size_of};
@@ -120,19 +121,8 @@ pub(crate) struct Guest {
 impl Guest {
     /// Whether a machine takes values that depend on others.
     pub(crate) fn may_take(&self, change: &Change) -> Result<(), String> {
-        let parts = |text: &str| -> Vec<(String, String)> {
-            let pair = |part: &str| {
-                part.split_once('=')
-                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            };
-            text.split(',').filter_map(pair).collect()
-        };
-        let value = |parts: &[(String, String)], name: &str| {
-            let mut own = parts.iter().filter(|(key, _)| key == name);
-            own.next().map(|(_, value)| value.clone())
-        };
         if let Some(text) = change.set.get("boot")
-            && let Some(order) = value(&parts(text), "order")
+            && let Some(order) = value(text, "order")
         {
             let there = |device: &str| {
                 let held = self.config.contains_key(device)
@@ -147,7 +137,7 @@ impl Guest {
             }
         }
         if let Some(text) = change.set.get("machine")
-            && value(&parts(text), "viommu").as_deref() == Some("intel")
+            && value(text, "viommu") == Some("intel")
         {
             let first = text.split(',').next().unwrap_or("");
             let kind = first.strip_prefix("type=").unwrap_or(first);

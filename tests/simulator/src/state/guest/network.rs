@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::indexed::split_index;
+use crate::propstring;
 use crate::sample::mix;
 use crate::state::guest::{Guest, Kind};
 
@@ -27,11 +28,7 @@ pub(crate) fn interfaces(vmid: u32, guest: &Guest) -> Vec<Interface> {
         let Some((_, index)) = split_index(key).filter(|(family, _)| *family == "net") else {
             continue;
         };
-        let part = |name: &str| {
-            value
-                .split(',')
-                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
-        };
+        let part = |name: &str| propstring::value(value, name);
         let mac = value
             .split(',')
             .filter_map(|part| part.split_once('='))
@@ -47,11 +44,7 @@ pub(crate) fn interfaces(vmid: u32, guest: &Guest) -> Vec<Interface> {
             ),
             Kind::Qemu => {
                 let given = guest.config.get(&format!("ipconfig{index}"));
-                let given = |name: &str| {
-                    given?
-                        .split(',')
-                        .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
-                };
+                let given = |name: &str| propstring::value(given?, name);
                 let fallback = given("ip").or(Some("dhcp"));
                 (format!("eth{index}"), fallback, given("ip6"))
             }
