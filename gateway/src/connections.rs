@@ -29,7 +29,7 @@ const MOST: usize = 16_384;
 /// Timeout for a TLS handshake, and for the first bytes after it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for writing an answer.
-const TAKEN: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The limits. Clones share them.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl Connections {
                 _permit: Arc::new(permit),
                 _place: place,
             };
-            return (WriteTimeout::new(stream, TAKEN), peer, slot);
+            return (WriteTimeout::new(stream, WRITE_TIMEOUT), peer, slot);
         }
     }
 
@@ -136,25 +136,27 @@ pub(crate) async fn accept_tls(
     Some(Either::Right(handshake.await.ok()?.ok()?))
 }
 
-/// A stream with a timeout for its first bytes.
-pub(crate) struct StartTimeout<S> {
+/// A stream with a timeout for its first bytes, and something that lives as long as the stream.
+pub(crate) struct StartTimeout<S, T> {
     stream: S,
+    pub(crate) attached: T,
     /// The number of first bytes that are not received yet.
     missing: usize,
     timeout: Pin<Box<Sleep>>,
 }
 
-impl<S> StartTimeout<S> {
-    pub(crate) fn new(stream: S, first: usize) -> Self {
+impl<S, T> StartTimeout<S, T> {
+    pub(crate) fn new(stream: S, first: usize, attached: T) -> Self {
         Self {
             stream,
+            attached,
             missing: first,
             timeout: Box::pin(tokio::time::sleep(TIMEOUT)),
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for StartTimeout<S> {
+impl<S: AsyncRead + Unpin, T: Unpin> AsyncRead for StartTimeout<S, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -172,7 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StartTimeout<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for StartTimeout<S> {
+impl<S: AsyncWrite + Unpin, T: Unpin> AsyncWrite for StartTimeout<S, T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -212,7 +214,7 @@ mod tests {
     async fn only_the_first_bytes_have_a_timeout() {
         let hour = Duration::from_secs(3_600);
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut ours = StartTimeout::new(ours, 4);
+        let mut ours = StartTimeout::new(ours, 4, ());
         theirs.write_all(b"abc").await.expect("it fits");
         ours.read_exact(&mut [0; 3]).await.expect("it is there");
         let start = tokio::time::Instant::now();
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(start.elapsed(), TIMEOUT);
 
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut ours = StartTimeout::new(ours, 4);
+        let mut ours = StartTimeout::new(ours, 4, ());
         theirs.write_all(b"abcd").await.expect("it fits");
         ours.read_exact(&mut [0; 4]).await.expect("it is there");
         let more = tokio::spawn(async move {

@@ -65,7 +65,8 @@ pub struct Gateway {
     grace: Duration,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
-    /// Background tasks.
+    deliveries: JoinHandle<()>,
+    /// Background tasks that do not end by themselves.
     background: JoinSet<()>,
     store: Store,
     /// This gateway's name in leases.
@@ -94,7 +95,7 @@ impl Gateway {
         let deliverer = Deliverer::new(store.clone(), &config.webhooks, &me)?;
         let mut background = JoinSet::new();
         background.spawn(hub.clone().follow());
-        background.spawn(deliverer.clone().run());
+        let deliveries = tokio::spawn(deliverer.clone().run(stopped.clone()));
         if let Some(own) = &config.background {
             let watcher = Watcher {
                 client: cluster.builder().api_token_text(own.secret()?).build()?,
@@ -145,6 +146,7 @@ impl Gateway {
             grace,
             stop,
             server,
+            deliveries,
             background,
             store,
             me,
@@ -173,6 +175,12 @@ impl Gateway {
         {
             services.abort();
         }
+        if tokio::time::timeout_at(over, &mut self.deliveries)
+            .await
+            .is_err()
+        {
+            self.deliveries.abort();
+        }
         self.background.shutdown().await;
         // Lets another gateway take over at once.
         if let Err(error) = self.store.release(LEASE, &self.me).await {
@@ -184,6 +192,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.server.abort();
+        self.deliveries.abort();
         if let Some(services) = &self.services {
             services.abort();
         }

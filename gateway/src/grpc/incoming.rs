@@ -1,11 +1,8 @@
 //! Accepts connections of the gRPC services, with the same limits and timeouts as for HTTP.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use futures_util::stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -20,8 +17,10 @@ const PREFACE: usize = 24;
 const READY: usize = 64;
 
 /// A connection after the TLS handshake.
-pub(super) struct Connection {
-    stream: StartTimeout<Stream>,
+type Connection = StartTimeout<Stream, Attached>;
+
+/// What a connection holds until it is closed.
+pub(super) struct Attached {
     info: TcpConnectInfo,
     _slot: Slot,
 }
@@ -48,14 +47,14 @@ pub(super) fn incoming(
                 let Some(stream) = accept_tls(stream, acceptor.as_ref()).await else {
                     return;
                 };
-                let connection = Connection {
-                    stream: StartTimeout::new(stream, PREFACE),
+                let attached = Attached {
                     info: TcpConnectInfo {
                         local_addr,
                         remote_addr: Some(peer),
                     },
                     _slot: slot,
                 };
+                let connection = StartTimeout::new(stream, PREFACE, attached);
                 // Fails if the server has stopped.
                 let _ = ready.send(Ok(connection)).await;
             });
@@ -68,46 +67,6 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.info.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.attached.info.clone()
     }
 }

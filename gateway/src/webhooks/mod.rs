@@ -10,7 +10,7 @@ use std::time::Duration;
 use proxmox_api::Value;
 use proxmox_api::manage::webhook::sign;
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -28,7 +28,7 @@ const IN_A_ROW: usize = 32;
 /// Interval at which due deliveries are looked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a claim on a webhook and an attempt is valid, in seconds.
-const TAKEN: u64 = 60;
+const CLAIM: u64 = 60;
 const LONGEST_PAUSE: u64 = 3_600;
 
 /// The body that is posted for an event.
@@ -109,8 +109,9 @@ impl Deliverer {
         self.poke.notify_one();
     }
 
-    /// Runs as long as it is polled.
-    pub(crate) async fn run(self) {
+    /// Runs until the gateway stops; then it ends after the running attempts. A dropped attempt would
+    /// keep its claim, and its event would be late.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut schedule = Schedule::default();
         let mut working = JoinSet::new();
         let mut by_task = HashMap::new();
@@ -118,7 +119,7 @@ impl Deliverer {
         let mut resting = Vec::new();
         let mut look = tokio::time::interval(POLL_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        while !*stop.borrow() {
             match self.store.due_hooks(now(), MOST_WAITING).await {
                 Ok(due) => {
                     schedule.wait(due.into_iter().map(|(hook, owner)| Waiting { hook, owner }));
@@ -126,13 +127,14 @@ impl Deliverer {
                 Err(error) => tracing::warn!(%error, "deliveries cannot be read"),
             }
             while let Some(one) = schedule.next() {
-                let (deliverer, hook) = (self.clone(), one.hook.clone());
-                let task = working.spawn(async move { deliverer.serve(&hook).await });
+                let (deliverer, hook, stop) = (self.clone(), one.hook.clone(), stop.clone());
+                let task = working.spawn(async move { deliverer.serve(&hook, &stop).await });
                 by_task.insert(task.id(), one);
             }
             let ended = tokio::select! {
                 Some(ended) = working.join_next_with_id() => ended,
                 () = self.poke.notified() => continue,
+                _ = stop.changed() => break,
                 _ = look.tick() => {
                     for one in resting.drain(..) {
                         schedule.end(&one);
@@ -157,15 +159,16 @@ impl Deliverer {
                 None => {}
             }
         }
+        while working.join_next().await.is_some() {}
     }
 
     /// Sends deliveries of a webhook, one after the other. Returns whether there was any, because
     /// there may be more.
-    async fn serve(&self, id: &str) -> Result<bool, StoreError> {
+    async fn serve(&self, id: &str, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
         let lease = format!("webhook {id}");
         let mut made = false;
         for _ in 0..IN_A_ROW {
-            let until = now() + TAKEN;
+            let until = now() + CLAIM;
             // Another gateway must not send later events meanwhile.
             if !self.store.lease(&lease, &self.me, now(), until).await? {
                 return Ok(made);
@@ -178,7 +181,7 @@ impl Deliverer {
             };
             let arrived = self.work(&hook, delivery).await?;
             made = true;
-            if !arrived {
+            if !arrived || *stop.borrow() {
                 // A receiver that does not respond lets others have their turn.
                 break;
             }
@@ -269,7 +272,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::sync::{mpsc, watch};
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -358,7 +361,8 @@ mod tests {
             }
         }
         let mut work = JoinSet::new();
-        work.spawn(deliverer.clone().run());
+        let (_running, stop) = watch::channel(false);
+        work.spawn(deliverer.clone().run(stop));
         let seen: Mutex<BTreeMap<&str, Vec<u32>>> = Mutex::default();
         let count = |name| {
             let seen = seen.lock().expect("free");
@@ -389,6 +393,37 @@ mod tests {
         until(&mut came, "slow", all.len()).await;
         let seen = seen.into_inner().expect("free");
         assert_eq!((&seen["quick"], &seen["slow"]), (&all, &all));
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_after_the_running_attempt_and_leaves_no_claim() {
+        let store = Store::embedded(None).await.expect("opens");
+        let config = WebhooksConfig {
+            allow_internal: true,
+            ..WebhooksConfig::default()
+        };
+        let deliverer = Deliverer::new(store.clone(), &config, "me").expect("works");
+        let (got, mut came) = mpsc::unbounded_channel();
+        let (release, may_answer) = watch::channel(false);
+        let url = receiver("one", got, may_answer).await;
+        store.put_hook(&hook("one", url)).await.expect("works");
+        for number in 0..2 {
+            let delivery = delivery("one", number);
+            store.put_delivery(&delivery).await.expect("works");
+        }
+        let (running, stop) = watch::channel(false);
+        let work = tokio::spawn(deliverer.run(stop));
+        came.recv().await.expect("the first attempt");
+        running.send_replace(true);
+        release.send_replace(true);
+        work.await.expect("it ends");
+        // The second event is free for another gateway at once.
+        let free = store.lease("webhook one", "other", now(), now() + 1);
+        assert!(free.await.expect("works"));
+        let next = store.take_due("one", now(), now() + 1);
+        let next = next.await.expect("works").expect("the second event");
+        assert_eq!(next.body, delivery("one", 1).body);
+        assert!(came.try_recv().is_err(), "no second attempt");
     }
 
     #[tokio::test]
