@@ -80,7 +80,7 @@ fn members(answer: &Endpoint) -> Option<&Fields> {
 }
 
 /// Whether a required value of this kind cannot express "not set".
-fn has_blank(kind: &Kind) -> bool {
+fn is_always_set(kind: &Kind) -> bool {
     matches!(kind, Kind::Boolean | Kind::Integer | Kind::Number)
 }
 
@@ -107,9 +107,9 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
         for (name, member) in members {
             // A configuration made by a program has no digest. What it does not set has to be told from
             // what it sets to 0 or false.
-            let settable = parameters
-                .get(name)
-                .is_some_and(|parameter| parameter.node.optional && has_blank(&member.node.kind));
+            let settable = parameters.get(name).is_some_and(|parameter| {
+                parameter.node.optional && is_always_set(&member.node.kind)
+            });
             if name == "digest" || settable {
                 member.node.optional = true;
             }
