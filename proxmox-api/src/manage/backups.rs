@@ -829,10 +829,8 @@ impl Work for Recover {
                 patient(pve.guest_at(vmid, node, kind))
             }
         };
-        if self.start && guest.status().await?.state != PowerState::Running {
-            track
-                .task(&subject, Action::Start, || guest.start())
-                .await?;
+        if self.start {
+            track.start(&subject, &guest, true).await?;
         }
         Ok(guest)
     }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::guest::{Guest, PowerState};
+use super::guest::Guest;
 use super::inventory::{Inventory, ResourceType};
 use super::work::{Action, Subject, Track, Work, WorkError, some_at_once};
 use crate::client::Client;
@@ -176,13 +176,8 @@ impl Clones {
                 track.leave(&subject, &format!("was moved to {node}"));
             }
         }
-        if self.start && guest.status().await?.state != PowerState::Running {
-            track
-                .task(&subject, Action::Start, || guest.start())
-                .await?;
-            if !new {
-                track.leave(&subject, "was started");
-            }
+        if self.start {
+            track.start(&subject, &guest, new).await?;
         }
         Ok(guest)
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::guest::{Kind, PowerState, allocate};
+use super::guest::{Kind, allocate};
 use super::inventory::Inventory;
 use super::machine::Made;
 use super::work::{Action, Subject, Track, Work, WorkError};
@@ -399,13 +399,8 @@ impl Work for Container {
             Some(patience) => pve.guest(vmid).wait_for_locks(patience),
             None => pve.guest(vmid),
         };
-        if self.start && guest.status().await?.state != PowerState::Running {
-            track
-                .task(&subject, Action::Start, || guest.start())
-                .await?;
-            if !new {
-                track.leave(&subject, "was started");
-            }
+        if self.start {
+            track.start(&subject, &guest, new).await?;
         }
         let mut addresses: Vec<IpAddr> = Vec::new();
         if let Some(timeout) = self.address.filter(|_| self.start) {

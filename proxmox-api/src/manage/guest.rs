@@ -807,6 +807,31 @@ pub(crate) fn unsigned(number: Option<impl TryInto<u64>>) -> u64 {
     number.and_then(|n| n.try_into().ok()).unwrap_or(0)
 }
 
+/// The status of both kinds of guests has these fields.
+macro_rules! guest_status {
+    ($status:ident, $state:ident, agent: $agent:expr) => {
+        GuestStatus {
+            state: $state,
+            ha_managed: ($status.ha.as_ref()).is_some_and(|ha| ha.managed == Some(true)),
+            ha_state: $status.ha.and_then(|ha| ha.state),
+            uptime: Duration::from_secs(unsigned($status.uptime)),
+            cpu: $status.cpu.unwrap_or(0.0),
+            cpus: $status.cpus.unwrap_or(0.0),
+            memory: unsigned($status.mem),
+            max_memory: unsigned($status.maxmem),
+            disk: unsigned($status.disk),
+            max_disk: unsigned($status.maxdisk),
+            net_in: unsigned($status.netin),
+            net_out: unsigned($status.netout),
+            disk_read: unsigned($status.diskread),
+            disk_write: unsigned($status.diskwrite),
+            agent: $agent,
+            name: $status.name,
+            lock: $status.lock,
+        }
+    };
+}
+
 impl GuestStatus {
     #[inline]
     fn of_qemu(status: crate::pve::qemu::QemuStatusCurrent) -> Self {
@@ -815,48 +840,13 @@ impl GuestStatus {
             (_, Some("suspended")) => PowerState::Suspended,
             _ => power_state(status.status.as_str()),
         };
-        Self {
-            state,
-            name: status.name,
-            lock: status.lock,
-            ha_managed: (status.ha.as_ref()).is_some_and(|ha| ha.managed == Some(true)),
-            ha_state: status.ha.and_then(|ha| ha.state),
-            uptime: Duration::from_secs(unsigned(status.uptime)),
-            cpu: status.cpu.unwrap_or(0.0),
-            cpus: status.cpus.unwrap_or(0.0),
-            memory: unsigned(status.mem),
-            max_memory: unsigned(status.maxmem),
-            disk: unsigned(status.disk),
-            max_disk: unsigned(status.maxdisk),
-            net_in: unsigned(status.netin),
-            net_out: unsigned(status.netout),
-            disk_read: unsigned(status.diskread),
-            disk_write: unsigned(status.diskwrite),
-            agent: status.agent == Some(true),
-        }
+        guest_status!(status, state, agent: status.agent == Some(true))
     }
 
     #[inline]
     fn of_lxc(status: crate::pve::lxc::LxcStatusCurrent) -> Self {
-        Self {
-            state: power_state(status.status.as_str()),
-            name: status.name,
-            lock: status.lock,
-            ha_managed: (status.ha.as_ref()).is_some_and(|ha| ha.managed == Some(true)),
-            ha_state: status.ha.and_then(|ha| ha.state),
-            uptime: Duration::from_secs(unsigned(status.uptime)),
-            cpu: status.cpu.unwrap_or(0.0),
-            cpus: status.cpus.unwrap_or(0.0),
-            memory: unsigned(status.mem),
-            max_memory: unsigned(status.maxmem),
-            disk: unsigned(status.disk),
-            max_disk: unsigned(status.maxdisk),
-            net_in: unsigned(status.netin),
-            net_out: unsigned(status.netout),
-            disk_read: unsigned(status.diskread),
-            disk_write: unsigned(status.diskwrite),
-            agent: false,
-        }
+        let state = power_state(status.status.as_str());
+        guest_status!(status, state, agent: false)
     }
 }
 

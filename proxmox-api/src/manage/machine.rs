@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::guest::{CloudInit, Guest, Kind, PowerState, Size, allocate};
+use super::guest::{CloudInit, Guest, Kind, Size, allocate};
 use super::image::Image;
 use super::inventory::{Inventory, Resource};
 use super::work::{Action, Subject, Track, Work, WorkError};
@@ -310,14 +310,8 @@ impl Work for Machine {
                 track.leave(&subject, &state);
             }
         }
-        let state = guest.status().await?.state;
-        if self.start && state != PowerState::Running {
-            track
-                .task(&subject, Action::Start, || guest.start())
-                .await?;
-            if !new {
-                track.leave(&subject, "was started");
-            }
+        if self.start {
+            track.start(&subject, &guest, new).await?;
         }
         let mut addresses = Vec::new();
         if let Some(timeout) = self.address.filter(|_| self.start) {

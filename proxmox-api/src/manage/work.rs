@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::guest::{Guest, PowerState};
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -365,6 +366,24 @@ impl Track<'_> {
                 error.kind(),
                 Some(ErrorKind::Locked | ErrorKind::LockTimeout)
             )
+    }
+
+    /// Starts a guest unless it runs. That is left behind if the guest is not new: what becomes of a
+    /// new guest is recorded with the guest itself.
+    pub(super) async fn start(
+        &self,
+        subject: &Subject,
+        guest: &Guest,
+        new: bool,
+    ) -> Result<(), Error> {
+        if guest.status().await?.state == PowerState::Running {
+            return Ok(());
+        }
+        self.task(subject, Action::Start, || guest.start()).await?;
+        if !new {
+            self.leave(subject, "was started");
+        }
+        Ok(())
     }
 
     /// Records what is left behind if the work fails from now on.

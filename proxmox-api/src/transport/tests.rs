@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use super::line::{REASON, Scanner};
 use super::*;
@@ -307,9 +308,11 @@ async fn a_broken_connection_means_maybe_processed(over: Over) {
 }
 
 async fn a_refused_connection_means_never_sent(over: Over) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    drop(listener);
+    // It does not listen, and no other test gets its port.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let any = ([127, 0, 0, 1], 0).into();
+    socket.bind(any).expect("a free port");
+    let url = format!("http://{}", socket.local_addr().expect("it is bound"));
     let error = over
         .client(&url)
         .execute(post("x"))

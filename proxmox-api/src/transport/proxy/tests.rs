@@ -1,4 +1,4 @@
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::client::Client;
@@ -133,9 +133,11 @@ async fn errors_name_a_refusing_proxy() {
 
 #[tokio::test]
 async fn errors_name_an_unreachable_proxy() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    drop(listener);
+    // It does not listen, and no other test gets its port.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let any = ([127, 0, 0, 1], 0).into();
+    socket.bind(any).expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
     let error = version_through(&address.to_string())
         .await
         .expect_err("nobody listens");
