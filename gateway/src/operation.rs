@@ -64,7 +64,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         listening as f64,
     ));
     families.push(gauge(
-        "gateway_held_bytes",
+        "gateway_reserved_bytes",
         "Memory reserved for bodies and lists.",
         app.memory.used() as f64,
     ));

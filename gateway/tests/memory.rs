@@ -102,7 +102,7 @@ impl Front {
         let metrics = self.get("/metrics").await.text();
         let line = metrics
             .lines()
-            .find_map(|line| line.strip_prefix("gateway_held_bytes "));
+            .find_map(|line| line.strip_prefix("gateway_reserved_bytes "));
         line.expect("the metric is there")
             .parse()
             .expect("a number")
