@@ -3,13 +3,14 @@
 //!
 //! On a real server (`PROXMOX_HOST` and so on), `PROXMOX_IMAGE` is the image's address and `PROXMOX_SHA512` its checksum,
 //! `PROXMOX_STORAGE` where the disk goes (`local-lvm`), `PROXMOX_SSH_KEY` a public key to let in. The machine is called
-//! `image-to-machine`, has a number from 5000 to 5999, and stays.
+//! `image-to-machine`, has a number from 5000 to 5999, and stays. On releases before 8.3, log in with
+//! `PROXMOX_PASSWORD` as `root@pam`: its API tokens may not import from a path.
 
 mod common;
 
 use std::time::Duration;
 
-use common::{Outcome, open, variable};
+use common::{Outcome, open_as_root, variable};
 use proxmox_api::manage::guest::CloudInit;
 use proxmox_api::manage::image::Image;
 use proxmox_api::manage::machine::Machine;
@@ -19,7 +20,8 @@ use proxmox_api::stream::upload::ChecksumAlgorithm;
 async fn main() -> Outcome {
     let url = variable("PROXMOX_IMAGE")
         .unwrap_or_else(|| "https://images.example.org/debian-13-genericcloud-amd64.qcow2".into());
-    let (_simulator, pve) = open(|builder| builder.web_file(&url, vec![0; 1 << 20])).await?;
+    let (_simulator, pve) =
+        open_as_root(|builder| builder.web_file(&url, vec![0; 1 << 20])).await?;
     let mut image = Image::url(url);
     if let Some(sum) = variable("PROXMOX_SHA512") {
         image = image.checksum(ChecksumAlgorithm::Sha512, sum);

@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use proxmox_api::Client;
-use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_api::{Client, ClientBuilder};
+use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 /// The error of an example. Prints as text, because `main` prints its error with `Debug`.
 pub(crate) struct Failure(Box<dyn std::error::Error + Send + Sync>);
@@ -29,13 +29,28 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Failure {
 pub(crate) async fn open(
     furnish: impl FnOnce(Builder) -> Builder,
 ) -> Outcome<(Option<Simulator>, Client)> {
+    let login = |builder: ClientBuilder| builder.api_token(TOKEN_ID, TOKEN_SECRET);
+    open_with(furnish, login).await
+}
+
+/// The same, but the client logs in as root@pam, for what its API tokens may not do.
+pub(crate) async fn open_as_root(
+    furnish: impl FnOnce(Builder) -> Builder,
+) -> Outcome<(Option<Simulator>, Client)> {
+    let login = |builder: ClientBuilder| builder.password("root@pam", ROOT_PASSWORD);
+    open_with(furnish, login).await
+}
+
+async fn open_with(
+    furnish: impl FnOnce(Builder) -> Builder,
+    login: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Outcome<(Option<Simulator>, Client)> {
     if std::env::var_os("PROXMOX_HOST").is_some_and(|host| !host.is_empty()) {
         return Ok((None, Client::from_env()?));
     }
     println!("PROXMOX_HOST is not set, so this works on a simulated cluster.\n");
     let simulator = furnish(cluster()).start().await?;
-    let client = Client::builder(simulator.url())
-        .api_token(TOKEN_ID, TOKEN_SECRET)
+    let client = login(Client::builder(simulator.url()))
         .fingerprint(simulator.fingerprint().parse()?)
         .build()?;
     Ok((Some(simulator), client))

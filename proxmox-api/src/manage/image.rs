@@ -13,7 +13,7 @@ use crate::value::Secret;
 use crate::value::endpoint::{Method, Release};
 
 /// The first release with the content type for images to import.
-const IMPORTS: Release = Release::new(8, 3);
+pub(super) const IMPORTS: Release = Release::new(8, 3);
 
 /// An image for disks of virtual machines: its source, and its storage.
 ///
@@ -114,6 +114,11 @@ impl Image {
             image: self.clone(),
             node: node.into(),
         }
+    }
+
+    /// Whether it is already on a storage.
+    pub(super) fn is_volume(&self) -> bool {
+        matches!(self.source, Source::Volume(_))
     }
 
     fn given_name(&self) -> Result<String, Error> {

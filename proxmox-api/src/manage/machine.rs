@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::guest::{CloudInit, Guest, Kind, Size, allocate};
-use super::image::Image;
+use super::image::{IMPORTS, Image};
 use super::inventory::{Inventory, Resource};
 use super::work::{Action, Subject, Track, Work, WorkError};
 use crate::client::Client;
@@ -215,6 +215,7 @@ impl Machine {
             Some(node) => node.clone(),
             None => self.place(inventory)?,
         };
+        self.check_login(pve).await?;
         let source = self.image.on(&node).run(pve, track).await?;
         let mut config = self.config.clone();
         let disk = QemuDrive::new(format!("{}:0", self.disk_storage)).import_from(source);
@@ -235,6 +236,19 @@ impl Machine {
             .await?;
         track.leave(&subject, "was created, but not set up completely");
         Ok(pve.guest_at(vmid, node, Kind::Qemu))
+    }
+
+    /// Refuses before anything is downloaded what the server would refuse after it.
+    async fn check_login(&self, pve: &Client) -> Result<(), Error> {
+        let user = pve.user().unwrap_or("root@pam");
+        if user == "root@pam" || self.image.is_volume() || pve.server_release().await? >= IMPORTS {
+            return Ok(());
+        }
+        let problem = format!(
+            "releases before 8.3 import images from paths, and only for root@pam, not for {user}; \
+             log in as root@pam with its password"
+        );
+        Err(WorkError::new(Subject::Other(format!("machine {}", self.name)), problem).into())
     }
 
     fn place(&self, inventory: &Inventory) -> Result<String, Error> {

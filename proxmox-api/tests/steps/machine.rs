@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use proxmox_api::Client;
 use proxmox_api::manage::guest::{CloudInit, PowerState};
 use proxmox_api::manage::image::Image;
 use proxmox_api::manage::machine::Machine;
 use proxmox_api::manage::work::Subject;
 use proxmox_api::stream::upload::ChecksumAlgorithm;
-use proxmox_simulator::{Builder, Fault, Simulator};
+use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 use crate::support::{GIB, RELEASES, Steps, asked, left, start, subjects};
 
@@ -128,6 +129,27 @@ async fn an_image_becomes_a_running_machine_that_is_found_again() {
     }
 }
 
+/// Before 8.3, the server refuses the import after the download. The job refuses before it.
+#[tokio::test]
+async fn tokens_on_old_releases_are_refused_before_the_download() {
+    let (simulator, _) = start(cluster("7.4")).await;
+    let pve = Client::builder(simulator.url())
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .fingerprint(simulator.fingerprint().parse().unwrap())
+        .build()
+        .unwrap();
+    let (left, cause) = left(pve.carry_out(machine()).await);
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(
+        cause.to_string(),
+        "machine web: releases before 8.3 import images from paths, and only for root@pam, not for \
+         root@pam!test; log in as root@pam with its password"
+    );
+    let sent = simulator.requests();
+    assert!(sent.iter().all(|sent| sent.method == "GET"), "{sent:?}");
+}
+
+#[cfg(feature = "unpack")]
 #[tokio::test]
 async fn a_compressed_file_is_decompressed() {
     use std::io::Write;
