@@ -329,21 +329,19 @@ impl Drop for QueuePosition {
     }
 }
 
-fn number(answer: &WireResponse, name: &str) -> Option<u64> {
-    let text = answer
-        .header(&format!("x-ratelimit-{name}"))
-        .or_else(|| answer.header(&format!("ratelimit-{name}")))?;
+fn number(answer: &WireResponse, names: [&str; 2]) -> Option<u64> {
+    let text = names.into_iter().find_map(|name| answer.header(name))?;
     text.trim().parse().ok()
 }
 
 fn remaining(answer: &WireResponse) -> Option<u64> {
-    number(answer, "remaining")
+    number(answer, ["x-ratelimit-remaining", "ratelimit-remaining"])
 }
 
 /// The time until new requests are admitted. Some proxies send seconds, others the time of day.
 fn reset(answer: &WireResponse, clock: SystemTime) -> Option<Duration> {
     const A_TIME_OF_DAY: u64 = 1_000_000_000;
-    let number = number(answer, "reset")?;
+    let number = number(answer, ["x-ratelimit-reset", "ratelimit-reset"])?;
     if number < A_TIME_OF_DAY {
         return Some(Duration::from_secs(number));
     }

@@ -593,8 +593,12 @@ impl Sender<'_> {
 
     fn note_release(&self, reply: &Reply) {
         let tells = self.call.method == Method::Get && self.call.path == availability::VERSION;
-        if tells && let Ok(release) = availability::release_of(reply) {
-            // Fails if it is known already.
+        let known = self.inner.release.get().is_some();
+        if tells
+            && !known
+            && let Ok(release) = availability::release_of(reply)
+        {
+            // Another call may have been faster.
             let _ = self.inner.release.set(release);
         }
     }
