@@ -9,9 +9,10 @@ use super::measure;
 use super::subjects::{OURS, Project, RAW, Subject, package};
 use super::table::{Table, Unit};
 
-/// The ways to decode; the raw program has two.
-pub(super) const DECODERS: [&str; 6] = [
+/// The ways to decode; the raw program has three.
+pub(super) const DECODERS: [&str; 7] = [
     OURS,
+    "serde_json, all members",
     "serde_json, own structs",
     "serde_json, Value",
     "proxmox-api 0.2.0",
@@ -33,8 +34,9 @@ pub(super) fn decode(
             .and_then(|decode| Ok((decode, binary(project, "peak", scratch)?)));
         match built {
             Ok(programs) if subject.title == RAW => {
-                ways.push((DECODERS[1], "structs", programs.clone()));
-                ways.push((DECODERS[2], "value", programs));
+                ways.push((DECODERS[1], "whole", programs.clone()));
+                ways.push((DECODERS[2], "structs", programs.clone()));
+                ways.push((DECODERS[3], "value", programs));
             }
             Ok(programs) => ways.push((subject.title, "only", programs)),
             Err(problem) => table.note(format!("{}: {problem}", subject.title)),

@@ -76,7 +76,7 @@ async fn main() -> Result<()> {
             changed: changed.clone(),
         }))
         .rate_limit(RateLimit::none())
-        .bounds(Bounds::new().body(1 << 30).unpacked(1 << 30))
+        .bounds(Bounds::new().body(1 << 30).unpacked(1 << 30).memory(1 << 30))
         .build()?;
     let count: u32 = count.parse()?;
     let mut watch = Watch::new(&client);
