@@ -16,7 +16,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
@@ -27,74 +26,13 @@ use crate::facts::{
     Schema, Schemas, Type,
 };
 use crate::json::{Json, point};
+use crate::product::{Dialect, Product};
 use crate::typetext;
-
-/// A product whose dump can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Product {
-    Pve,
-    Pbs,
-    Pmg,
-    Pdm,
-}
-
-const ALL: [Product; 4] = [Product::Pve, Product::Pbs, Product::Pmg, Product::Pdm];
-
-impl Product {
-    fn name(self) -> &'static str {
-        match self {
-            Product::Pve => "pve",
-            Product::Pbs => "pbs",
-            Product::Pmg => "pmg",
-            Product::Pdm => "pdm",
-        }
-    }
-
-    /// A path that every release of the product has and no other product has.
-    fn mark(self) -> &'static str {
-        match self {
-            Product::Pve => "/nodes/{node}/qemu/{vmid}",
-            Product::Pbs => "/admin/datastore",
-            Product::Pmg => "/config/mail",
-            Product::Pdm => "/pve/remotes",
-        }
-    }
-
-    /// The product of an API with these paths, if it is known.
-    #[must_use]
-    pub fn of<'a>(paths: impl Iterator<Item = &'a str> + Clone) -> Option<Product> {
-        ALL.into_iter()
-            .find(|product| paths.clone().any(|path| path == product.mark()))
-    }
-
-    fn dialect(self) -> Dialect {
-        match self {
-            Product::Pve | Product::Pmg => Dialect::Perl,
-            Product::Pbs | Product::Pdm => Dialect::Rust,
-        }
-    }
-}
-
-impl fmt::Display for Product {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Product {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Product, String> {
-        ALL.into_iter()
-            .find(|product| product.name() == text)
-            .ok_or_else(|| format!("{text:?} is not one of pve, pbs, pmg, pdm"))
-    }
-}
 
 /// Facts that are not in the dump.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    pub product: Product,
+    pub product: &'static Product,
     pub release: Release,
     pub package_version: Option<String>,
 }
@@ -194,7 +132,7 @@ pub fn parse(source: &[u8], origin: &Origin) -> Result<Facts, Problems> {
     };
     let mut import = Import {
         product: origin.product,
-        dialect: origin.product.dialect(),
+        dialect: origin.product.dialect,
         endpoint: None,
         problems: Vec::new(),
         usages: BTreeMap::new(),
@@ -212,7 +150,7 @@ pub fn parse(source: &[u8], origin: &Origin) -> Result<Facts, Problems> {
         return Err(Problems(import.problems));
     }
     Ok(Facts {
-        product: origin.product.to_string(),
+        product: origin.product,
         release: origin.release,
         package_version: origin.package_version.clone(),
         source_sha256: sha256(source),
@@ -290,12 +228,6 @@ fn assignment(text: &str) -> Option<usize> {
     }
     let rest = rest.trim_start().strip_prefix('=')?.trim_start();
     rest.starts_with('[').then_some(text.len() - rest.len())
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dialect {
-    Perl,
-    Rust,
 }
 
 /// The position of a schema, which determines its allowed keys.
@@ -444,7 +376,7 @@ struct Usage {
 }
 
 struct Import {
-    product: Product,
+    product: &'static Product,
     dialect: Dialect,
     /// The endpoint being read.
     endpoint: Option<String>,
@@ -676,10 +608,9 @@ impl Import {
                 "name" if perl => endpoint.name = self.owned(at, value),
                 "allowtoken" if perl => endpoint.allowtoken = self.flag(at, value),
                 "protected" if perl => endpoint.protected = self.flag(at, value),
-                "download" if self.product == Product::Pmg => {
-                    endpoint.download = self.flag(at, value)
+                key if self.product.download.contains(&key) => {
+                    endpoint.download = self.flag(at, value);
                 }
-                "download_allowed" if perl => endpoint.download = self.flag(at, value),
                 "expose_credentials" if perl => endpoint.expose_credentials = self.flag(at, value),
                 "proxyto" if perl => {
                     endpoint.proxyto = match value {
@@ -837,7 +768,7 @@ impl Import {
                     Check::UserIdParam(value)
                 })
             }
-            _ if self.product == Product::Pmg => Some(Check::Roles(self.strings(at, json))),
+            _ if self.product.checks_roles => Some(Check::Roles(self.strings(at, json))),
             _ => {
                 self.problem(
                     &point(at, 0),

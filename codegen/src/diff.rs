@@ -108,7 +108,7 @@ pub fn compare(old: &Facts, new: &Facts) -> Diff {
             }
         }
     }
-    let title = |facts: &Facts| format!("{} {}", facts.product.to_uppercase(), facts.release);
+    let title = |facts: &Facts| format!("{} {}", facts.product.name.to_uppercase(), facts.release);
     let added = missing(&after, &before);
     Diff {
         from: title(old),

@@ -75,7 +75,10 @@ fn method(facts: &Facts, verb: &str, endpoint: &Endpoint) -> Value {
     });
     for (key, flag) in [
         ("protected", endpoint.protected),
-        ("download_allowed", endpoint.download),
+        (
+            facts.product.download.first().unwrap_or(&"download"),
+            endpoint.download,
+        ),
         ("unstable", endpoint.unstable),
         ("expose_credentials", endpoint.expose_credentials),
     ] {

@@ -9,14 +9,15 @@ use std::str::FromStr;
 
 use serde_json::{Number, Value};
 
+use crate::product::Product;
+
 /// Named schemas in alphabetical order: parameters, object fields, keys of a property string.
 pub type Schemas = BTreeMap<String, Schema>;
 
 /// One release of one product.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// `pve`, `pbs`, `pmg` or `pdm`.
-    pub product: String,
+    pub product: &'static Product,
     pub release: Release,
     /// Version of the package that shipped the dump, if known.
     pub package_version: Option<String>,

@@ -17,6 +17,7 @@ use crate::facts::{
     Schema, Schemas, Type,
 };
 use crate::json::{Json, Layout, point};
+use crate::product::Product;
 
 /// The reason why a facts file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub fn read(text: &str) -> Result<Facts> {
     };
     let mut top = Members::new("", &json)?;
     let facts = Facts {
-        product: top.required("product", string)?,
+        product: top.required("product", product)?,
         release: top.required("release", release)?,
         package_version: top.required("package_version", nullable(string))?,
         source_sha256: top.required("source_sha256", sha256)?,
@@ -85,7 +86,7 @@ pub fn write(facts: &Facts) -> String {
         })
         .collect();
     Layout::Tall(vec![
-        ("product".into(), Layout::string(&facts.product)),
+        ("product".into(), Layout::string(facts.product.name)),
         ("release".into(), Layout::string(facts.release.to_string())),
         (
             "package_version".into(),
@@ -429,6 +430,10 @@ fn sha256(pointer: &str, json: &Json) -> Result<String> {
     } else {
         error(pointer, "expected 64 lower-case hex digits")
     }
+}
+
+fn product(pointer: &str, json: &Json) -> Result<&'static Product> {
+    Product::named(&string(pointer, json)?).or_else(|message| error(pointer, message))
 }
 
 fn release(pointer: &str, json: &Json) -> Result<Release> {

@@ -7,6 +7,7 @@ use crate::catalog::{Call, Catalog};
 use crate::facts::{Facts, Release};
 use crate::ir::{Api, ItemKind, Returns, Ty};
 use crate::overlay::{Location, Overlay};
+use crate::product::Product;
 use crate::union::{self, Kind, Node, Properties, Union};
 use crate::{check, emit, facts_json, ir, names, settings};
 
@@ -134,9 +135,9 @@ impl fmt::Display for Report {
 /// All problems of the run, each naming its file and place.
 pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
-    let mut releases = corrected(input, &overlay)?;
+    let (product, mut releases) = corrected(input, &overlay)?;
     overlay.rename(&mut releases);
-    let mut union = union::merge(&releases);
+    let mut union = union::merge(product, &releases);
     settings::settle(&mut union, &overlay);
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
@@ -276,11 +277,11 @@ fn prepared<T>(
     then: impl FnOnce(&Api, &names::Names, &Overlay, &[Facts]) -> Result<T, Vec<String>>,
 ) -> Result<T, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
-    let mut releases = corrected(input, &overlay)?;
+    let (product, mut releases) = corrected(input, &overlay)?;
     if renamed {
         overlay.rename(&mut releases);
     }
-    let mut union = union::merge(&releases);
+    let mut union = union::merge(product, &releases);
     settings::settle(&mut union, &overlay);
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
@@ -296,10 +297,14 @@ fn prepared<T>(
 /// # Errors
 /// The schema files that cannot be read.
 pub fn expected(input: &Input) -> Result<Vec<Facts>, Vec<String>> {
-    corrected(input, &Overlay::read(&input.overlay, input.partial))
+    let (_, releases) = corrected(input, &Overlay::read(&input.overlay, input.partial))?;
+    Ok(releases)
 }
 
-fn corrected(input: &Input, overlay: &Overlay) -> Result<Vec<Facts>, Vec<String>> {
+fn corrected(
+    input: &Input,
+    overlay: &Overlay,
+) -> Result<(&'static Product, Vec<Facts>), Vec<String>> {
     let mut problems = overlay.unreadable();
     let mut releases: Vec<Facts> = Vec::new();
     for (name, text) in &input.releases {
@@ -312,15 +317,23 @@ fn corrected(input: &Input, overlay: &Overlay) -> Result<Vec<Facts>, Vec<String>
             Err(error) => problems.push(format!("{name}: {error}")),
         }
     }
+    let product = releases.first().map(|facts| facts.product);
+    let others = releases
+        .iter()
+        .filter(|facts| Some(facts.product) != product);
+    problems.extend(others.map(|facts| {
+        let (of, release) = (facts.product, facts.release);
+        format!("{release}.json: is of {of}, and the others are of another product")
+    }));
     if input.releases.is_empty() {
         problems.push("there is no release to generate from".to_owned());
     }
-    if !problems.is_empty() {
+    let Some(product) = product.filter(|_| problems.is_empty()) else {
         return Err(problems);
-    }
+    };
     releases.sort_by_key(|facts| facts.release);
     overlay.patch(&mut releases);
-    Ok(releases)
+    Ok((product, releases))
 }
 
 fn count(api: &Api, overlay: &Overlay) -> Report {

@@ -10,11 +10,13 @@ use crate::limits::Limits;
 use crate::overlay::{Overlay, Renamed, Split};
 use crate::place::{Use, suggested};
 use crate::privileges::Privilege;
+use crate::product::Product;
 use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
 
 /// Everything the emitter needs.
 #[derive(Debug)]
 pub(crate) struct Api {
+    pub(crate) product: &'static Product,
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) items: Vec<Item>,
@@ -273,6 +275,7 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         item.uses.dedup();
     }
     Api {
+        product: union.product,
         releases: union.releases.clone(),
         endpoints,
         items: lowering.items,

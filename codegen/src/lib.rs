@@ -15,6 +15,7 @@ mod names;
 pub mod overlay;
 mod place;
 mod privileges;
+pub mod product;
 pub mod recorded;
 mod render;
 mod settings;

@@ -12,6 +12,7 @@ use crate::facts::{
     Additional, Facts, Format, Method, Permissions, Release, Schema, Schemas, Type,
 };
 use crate::limits::Limits;
+use crate::product::Product;
 
 /// The releases that have something, one bit each, the oldest release lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +59,7 @@ impl Presence {
 /// The merged API.
 #[derive(Debug)]
 pub(crate) struct Union {
+    pub(crate) product: &'static Product,
     /// Oldest first.
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: BTreeMap<(String, Method), Endpoint>,
@@ -147,7 +149,7 @@ struct Part<'a> {
 }
 
 /// Merges releases, given oldest first.
-pub(crate) fn merge(releases: &[Facts]) -> Union {
+pub(crate) fn merge(product: &'static Product, releases: &[Facts]) -> Union {
     let mut parts: BTreeMap<(&String, Method), Vec<(usize, &crate::facts::Endpoint)>> =
         BTreeMap::new();
     for (release, facts) in releases.iter().enumerate() {
@@ -165,6 +167,7 @@ pub(crate) fn merge(releases: &[Facts]) -> Union {
         .map(|((path, method), parts)| ((path.clone(), method), merge_endpoint(releases, &parts)))
         .collect();
     Union {
+        product,
         releases: releases.iter().map(|facts| facts.release).collect(),
         endpoints,
         pairs: Vec::new(),

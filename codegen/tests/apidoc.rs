@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use proxmox_codegen::apidoc::{self, Origin, Product};
+use proxmox_codegen::apidoc::{self, Origin};
 use proxmox_codegen::facts::{
     Additional, Check, Endpoint, Facts, Format, Method, ProxyTo, Release, Schema, Type,
 };
 use proxmox_codegen::facts_json;
+use proxmox_codegen::product::{PBS, PDM, PMG, PVE, Product};
 use serde_json::{Value, json};
 
-fn parse(source: &str, product: Product) -> Result<Facts, Vec<String>> {
+fn parse(source: &str, product: &'static Product) -> Result<Facts, Vec<String>> {
     let origin = Origin {
         product,
         release: Release { major: 9, minor: 2 },
@@ -21,7 +22,7 @@ fn parse(source: &str, product: Product) -> Result<Facts, Vec<String>> {
 }
 
 fn pve(source: &str) -> Result<Facts, Vec<String>> {
-    parse(source, Product::Pve)
+    parse(source, &PVE)
 }
 
 /// A dump with one method, `POST /a/{id}`.
@@ -379,7 +380,7 @@ fn files_without_a_dump_are_refused() {
     let message = pve("const a = [1 2]").unwrap_err().join("\n");
     assert_eq!(message, "line 1, column 14: expected `,` or `]`");
     let origin = Origin {
-        product: Product::Pve,
+        product: &PVE,
         release: Release { major: 9, minor: 2 },
         package_version: None,
     };
@@ -665,7 +666,7 @@ fn the_rust_dialect() {
             "typeSchema": {"type": "string", "enum": ["x", "y"]},
             "oneOf": [{"type": "object", "title": "x", "properties": {}}, {"type": "null", "title": "y"}]}},
     }));
-    let facts = parse(&source, Product::Pbs).unwrap();
+    let facts = parse(&source, &PBS).unwrap();
     assert!(facts.formats.is_empty());
     let endpoint = &facts.endpoints["/"][&Method::Post];
     assert!(endpoint.upload && endpoint.unstable && endpoint.allowtoken && !endpoint.download);
@@ -705,7 +706,7 @@ fn the_rust_dialect() {
 
     // The dialects are not mixed up.
     assert_eq!(
-        parse(&rust(&json!({"name": "x"})), Product::Pdm).unwrap_err(),
+        parse(&rust(&json!({"name": "x"})), &PDM).unwrap_err(),
         ["POST /: at /name: the key \"name\" is not known on a method"]
     );
     assert_eq!(
@@ -717,7 +718,7 @@ fn the_rust_dialect() {
 #[test]
 fn roles_of_the_mail_gateway() {
     let source = perl(&json!({"download": 1, "permissions": {"check": ["admin", "audit"]}}));
-    let facts = parse(&source, Product::Pmg).unwrap();
+    let facts = parse(&source, &PMG).unwrap();
     let endpoint = &facts.endpoints["/a/{id}"][&Method::Post];
     assert!(endpoint.download);
     assert_eq!(
@@ -764,7 +765,7 @@ fn mutate(value: &mut Value, countdown: &mut usize, with: &Value) -> bool {
 }
 
 /// Any input gives facts that survive their text form, or problems with a text.
-fn check(source: &[u8], product: Product) -> Result<(), TestCaseError> {
+fn check(source: &[u8], product: &'static Product) -> Result<(), TestCaseError> {
     let origin = Origin {
         product,
         release: Release { major: 1, minor: 0 },
@@ -789,7 +790,7 @@ proptest! {
     #[test]
     fn truncated(at in any::<prop::sample::Index>()) {
         let source = rich();
-        check(&source.as_bytes()[..at.index(source.len())], Product::Pve)?;
+        check(&source.as_bytes()[..at.index(source.len())], &PVE)?;
     }
 
     #[test]
@@ -801,7 +802,7 @@ proptest! {
             let at = at.index(source.len());
             source[at] = byte;
         }
-        check(&source, Product::Pve)?;
+        check(&source, &PVE)?;
     }
 
     #[test]
@@ -811,7 +812,7 @@ proptest! {
             json!([[]]), json!(["perm"]), json!({}), json!({"type": "string"}), json!({"": {"format": {}}}),
             json!({"check": ["or", ["perm", "/", "x", "any"]]}),
         ])), 1..4),
-        product in prop::sample::select(vec![Product::Pve, Product::Pmg, Product::Pbs, Product::Pdm]),
+        product in prop::sample::select(vec![&PVE, &PMG, &PBS, &PDM]),
     ) {
         let text = rich();
         let array = text.trim_start_matches("const apiSchema = ").trim_end_matches("\n;\n");
@@ -851,7 +852,7 @@ fn a_problem_of_many_endpoints_is_reported_once() {
         .collect();
     let source = json!([{"path": "/a", "text": "a", "leaf": 0, "children": children}]).to_string();
     let origin = Origin {
-        product: Product::Pve,
+        product: &PVE,
         release: Release { major: 6, minor: 0 },
         package_version: None,
     };

@@ -11,10 +11,11 @@ use proxmox_codegen::facts::{
     Schemas, Type,
 };
 use proxmox_codegen::facts_json;
+use proxmox_codegen::product::PVE;
 
 fn empty(release: &str) -> Facts {
     Facts {
-        product: "pve".into(),
+        product: &PVE,
         release: release.parse().unwrap(),
         package_version: None,
         source_sha256: "0".repeat(64),

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use proxmox_codegen::apidoc::{self, Origin, Product};
+use proxmox_codegen::apidoc::{self, Origin};
 use proxmox_codegen::facts::{Facts, Format, Schema};
 use proxmox_codegen::facts_json;
+use proxmox_codegen::product::{PBS, PDM, PMG, PVE, Product};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -35,7 +36,12 @@ fn dumps(product: &str) -> Vec<(String, PathBuf)> {
     dumps
 }
 
-fn import(path: &Path, product: Product, release: &str, package_version: Option<String>) -> Facts {
+fn import(
+    path: &Path,
+    product: &'static Product,
+    release: &str,
+    package_version: Option<String>,
+) -> Facts {
     let origin = Origin {
         product,
         release: release.parse().unwrap(),
@@ -51,7 +57,7 @@ fn an_import_reproduces_the_committed_files() {
         let committed = root().join(format!("schema/pve/{release}.json"));
         let text = fs::read_to_string(&committed).unwrap();
         let version = facts_json::read(&text).unwrap().package_version;
-        let facts = import(&path, Product::Pve, &release, version);
+        let facts = import(&path, &PVE, &release, version);
         assert!(
             facts_json::write(&facts) == text,
             "{} differs from an import",
@@ -103,9 +109,9 @@ fn schemas(facts: &Facts) -> (usize, usize) {
 #[test]
 fn the_other_products() {
     let expected = [
-        ("pbs", Product::Pbs, [246, 367, 11, 5, 106]),
-        ("pmg", Product::Pmg, [221, 338, 2, 0, 0]),
-        ("pdm", Product::Pdm, [253, 327, 7, 0, 1320]),
+        ("pbs", &PBS, [246, 367, 11, 5, 106]),
+        ("pmg", &PMG, [221, 338, 2, 0, 0]),
+        ("pdm", &PDM, [253, 327, 7, 0, 1320]),
     ];
     for (name, product, numbers) in expected {
         for (release, path) in dumps(name) {
@@ -140,7 +146,7 @@ fn a_truncated_dump_is_refused() {
     };
     let source = fs::read(path).unwrap();
     let origin = Origin {
-        product: Product::Pve,
+        product: &PVE,
         release: release.parse().unwrap(),
         package_version: None,
     };
@@ -173,7 +179,7 @@ proptest! {
                 source.splice(at..=at, text.into_bytes());
             }
             let origin = Origin {
-                product: Product::Pve,
+                product: &PVE,
                 release: release.parse().unwrap(),
                 package_version: None,
             };
@@ -200,7 +206,7 @@ fn facts_become_a_dump_and_facts_again() {
         let facts = facts_json::read(&fs::read_to_string(&path).unwrap()).unwrap();
         let dump = proxmox_codegen::dump::write(&facts);
         let origin = Origin {
-            product: Product::Pve,
+            product: &PVE,
             release: facts.release,
             package_version: facts.package_version.clone(),
         };

@@ -14,6 +14,7 @@ use proxmox_codegen::facts::{
     Schema, Schemas, Type,
 };
 use proxmox_codegen::facts_json::{read, write};
+use proxmox_codegen::product;
 use serde_json::{Number, Value};
 
 fn committed() -> Vec<(PathBuf, String)> {
@@ -149,6 +150,11 @@ fn errors_have_a_pointer() {
             "\"product\": \"pve\"",
             "\"product\": 7",
             "at /product: expected a string, found a number",
+        ),
+        (
+            "\"product\": \"pve\"",
+            "\"product\": \"pxe\"",
+            "at /product: \"pxe\" is not one of pve, pbs, pmg, pdm",
         ),
         (
             "\"release\": \"9.2\"",
@@ -359,7 +365,7 @@ prop_compose! {
 
 prop_compose! {
     fn facts()(
-        product in name(),
+        product in proptest::sample::select(product::ALL.to_vec()),
         (major, minor) in any::<(u8, u8)>(),
         package_version in option::of(name()),
         source_sha256 in "[0-9a-f]{64}",

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use proxmox_codegen::generate::{Output, Report};
+use proxmox_codegen::product::Product;
 use serde_json::{Value, json};
 
-use crate::product::PVE;
 use crate::recorded::{self, Recorded};
 use crate::{Outcome, files, regen, say, workspace};
 
@@ -49,13 +49,13 @@ const SHRINK: &[&str] = &[
     "undocumented",
 ];
 
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
     let root = workspace();
-    let output = regen::generate(&root)?;
+    let output = regen::generate(product, &root)?;
     let report = &output.report;
-    let recorded = recorded::observe(&root, &output)?;
-    let refusals = Refusals::read(&root)?;
-    let json = to_json(report, &refusals);
+    let recorded = recorded::observe(product, &root, &output)?;
+    let refusals = Refusals::read(product, &root)?;
+    let json = to_json(product, report, &refusals);
     let record = root.join("schema/coverage.json");
     let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())? + "\n";
     if args.record {
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     match args.json {
         true => say(&text),
         false => {
-            let mut text = describe(report, recorded.as_ref());
+            let mut text = describe(product, report, recorded.as_ref());
             text.push_str(&refusals.describe(args.refusals));
             say(&text)
         }
@@ -91,11 +91,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// Counts behind the recorded ones, as things to do.
-pub(crate) fn lag(root: &std::path::Path, output: &Output) -> Result<Vec<String>, String> {
+pub(crate) fn lag(
+    product: &Product,
+    root: &std::path::Path,
+    output: &Output,
+) -> Result<Vec<String>, String> {
     let record = root.join("schema/coverage.json");
     let old: Value = serde_json::from_str(&files::read(&record)?)
         .map_err(|error| format!("{}: {error}", record.display()))?;
-    let new = to_json(&output.report, &Refusals::read(root)?);
+    let new = to_json(product, &output.report, &Refusals::read(product, root)?);
     let mut todo: Vec<String> = (compare(&old, &new).into_iter())
         .map(|worse| format!("got worse: {worse}; `cargo xtask coverage` names the places"))
         .collect();
@@ -115,8 +119,8 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn read(root: &std::path::Path) -> Result<Self, String> {
-        let path = PVE.schema(root).join("refusals.tsv");
+    fn read(product: &Product, root: &std::path::Path) -> Result<Self, String> {
+        let path = product.schema(root).join("refusals.tsv");
         let file =
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut found = Self {
@@ -183,9 +187,9 @@ impl Refusals {
     }
 }
 
-fn to_json(report: &Report, refusals: &Refusals) -> Value {
+fn to_json(product: &Product, report: &Report, refusals: &Refusals) -> Value {
     json!({
-        "product": PVE.name,
+        "product": product.name,
         "releases": report.releases,
         "endpoints": report.endpoints,
         "endpoints_by_release": report.endpoints_by_release,
@@ -223,10 +227,10 @@ fn compare(old: &Value, new: &Value) -> Vec<String> {
         .collect()
 }
 
-fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
+fn describe(product: &Product, report: &Report, recorded: Option<&Recorded>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value}\n"));
-    line("product", PVE.name.to_owned());
+    line("product", product.name.to_owned());
     let by_release: Vec<String> = report
         .endpoints_by_release
         .iter()

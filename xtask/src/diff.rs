@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxmox_codegen::apidoc::Product;
 use proxmox_codegen::diff;
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
+use proxmox_codegen::product::Product;
 use proxmox_codegen::surface;
 
 use crate::{Outcome, regen, say, workspace};
@@ -18,39 +18,35 @@ pub(crate) struct Args {
     from: Release,
     /// The release to compare it with
     to: Release,
-    /// pve, pbs, pmg or pdm
-    #[arg(long, default_value = "pve")]
-    product: Product,
     /// Folder to read from [default: schema/ of this workspace]
     #[arg(long)]
     schema_dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
-    let folder = args
-        .schema_dir
-        .clone()
-        .unwrap_or_else(|| workspace().join("schema"))
-        .join(args.product.to_string());
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
+    let folder = match &args.schema_dir {
+        Some(folder) => folder.join(product.name),
+        None => product.schema(workspace()),
+    };
     let old = load(&folder, args.from)?;
     let new = load(&folder, args.to)?;
     // Printed first, so that it is not lost if the crate cannot be generated.
     say(&diff::compare(&old, &new).to_string())?;
-    let why = if args.product != Product::Pve {
-        "only the crate for pve is generated"
+    let why = if product.expectations(workspace()).is_none() {
+        "no code is generated for this product"
     } else if args.schema_dir.is_some() {
         "the overlay belongs to the schema of the workspace; leave --schema-dir out"
     } else if args.from >= args.to {
         "the crate grows with the releases; name the older one first"
     } else {
-        return say(&crate_change(args)?);
+        return say(&crate_change(product, args)?);
     };
     say(&format!("\n### This crate\n\nNot compared: {why}.\n"))
 }
 
 /// The changes of the newer release in the generated crate, with all releases up to each.
-fn crate_change(args: &Args) -> Result<String, String> {
-    let input = regen::read_input(&workspace())?;
+fn crate_change(product: &Product, args: &Args) -> Result<String, String> {
+    let input = regen::read_input(product, &workspace())?;
     let up_to = |release: Release| -> Result<surface::Surface, String> {
         let mut part = input.clone();
         part.partial = true;

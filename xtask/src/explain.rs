@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use proxmox_codegen::catalog::{Argument, Call};
 use proxmox_codegen::facts::Release;
 use proxmox_codegen::generate::{self, Explanation, Input};
+use proxmox_codegen::product::Product;
 
-use crate::product::PVE;
 use crate::{Outcome, regen, say, workspace};
 
 /// Print what facts, overlay and union hold about an endpoint, with file and line
@@ -16,14 +16,14 @@ pub(crate) struct Args {
     endpoint: String,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
-    let input = regen::read_input(&workspace())?;
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
+    let input = regen::read_input(product, &workspace())?;
     let found =
         generate::explain(&input, &args.endpoint).map_err(|problems| problems.join("\n"))?;
     let mut text = format!("{}\n\nfacts\n", args.endpoint);
-    text += &facts(&input, &found.call);
+    text += &facts(product, &input, &found.call);
     text += "\noverlay\n";
-    text += &overlay(&input, &found);
+    text += &overlay(product, &input, &found);
     text += "\nunion\n";
     text += &union(&found.call, &found.releases);
     say(&text)
@@ -47,7 +47,7 @@ fn block<'a>(text: &'a str, call: &Call) -> Option<(usize, Vec<&'a str>)> {
 
 /// The location of the call's description in each release, and the newest description. Releases
 /// with the same description are grouped.
-fn facts(input: &Input, call: &Call) -> String {
+fn facts(product: &Product, input: &Input, call: &Call) -> String {
     let mut files: Vec<(Release, &String, &String)> = (input.releases.iter())
         .filter_map(|(name, text)| Some((name.strip_suffix(".json")?.parse().ok()?, name, text)))
         .collect();
@@ -57,7 +57,7 @@ fn facts(input: &Input, call: &Call) -> String {
         let Some((line, lines)) = block(text, call) else {
             continue;
         };
-        let place = format!("{}/{name}:{line}", PVE.schema);
+        let place = format!("{}/{name}:{line}", product.schema("").display());
         match groups.last_mut() {
             Some((places, known)) if *known == lines => places.push(place),
             _ => groups.push((vec![place], lines)),
@@ -77,10 +77,14 @@ fn facts(input: &Input, call: &Call) -> String {
 }
 
 /// Every entry with an effect, with its text.
-fn overlay(input: &Input, found: &Explanation) -> String {
+fn overlay(product: &Product, input: &Input, found: &Explanation) -> String {
     let mut shown = String::new();
     for (entry, file, line) in &found.entries {
-        let _ = writeln!(shown, "  {}/{file}:{line}  {entry}", PVE.overlay);
+        let _ = writeln!(
+            shown,
+            "  {}/{file}:{line}  {entry}",
+            product.overlay("").display()
+        );
         let text = input.overlay.get(file).map_or("", String::as_str);
         let mut lines = text.lines().skip(line - 1);
         let first = lines.next().unwrap_or_default();

@@ -5,6 +5,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use proxmox_codegen::facts::Release;
+use proxmox_codegen::product::Product;
+
 use crate::Outcome;
 
 pub(crate) fn read(path: &Path) -> Result<String, String> {
@@ -74,4 +77,15 @@ pub(crate) fn write_all(texts: &BTreeMap<PathBuf, &str>) -> Outcome {
             .map_err(|error| format!("{}: {}", path.display(), error.error))?;
     }
     Ok(())
+}
+
+/// The facts of a product's newest release.
+pub(crate) fn newest_release(product: &Product, root: &Path) -> Result<PathBuf, String> {
+    let folder = product.schema(root);
+    let release = |path: &PathBuf| -> Option<Release> {
+        let name = path.file_name()?.to_str()?;
+        name.strip_suffix(".json")?.parse().ok()
+    };
+    let newest = files_below(&folder)?.into_iter().max_by_key(release);
+    newest.ok_or_else(|| format!("{}: contains no release", folder.display()))
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxmox_codegen::apidoc::{self, Origin, Product};
+use proxmox_codegen::apidoc::{self, Origin};
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
+use proxmox_codegen::product::Product;
 
 use crate::source::{self, Tls};
 use crate::{Outcome, files, say, workspace};
@@ -13,12 +14,9 @@ use crate::{Outcome, files, say, workspace};
 /// Import an official API dump into the schema folder
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The dump: a file (apidoc.js, apidata.js, or the bare JSON array), the URL of one, or a Proxmox VE
-    /// host such as https://pve:8006, which serves its own
+    /// The dump: a file (apidoc.js, apidata.js, or the bare JSON array), the URL of one, or a host of
+    /// Proxmox VE such as https://pve:8006, which serves its own
     source: String,
-    /// pve, pbs, pmg or pdm
-    #[arg(long, default_value = "pve")]
-    product: Product,
     /// The release the dump is of, such as 9.2
     #[arg(long)]
     release: Release,
@@ -35,20 +33,19 @@ pub(crate) struct Args {
     tls: Tls,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
-    let Some(source) = source::read(&args.source, args.product, &args.tls)? else {
+pub(crate) fn run(product: &'static Product, args: &Args) -> Outcome {
+    let Some(source) = source::read(&args.source, product, &args.tls)? else {
         return Ok(());
     };
-    let folder = args
-        .schema_dir
-        .clone()
-        .unwrap_or_else(|| workspace().join("schema"))
-        .join(args.product.to_string());
+    let folder = match &args.schema_dir {
+        Some(folder) => folder.join(product.name),
+        None => product.schema(workspace()),
+    };
     let target = folder.join(format!("{}.json", args.release));
     let old = fs::read_to_string(&target).ok();
 
     let mut origin = Origin {
-        product: args.product,
+        product,
         release: args.release,
         package_version: args.package_version.clone(),
     };
@@ -70,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         };
         format!("{}\n{} {left}", lines.join("\n"), target.display())
     })?;
-    let doubts = doubts(&facts, args.product, &folder);
+    let doubts = doubts(&facts, product, &folder);
     if !doubts.is_empty() && !args.force {
         return Err(format!(
             "{}:\n  {}\nnothing was written; --force imports it all the same",
@@ -89,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// Signs that a dump is of another product or release than given.
-fn doubts(facts: &Facts, product: Product, folder: &Path) -> Vec<String> {
+fn doubts(facts: &Facts, product: &Product, folder: &Path) -> Vec<String> {
     let mut doubts = Vec::new();
     match Product::of(facts.endpoints.keys().map(String::as_str)) {
         Some(seen) if seen != product => {

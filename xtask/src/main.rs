@@ -9,7 +9,6 @@ mod import;
 mod mock;
 mod next;
 mod openapi;
-mod product;
 mod recorded;
 mod regen;
 mod site;
@@ -23,6 +22,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::Parser;
+use proxmox_codegen::product::Product;
 
 /// Import schemas, regenerate the crate, compare releases
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ struct Line {
     /// Work on this checkout instead of the one this program was built in
     #[arg(long, global = true, value_name = "FOLDER")]
     workspace: Option<PathBuf>,
+    /// pve, pbs, pmg or pdm
+    #[arg(long, global = true, default_value = "pve", value_parser = Product::named)]
+    product: &'static Product,
     #[command(subcommand)]
     command: Command,
 }
@@ -61,20 +64,21 @@ fn main() -> ExitCode {
         // Set once, before its first use.
         let _ = WORKSPACE.set(folder);
     }
+    let product = line.product;
     let outcome = match line.command {
         Command::Bench(args) => bench::run(&args),
         Command::Budget(args) => bench::run_budget(&args),
-        Command::Import(args) => import::run(&args),
-        Command::Regen(args) => regen::run(&args),
-        Command::Diff(args) => diff::run(&args),
-        Command::Coverage(args) => coverage::run(&args),
-        Command::Explain(args) => explain::run(&args),
+        Command::Import(args) => import::run(product, &args),
+        Command::Regen(args) => regen::run(product, &args),
+        Command::Diff(args) => diff::run(product, &args),
+        Command::Coverage(args) => coverage::run(product, &args),
+        Command::Explain(args) => explain::run(product, &args),
         Command::Mock(args) => mock::run(&args),
-        Command::Next(args) => next::run(&args),
-        Command::Openapi(args) => openapi::run(&args),
-        Command::Site(args) => site::run(&args),
+        Command::Next(args) => next::run(product, &args),
+        Command::Openapi(args) => openapi::run(product, &args),
+        Command::Site(args) => site::run(product, &args),
         Command::Tidy(args) => tidy::run(&args),
-        Command::Words(args) => words::run(&args),
+        Command::Words(args) => words::run(product, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

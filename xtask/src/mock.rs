@@ -9,9 +9,9 @@ use proxmox_codegen::facts::{
     Endpoint, Facts, Format, Method, Parameters, Permissions, Schema, Schemas, Type,
 };
 use proxmox_codegen::facts_json;
+use proxmox_codegen::product::PVE;
 use serde_json::{Value, json};
 
-use crate::product::PVE;
 use crate::{Outcome, files, say, workspace};
 
 /// Write a made-up dump of the release after the newest one
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let path = PVE.newest(&workspace())?;
+    let path = files::newest_release(&PVE, &workspace())?;
     let mut facts = facts_json::read(&files::read(&path)?)
         .map_err(|error| format!("{}: {error}", path.display()))?;
     let release = facts.release;

@@ -8,8 +8,8 @@ use proxmox_codegen::diff;
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
 use proxmox_codegen::generate::{self, Output};
+use proxmox_codegen::product::Product;
 
-use crate::product::PVE;
 use crate::{Outcome, coverage, files, regen, say, workspace};
 
 /// Show what is left to do for the newest release, with the commands and the lines to paste
@@ -42,10 +42,10 @@ impl Step {
     }
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
     let root = workspace();
     let mut steps = Vec::new();
-    let complete = walk(args, &root, &mut steps)?;
+    let complete = walk(product, args, &root, &mut steps)?;
     let mut text = String::new();
     let mut open = 0;
     for (number, step) in steps.iter().enumerate() {
@@ -88,17 +88,24 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// Adds one step after the other; false if the next one needs the last one done.
-fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String> {
-    let releases = releases(root)?;
+fn walk(
+    product: &Product,
+    args: &Args,
+    root: &Path,
+    steps: &mut Vec<Step>,
+) -> Result<bool, String> {
+    let schema = product.schema("");
+    let releases = releases(product, root)?;
     let newest = releases.keys().next_back().copied();
     let Some(release) = args.release.or(newest) else {
-        return Err(format!("{}: contains no release", PVE.schema));
+        return Err(format!("{}: contains no release", schema.display()));
     };
 
     let mut import = Step::new("Import the dump");
     let Some(facts) = releases.get(&release) else {
         import.todo.push(format!(
-            "cargo xtask import https://NODE:8006 --release {release} --package-version {release}.… --fingerprint AB:CD:…"
+            "cargo xtask import https://NODE:{} --release {release} --package-version {release}.… --fingerprint AB:CD:…",
+            product.port
         ));
         import.todo.push(
             "what the importer does not know ends it with the place: find out what it means, teach codegen/src/apidoc.rs, \
@@ -111,7 +118,7 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
     let count = |facts: &Facts| facts.endpoints.values().flatten().count();
     import.notes.push(format!(
         "{}/{release}.json: {} methods; commit it alone",
-        PVE.schema,
+        schema.display(),
         count(facts)
     ));
     steps.push(import);
@@ -132,7 +139,7 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
     steps.push(read);
 
     let mut settle = Step::new("Make the decisions in the overlay");
-    let input = regen::read_input(root)?;
+    let input = regen::read_input(product, root)?;
     let output = match generate::generate(&input) {
         Ok(output) => output,
         Err(problems) => {
@@ -145,9 +152,9 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
     steps.push(settle);
 
     let mut write = Step::new("Write the crate");
-    let stale = regen::stale(root, &output)?;
+    let stale = regen::stale(product, root, &output)?;
     if !stale.is_empty() {
-        let breaks = regen::breaks(&PVE.code(root), &output)?;
+        let breaks = regen::breaks(&product.code(root), &output)?;
         match breaks.is_empty() {
             true => write.todo.push("cargo xtask regen".to_owned()),
             false => {
@@ -168,7 +175,7 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
     steps.push(describe(&output, &fresh));
 
     let mut counts = Step::new("Record the counts");
-    counts.todo = coverage::lag(root, &output)?;
+    counts.todo = coverage::lag(product, root, &output)?;
     steps.push(counts);
 
     let mut documents = Step::new("Name the release in the documentation");
@@ -187,8 +194,8 @@ fn walk(args: &Args, root: &Path, steps: &mut Vec<Step>) -> Result<bool, String>
 }
 
 /// The tracked releases.
-fn releases(root: &Path) -> Result<BTreeMap<Release, Facts>, String> {
-    let folder = PVE.schema(root);
+fn releases(product: &Product, root: &Path) -> Result<BTreeMap<Release, Facts>, String> {
+    let folder = product.schema(root);
     let mut found = BTreeMap::new();
     let entries =
         fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use proxmox_codegen::facts::Release;
 use proxmox_codegen::generate;
+use proxmox_codegen::product::Product;
 
 use crate::{Outcome, files, regen, say, workspace};
 
@@ -18,8 +19,8 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
-    let input = regen::read_input(&workspace())?;
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
+    let input = regen::read_input(product, &workspace())?;
     let document =
         generate::openapi(&input, args.release).map_err(|problems| problems.join("\n"))?;
     let mut text = serde_json::to_string_pretty(&document).map_err(|error| error.to_string())?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use proxmox_codegen::generate::Output;
+use proxmox_codegen::product::Product;
 use proxmox_codegen::recorded::{Observed, Shapes};
 use serde_json::Value;
 
@@ -17,7 +18,11 @@ pub(crate) struct Recorded {
 }
 
 /// The recorded answers compared with the generated shapes; `None` without recordings.
-pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Recorded>, String> {
+pub(crate) fn observe(
+    product: &Product,
+    root: &Path,
+    output: &Output,
+) -> Result<Option<Recorded>, String> {
     let folder = root.join("../shared/corpus");
     if !folder.is_dir() {
         return Ok(None);
@@ -26,7 +31,7 @@ pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Recorded>, 
         .expectations
         .get("shapes.json")
         .ok_or("no shapes.json is generated")?;
-    let shapes = Shapes::read(shapes, &regen::read_input(root)?.overlay)?;
+    let shapes = Shapes::read(shapes, &regen::read_input(product, root)?.overlay)?;
     let mut observed = Observed::default();
     for path in files::files_below(&folder)? {
         if path.extension().is_none_or(|extension| extension != "json") {

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proxmox_codegen::generate::{self, Input, Output};
+use proxmox_codegen::product::Product;
 use proxmox_codegen::surface;
 
 use crate::files::{self, files_below, read, relative};
-use crate::product::PVE;
 use crate::{Outcome, say, workspace};
 
 /// Write the generated part of the crate from the committed schema, offline.
@@ -23,16 +23,16 @@ pub(crate) struct Args {
     allow_breaking: bool,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
     let root = workspace();
-    let output = generate(&root)?;
+    let output = generate(product, &root)?;
     let Plan {
         wanted,
         differing,
         stray,
-    } = Plan::new(&root, &output)?;
+    } = Plan::new(product, &root, &output)?;
     if args.check {
-        let list = stale(&root, &output)?;
+        let list = stale(product, &root, &output)?;
         if !list.is_empty() {
             return Err(format!(
                 "the generated crate does not match the schema; run `cargo xtask regen`:\n  {}",
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
     } else {
         if !args.allow_breaking {
-            refuse_breaks(&PVE.code(&root), &output)?;
+            refuse_breaks(&product.code(&root), &output)?;
         }
         let changed = differing
             .iter()
@@ -67,15 +67,17 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(root: &Path, output: &'a Output) -> Result<Self, String> {
-        let generated = PVE.code(root);
+    fn new(product: &Product, root: &Path, output: &'a Output) -> Result<Self, String> {
+        let generated = product.code(root);
         let mut wanted: BTreeMap<PathBuf, &str> = (output.files.iter())
             .map(|(name, text)| (generated.join(name), text.as_str()))
             .collect();
-        let expectations = PVE.expectations(root);
+        let expectations = product
+            .expectations(root)
+            .ok_or_else(|| format!("no code of {product} is generated: its row in codegen/src/product.rs names no expectations"))?;
         let proofs = output.expectations.iter();
         wanted.extend(proofs.map(|(name, text)| (expectations.join(name), text.as_str())));
-        wanted.insert(PVE.lock(root), &output.lock);
+        wanted.insert(product.lock(root), &output.lock);
         let mut present = files_below(&generated)?;
         present.extend(files_below(&expectations)?);
         present.retain(|path| !wanted.contains_key(path));
@@ -99,8 +101,12 @@ impl<'a> Plan<'a> {
 }
 
 /// The files on disk that differ from the schema's output.
-pub(crate) fn stale(root: &Path, output: &Output) -> Result<Vec<String>, String> {
-    let plan = Plan::new(root, output)?;
+pub(crate) fn stale(
+    product: &Product,
+    root: &Path,
+    output: &Output,
+) -> Result<Vec<String>, String> {
+    let plan = Plan::new(product, root, output)?;
     let name = |path: &Path| relative(root, path);
     let differing = plan.differing.iter();
     let mut list: Vec<String> = differing
@@ -145,8 +151,8 @@ fn refuse_breaks(folder: &Path, output: &Output) -> Outcome {
 }
 
 /// Generates from the schema folder of the workspace.
-pub(crate) fn generate(root: &Path) -> Result<Output, String> {
-    generate_from(&read_input(root)?)
+pub(crate) fn generate(product: &Product, root: &Path) -> Result<Output, String> {
+    generate_from(&read_input(product, root)?)
 }
 
 pub(crate) fn generate_from(input: &Input) -> Result<Output, String> {
@@ -157,8 +163,8 @@ pub(crate) fn generate_from(input: &Input) -> Result<Output, String> {
 }
 
 /// All input for generating.
-pub(crate) fn read_input(root: &Path) -> Result<Input, String> {
-    let schema = PVE.schema(root);
+pub(crate) fn read_input(product: &Product, root: &Path) -> Result<Input, String> {
+    let schema = product.schema(root);
     let mut input = Input::default();
     let entries =
         fs::read_dir(&schema).map_err(|error| format!("{}: {error}", schema.display()))?;
@@ -175,13 +181,13 @@ pub(crate) fn read_input(root: &Path) -> Result<Input, String> {
                 .insert(relative(&schema, &path), read(&path)?);
         }
     }
-    let overlay = PVE.overlay(root);
+    let overlay = product.overlay(root);
     for path in files_below(&overlay)? {
         input
             .overlay
             .insert(relative(&overlay, &path), read(&path)?);
     }
-    let lock = PVE.lock(root);
+    let lock = product.lock(root);
     if lock.exists() {
         input.lock = Some(read(&lock)?);
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use proxmox_codegen::product::Product;
 use proxmox_codegen::{generate, site};
 
 use crate::{Outcome, files, regen, say, workspace};
@@ -17,8 +18,8 @@ pub(crate) struct Args {
     rustdoc: String,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
-    let input = regen::read_input(&workspace())?;
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
+    let input = regen::read_input(product, &workspace())?;
     let catalog = generate::catalog(&input).map_err(|problems| problems.join("\n"))?;
     let page = site::page(&catalog, Some(&args.rustdoc))?;
     files::write(&args.output, &page)?;

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxmox_codegen::apidoc::Product;
+use proxmox_codegen::product::Product;
 
 /// The verification of the server.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn new(text: &'a str, product: Product) -> Result<Source<'a>, String> {
+    fn new(text: &'a str, product: &Product) -> Result<Source<'a>, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Ok(Source::File(Path::new(text)));
         };
@@ -55,11 +55,8 @@ impl<'a> Source<'a> {
         }
         let (origin, path) = text.split_at(scheme.len() + "://".len() + end);
         let path = &path[..rest.len() - end];
-        match (path, product) {
-            ("" | "/", Product::Pve) => Ok(Source::Server {
-                origin,
-                path: "/pve-docs/api-viewer/apidoc.js",
-            }),
+        match (path, product.dump) {
+            ("" | "/", Some(path)) => Ok(Source::Server { origin, path }),
             ("" | "/", _) => Err(format!("{text}: give the whole URL of the dump")),
             _ if path.starts_with('/') => Ok(Source::Server { origin, path }),
             _ => Err(format!("{text}: a query without a path")),
@@ -68,7 +65,7 @@ impl<'a> Source<'a> {
 }
 
 /// The bytes of the dump; `None` if another run of this program did everything.
-pub(crate) fn read(text: &str, product: Product, tls: &Tls) -> Result<Option<Vec<u8>>, String> {
+pub(crate) fn read(text: &str, product: &Product, tls: &Tls) -> Result<Option<Vec<u8>>, String> {
     match Source::new(text, product)? {
         Source::File(_) if tls.given() => Err(format!(
             "{text}: options about servers, but a file (write https:// for a server)"
@@ -79,7 +76,7 @@ pub(crate) fn read(text: &str, product: Product, tls: &Tls) -> Result<Option<Vec
                 "{text}: {message}; for a server write https://{}",
                 match text.contains(':') {
                     true => text.to_owned(),
-                    false => format!("{text}:8006"),
+                    false => format!("{text}:{}", product.port),
                 }
             )),
             Err(message) => Err(format!("{text}: {message}")),
@@ -176,11 +173,13 @@ fn fetch(_: &str, _: &str, _: &Tls) -> Result<Option<Vec<u8>>, String> {
 
 #[cfg(test)]
 mod tests {
+    use proxmox_codegen::product;
+
     use super::*;
 
     #[test]
     fn a_host_serves_the_dump_at_a_fixed_path() {
-        let server = |text| Source::new(text, Product::Pve);
+        let server = |text| Source::new(text, &product::PVE);
         let known = "/pve-docs/api-viewer/apidoc.js";
         for text in [
             "https://pve:8006",
@@ -204,7 +203,7 @@ mod tests {
                 path: "/a/b.js?c=d"
             })
         );
-        assert!(Source::new("https://pbs:8007", Product::Pbs).is_err());
+        assert!(Source::new("https://pbs:8007", &product::PBS).is_err());
         assert!(server("https://pve?x").is_err());
         assert!(server("ftp://pve/apidoc.js").is_err());
     }
@@ -213,7 +212,7 @@ mod tests {
     fn anything_else_is_a_file() {
         for text in ["apidoc.js", "pve:8006", "a//b", "C:\\apidoc.js"] {
             assert_eq!(
-                Source::new(text, Product::Pve),
+                Source::new(text, &product::PVE),
                 Ok(Source::File(Path::new(text)))
             );
         }
@@ -221,8 +220,8 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
-        let message = Source::new("https://root:s3cret@pve:8006/x", Product::Pve).unwrap_err();
+        let message = Source::new("https://root:s3cret@pve:8006/x", &product::PVE).unwrap_err();
         assert!(!message.contains("s3cret"), "{message}");
-        assert!(Source::new("https://pve/x@y", Product::Pve).is_ok());
+        assert!(Source::new("https://pve/x@y", &product::PVE).is_ok());
     }
 }

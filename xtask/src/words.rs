@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proxmox_codegen::product::Product;
 use serde_json::Value;
 
-use crate::product::PVE;
 use crate::{Outcome, files, say, workspace};
 
 /// The maximum length of a run of words that may occur in both; a longer one is copied.
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     against: Vec<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
     let mut official = BTreeMap::new();
     for path in &args.against {
         let text =
@@ -34,19 +34,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
     let mut files = 0;
     let mut borrowed = Vec::new();
-    for folder in [
-        PVE.overlay,
-        "proxmox-api",
-        "codegen",
-        "xtask",
-        "tests",
-        "docs",
-        ".",
-    ] {
-        let found = match folder {
-            "." => top_level(&root)?,
-            folder => files::files_below(&root.join(folder))?,
-        };
+    let mut folders = vec![product.overlay(&root)];
+    folders
+        .extend(["proxmox-api", "codegen", "xtask", "tests", "docs"].map(|name| root.join(name)));
+    let found = folders.iter().map(|folder| files::files_below(folder));
+    for found in found.chain([top_level(&root)]) {
+        let found = found?;
         for path in found.into_iter().filter(|path| is_text(path)) {
             let Ok(text) = fs::read_to_string(&path) else {
                 continue;
@@ -65,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
     }
     let mut twice = Vec::new();
-    for path in files::files_below(&PVE.code(&root))? {
+    for path in files::files_below(&product.code(&root))? {
         let text =
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         for paragraph in paragraphs(&text) {

@@ -41,7 +41,7 @@ impl Emitter<'_> {
             area: self.path_area(&endpoint.path),
             summary: self.summary(endpoint),
             aliases: self.phrases(endpoint),
-            rust: format!("pve.{}.await?", self.rust_call(endpoint)),
+            rust: format!("{}.{}.await?", self.api.product, self.rust_call(endpoint)),
             request: super::has_setters(endpoint)
                 .then(|| names::request(&endpoint.path, endpoint.method)),
             page: match super::has_setters(endpoint) {

@@ -12,6 +12,7 @@ use crate::ir::{Endpoint, ItemId, Returns, ValueFacts};
 use crate::overlay::Split;
 use crate::place::Use;
 use crate::privileges::{Need, Privilege};
+use crate::product::Product;
 use crate::union::Presence;
 
 /// Paragraphs as doc attributes.
@@ -259,7 +260,10 @@ impl Emitter<'_> {
             paragraphs.push(remarks.join(" "));
         }
         if let Some(example) = self.overlay.example(&endpoint.key()) {
-            paragraphs.push(format!("# Example\n\n{}", example_block(example, true)));
+            paragraphs.push(format!(
+                "# Example\n\n{}",
+                example_block(self.api.product, example, true)
+            ));
         }
         paragraphs
     }
@@ -340,7 +344,7 @@ fn bullets(lines: &[String], indent: &str) -> String {
 }
 
 /// Example code, which is compiled with the documentation.
-pub(super) fn example_block(code: &str, uses: bool) -> String {
+pub(super) fn example_block(product: &Product, code: &str, uses: bool) -> String {
     // Imports come before the hidden lines around the calls.
     let (imports, code): (Vec<&str>, Vec<&str>) =
         (code.trim().lines()).partition(|line| uses && line.starts_with("use "));
@@ -349,10 +353,9 @@ pub(super) fn example_block(code: &str, uses: bool) -> String {
     if !imports.is_empty() {
         lines.push(String::new());
     }
-    lines.push(
-        "# async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {"
-            .to_owned(),
-    );
+    lines.push(format!(
+        "# async fn example({product}: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {{"
+    ));
     lines.extend(
         code.iter()
             .skip_while(|line| line.is_empty())

@@ -32,7 +32,8 @@ impl Emitter<'_> {
             path: false,
             shown: Some(&used),
         };
-        let mut code = quote!(pve);
+        let module = self.module();
+        let mut code = quote!(#module);
         for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
             let placeholder = segment
                 .strip_prefix('{')
@@ -70,7 +71,7 @@ impl Emitter<'_> {
         let used = used.into_inner();
         let imports = used.iter().map(|id| {
             let (area, name) = (ident(&self.item_areas[*id]), ident(&self.names.items[*id]));
-            quote!(use proxmox_api::pve::#area::#name;)
+            quote!(use proxmox_api::#module::#area::#name;)
         });
         let file = syn::parse2(quote!(#(#imports)* fn example() { #statements }));
         let text = file
@@ -82,6 +83,6 @@ impl Emitter<'_> {
         let lines: Vec<&str> = lines
             .map(|line| line.strip_prefix("    ").unwrap_or(line))
             .collect();
-        example_block(&lines.join("\n"), true)
+        example_block(self.api.product, &lines.join("\n"), true)
     }
 }

@@ -191,8 +191,9 @@ impl Emitter<'_> {
             ));
         }
         let newest = releases.last().map(|facts| facts.release.to_string());
+        let module = self.module();
         let calls = quote! {
-            use proxmox_api::pve::{self, Root};
+            use proxmox_api::#module::{self, Root};
             use proxmox_api::request::Call;
 
             use crate::request::Build;
@@ -389,9 +390,10 @@ impl Emitter<'_> {
                 entries.push(quote!(WriteBack { endpoint: #key, of: #item, write: #name }));
             }
         }
+        let module = self.module();
         quote! {
             use proxmox_api::Value;
-            use proxmox_api::pve::{self, Root};
+            use proxmox_api::#module::{self, Root};
             use proxmox_api::value::decode::DecodeError;
 
             use crate::request::{WriteBack, Written};
@@ -633,9 +635,10 @@ impl Emitter<'_> {
     }
 
     fn outside_path(&self, id: usize) -> TokenStream {
+        let module = self.module();
         let area = ident(&self.item_areas[id]);
         let name = ident(&self.names.items[id]);
-        quote!(pve::#area::#name)
+        quote!(#module::#area::#name)
     }
 
     fn answers(&self) -> TokenStream {
@@ -699,12 +702,13 @@ impl Emitter<'_> {
                 }
             });
         }
+        let module = self.module();
         quote! {
             use std::collections::BTreeMap;
 
             use proxmox_api::value::formats::*;
             use proxmox_api::task::Task;
-            use proxmox_api::{Value, pve};
+            use proxmox_api::{Value, #module};
 
             use crate::answer::{self, Answer, Of};
             use crate::property::{self, PropertyType};

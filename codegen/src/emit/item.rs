@@ -668,7 +668,10 @@ impl Emitter<'_> {
             home => {
                 let home = format_ident!("{}", home);
                 match self.current.as_str() {
-                    OUTSIDE => quote!(pve::#home::#name),
+                    OUTSIDE => {
+                        let module = self.module();
+                        quote!(#module::#home::#name)
+                    }
                     _ => quote!(super::#home::#name),
                 }
             }

@@ -136,6 +136,10 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
         render::file(&about, &TokenStream::new(), overlay),
     );
     let index = ident(INDEX);
+    let about_releases = format!(
+        " The {} releases whose schemas this crate is made of, oldest first.",
+        api.product.title
+    );
     let root = quote! {
         #(#modules)*
         pub mod #shared;
@@ -145,7 +149,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
 
         use crate::support::{PathNode, Client, Release};
 
-        /// The Proxmox VE releases whose schemas this crate is made of, oldest first.
+        #[doc = #about_releases]
         pub const RELEASES: &[Release] = &[#(#releases),*];
 
         /// The root of the path tree.
@@ -220,6 +224,11 @@ impl<'a> Emitter<'a> {
 }
 
 impl Emitter<'_> {
+    /// The module of the generated code, and the name of the client in examples.
+    fn module(&self) -> Ident {
+        ident(self.api.product.name)
+    }
+
     fn whole(&self) -> Presence {
         self.api
             .endpoints

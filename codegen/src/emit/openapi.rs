@@ -45,6 +45,30 @@ pub(crate) fn openapi(
             .insert(names::verb(endpoint.method).to_lowercase(), operation);
     }
     let schemas = writer.schemas();
+    let mut security = vec![json!({"ticket": [], "csrf": []})];
+    let mut schemes = json!({
+        "ticket": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": api.product.cookie,
+            "description": "The ticket from `POST /access/ticket`, valid for two hours.",
+        },
+        "csrf": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "CSRFPreventionToken",
+            "description": "Returned with the ticket, and required with it by every call except GET.",
+        },
+    });
+    if let Some((prefix, separator)) = api.product.token {
+        security.insert(0, json!({"apiToken": []}));
+        schemes["apiToken"] = json!({
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": format!("`{prefix}USER@REALM!TOKENID{separator}SECRET`"),
+        });
+    }
     let version = match release {
         Some(index) => api.releases[index].to_string(),
         None => api
@@ -56,7 +80,7 @@ pub(crate) fn openapi(
     json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "Proxmox VE API",
+            "title": format!("{} API", api.product.title),
             "version": version,
             "description": "Requests are forms; bodies of JSON are accepted as well. Numbers in answers may come as texts, and \
                 flags as 0 and 1. Objects may hold members that are not listed here. Of each call, \
@@ -68,10 +92,10 @@ pub(crate) fn openapi(
             "url": "https://{host}:{port}/api2/json",
             "variables": {
                 "host": {"default": "localhost", "description": "Any node of the cluster."},
-                "port": {"default": "8006"},
+                "port": {"default": api.product.port.to_string()},
             },
         }],
-        "security": [{"apiToken": []}, {"ticket": [], "csrf": []}],
+        "security": security,
         "tags": tags
             .into_iter()
             .map(|(name, about)| json!({"name": name, "description": about}))
@@ -86,26 +110,7 @@ pub(crate) fn openapi(
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}},
                 },
             },
-            "securitySchemes": {
-                "apiToken": {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": "Authorization",
-                    "description": "`PVEAPIToken=USER@REALM!TOKENID=SECRET`",
-                },
-                "ticket": {
-                    "type": "apiKey",
-                    "in": "cookie",
-                    "name": "PVEAuthCookie",
-                    "description": "The ticket from `POST /access/ticket`, valid for two hours.",
-                },
-                "csrf": {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": "CSRFPreventionToken",
-                    "description": "Returned with the ticket, and required with it by every call except GET.",
-                },
-            },
+            "securitySchemes": schemes,
         },
     })
 }

@@ -83,13 +83,15 @@ impl Emitter<'_> {
         if let Some(last) = segments.last() {
             texts.add(format!("{verb} {last}"));
         }
-        let shell = match endpoint.method {
-            Method::Get => "get",
-            Method::Post => "create",
-            Method::Put => "set",
-            Method::Delete => "delete",
-        };
-        texts.add(format!("pvesh {shell} {}", endpoint.path));
+        if let Some(shell) = self.api.product.shell {
+            let command = match endpoint.method {
+                Method::Get => "get",
+                Method::Post => "create",
+                Method::Put => "set",
+                Method::Delete => "delete",
+            };
+            texts.add(format!("{shell} {command} {}", endpoint.path));
+        }
         // These are arguments, not methods that the search would find.
         for parameter in endpoint.parameters.iter().filter(|p| p.required) {
             texts.add(parameter.name.clone());

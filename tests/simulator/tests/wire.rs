@@ -767,7 +767,7 @@ async fn the_explorer_and_the_openapi_document_need_no_login() {
     let dump = get("/pve-docs/api-viewer/apidoc.js").await;
     assert_eq!(dump.header("content-type"), Some("application/javascript"));
     let origin = proxmox_codegen::apidoc::Origin {
-        product: proxmox_codegen::apidoc::Product::Pve,
+        product: &proxmox_codegen::product::PVE,
         release: "8.0".parse().expect("a release"),
         package_version: None,
     };

@@ -29,7 +29,7 @@ struct Figure {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
-    let mut figures = texts(&crate::product::PVE.code(&root))?;
+    let mut figures = texts(&proxmox_codegen::product::PVE.code(&root))?;
     let mut left_out = Vec::new();
     if args.no_build {
         left_out.push("release_*, decode_*: --no-build".to_owned());

@@ -79,7 +79,7 @@ fn add(table: &mut Table, title: &str, cost: Cost) {
 
 /// Generates into memory from this many of the newest releases; runs in a process of its own.
 pub(super) fn regen(count: usize) -> Outcome {
-    let schema = crate::product::PVE.schema(&crate::workspace());
+    let schema = proxmox_codegen::product::PVE.schema(crate::workspace());
     let mut input = Input {
         partial: true,
         ..Input::default()

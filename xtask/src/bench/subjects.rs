@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use proxmox_codegen::product::PVE;
 use serde_json::Value;
 
 use super::measure;
-use crate::files::{files_below, write};
-use crate::product::PVE;
+use crate::files::{files_below, newest_release, write};
 
 /// A library, or none, with a project that uses it as a user would.
 #[derive(Debug)]
@@ -277,7 +277,7 @@ fn many(calls: &[String]) -> String {
 
 /// Every GET of the newest release that needs nothing but its path.
 fn our_calls(workspace: &Path) -> Result<Vec<String>, String> {
-    let path = PVE.newest(workspace)?;
+    let path = newest_release(&PVE, workspace)?;
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let facts: Value =
         serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
