@@ -282,6 +282,7 @@ impl Emitter<'_> {
                     code = quote!(#code.#setter(#given));
                     if unset && parameter.name == "delete" {
                         let name = sample::unset(
+                            self.overlay,
                             context
                                 .siblings
                                 .get("delete")
@@ -316,7 +317,7 @@ impl Emitter<'_> {
             // Any displayable value is accepted; strings are the most common.
             _ => &Ty::Text,
         };
-        match sample::in_path(name) {
+        match sample::in_path(self.overlay, name) {
             Some(text) if *ty == Ty::Text => Sent::one(quote!(#text), text),
             _ => {
                 let context = SampleContext {
@@ -456,12 +457,12 @@ impl Emitter<'_> {
         context: &SampleContext<'_>,
     ) -> Sample {
         let schema = schema.map(|schema| context.choose(schema));
-        let known = sample::key(context.owner, name);
+        let known = sample::key(self.overlay, context.owner, name);
         match ty {
             Ty::Boolean => Sent::one(quote!(true), "1"),
             Ty::Integer | Ty::Bytes | Ty::Time => {
                 let known = known.and_then(|text| text.parse().ok());
-                let value = known.unwrap_or_else(|| sample::integer(schema));
+                let value = known.unwrap_or_else(|| sample::integer(self.overlay, schema));
                 let literal = match context.shown {
                     Some(_) => Literal::i64_unsuffixed(value),
                     None => Literal::i64_suffixed(value),
@@ -486,13 +487,13 @@ impl Emitter<'_> {
                     }
                     _ => {
                         let text = known.map_or_else(
-                            || sample::item(name, schema, context.siblings),
+                            || sample::item(self.overlay, name, schema, context.siblings),
                             str::to_owned,
                         );
                         let sent = [text.as_str(), text.as_str()].join(separator);
                         match context.shown {
                             Some(_) => {
-                                let text = sample::chosen(name, &text);
+                                let text = sample::chosen(self.overlay, name, &text);
                                 Sent::one(quote!([#text]), text)
                             }
                             None => Sent::one(quote!([#text, #text]), sent),
@@ -540,10 +541,12 @@ impl Emitter<'_> {
             },
             _ => {
                 let inside = context.inside || context.shown.is_some();
-                let mut text =
-                    known.map_or_else(|| sample::text(name, schema, inside), str::to_owned);
+                let mut text = known.map_or_else(
+                    || sample::text(self.overlay, name, schema, inside),
+                    str::to_owned,
+                );
                 if context.shown.is_some() {
-                    text = sample::chosen(name, &text);
+                    text = sample::chosen(self.overlay, name, &text);
                 }
                 if context.path {
                     // No server accepts white space in a path.
@@ -579,7 +582,7 @@ impl Emitter<'_> {
         let mut code = TokenStream::new();
         let members = string.members.iter().filter(|member| {
             (member.required || context.shown.is_none() && keys.contains_key(&member.name))
-                && !sample::left_out(&string.name, &member.name)
+                && !self.overlay.is_left_out(&string.name, &member.name)
         });
         for member in members {
             let value = self.value(&member.name, &member.ty, keys.get(&member.name), &inside);

@@ -79,6 +79,8 @@ pub(super) struct Entries {
     /// Documentation of types that several fields share.
     pub(super) types: Map<String>,
     pub(super) patch: Vec<Patch>,
+    /// What they are for, then a name, to values that the server accepts.
+    pub(super) samples: Map<Map<String>>,
 }
 
 type Map<T> = BTreeMap<String, T>;
@@ -129,6 +131,7 @@ struct File {
     examples: Map<String>,
     types: Map<String>,
     patch: Vec<Patch>,
+    samples: Map<Map<String>>,
 }
 
 /// An entry of `fields`: the name of a field in any place, or the documentation of the fields of a
@@ -381,6 +384,7 @@ impl Entries {
         add_below("names", &mut self.named, from.names, file, notes);
         add_below("renamed", &mut self.renamed, from.renamed, file, notes);
         add_below("words", &mut self.words, words, file, notes);
+        add_below("samples", &mut self.samples, from.samples, file, notes);
         self.secrets.suspicious.extend(from.suspicious);
         for (section, into, from) in [
             ("secret", &mut self.secrets.secret, from.secret),

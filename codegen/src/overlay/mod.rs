@@ -321,6 +321,31 @@ impl Overlay {
         own.inspect(|rule| self.mark(rule.entry.clone(), ""))
     }
 
+    /// Whether no other key may be given with this one, or the key only elsewhere.
+    pub(crate) fn is_left_out(&self, name: &str, key: &str) -> bool {
+        let is_it = |wanted: &Option<String>| wanted.as_deref() == Some(key);
+        self.rules(name)
+            .any(|rule| is_it(&rule.alone) || is_it(&rule.never))
+    }
+
+    /// A value that the server accepts.
+    pub(crate) fn sample(&self, kind: &str, name: &str) -> Option<&str> {
+        let value = self.entries.samples.get(kind)?.get(name)?;
+        self.mark(format!("samples {kind} {name}"), "");
+        Some(value)
+    }
+
+    /// A value that a pattern accepts: by the name of the parameter and a piece of the pattern, or by the name.
+    pub(crate) fn sample_of_pattern(&self, name: &str, pattern: &str) -> Option<&str> {
+        let samples = self.entries.samples.get("patterns")?.keys();
+        let fits = |key: &&String| {
+            key.split_once(' ')
+                .is_some_and(|(of, piece)| of == name && pattern.contains(piece))
+        };
+        let key = samples.into_iter().find(fits).map_or(name, String::as_str);
+        self.sample("patterns", key)
+    }
+
     /// Whether an integer counts bytes.
     pub(crate) fn is_byte_count(&self, at: &Use) -> bool {
         self.is_listed(&self.entries.values.byte_counts, "byte_counts", at)
