@@ -434,7 +434,7 @@ fn formats(union: &Union, overlay: &Overlay) -> BTreeMap<String, bool> {
 fn collect_formats(node: &Node, overlay: &Overlay, found: &mut BTreeMap<String, bool>) {
     if let Some(format) = &node.format {
         let mapped = match node.kind {
-            Kind::Integer => format == "pve-vmid",
+            Kind::Integer => overlay.has_guest_numbers(format),
             Kind::String => overlay.text_type(format).is_some() || format.ends_with("-list"),
             _ => true,
         };

@@ -8,7 +8,7 @@ use serde_json::{Number, Value};
 use crate::facts::{Method, Permissions, Release};
 use crate::limits::Limits;
 use crate::overlay::{Overlay, Renamed, Split};
-use crate::place::{Use, suggested};
+use crate::place::Use;
 use crate::privileges::Privilege;
 use crate::product::Product;
 use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
@@ -161,7 +161,7 @@ pub(crate) enum Returns {
 pub(crate) enum Ty {
     Boolean,
     Integer,
-    Vmid,
+    GuestNumber,
     /// A number of bytes.
     Bytes,
     /// Seconds since 1970.
@@ -539,8 +539,9 @@ impl Lowering<'_> {
         match &node.kind {
             Kind::Null | Kind::Any => Ty::Json,
             Kind::Boolean => Ty::Boolean,
-            Kind::Integer if node.format.as_deref() == Some("pve-vmid") => Ty::Vmid,
-            Kind::Integer if at.fields.last().is_some_and(|name| name == "vmid") => Ty::Vmid,
+            Kind::Integer if self.overlay.is_guest_number(at, node.format.as_deref()) => {
+                Ty::GuestNumber
+            }
             Kind::Integer => self.integer(at, node),
             Kind::Number => Ty::Number,
             Kind::String if self.overlay.is_volume_id(at) => Ty::TextType("VolumeId".to_owned()),
@@ -718,7 +719,7 @@ impl Lowering<'_> {
             return Ty::TextType(name);
         }
         match format.strip_suffix("-list") {
-            Some("pve-vmid") => Ty::List(Box::new(Ty::Vmid)),
+            Some(of) if self.overlay.has_guest_numbers(of) => Ty::List(Box::new(Ty::GuestNumber)),
             Some(of) => Ty::List(Box::new(self.text(Some(of)))),
             None => Ty::Text,
         }
@@ -898,7 +899,7 @@ fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String
                 "{}: this property string needs a name in names.toml: `\"{}\" = \"{}\"` under {}",
                 at.key(),
                 leaf(at),
-                suggested(&at.path, leaf(at)),
+                overlay.suggested(&at.path, leaf(at)),
                 match &node.format {
                     Some(format) => format!(
                         "[property_strings.\"{}\"], or `\"{format}\" = …` under [formats]",

@@ -12,7 +12,7 @@ use heck::{ToSnakeCase, ToUpperCamelCase};
 use crate::facts::Method;
 use crate::ir::{Api, Item, ItemKind, Member, Parameter};
 use crate::overlay::Overlay;
-use crate::place::{Use, camel_field, stem};
+use crate::place::{Use, camel_field};
 
 /// The names of items, and the lock that keeps them.
 #[derive(Debug)]
@@ -226,21 +226,21 @@ pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
 }
 
 /// The type of a path node.
-pub(crate) fn place(path: &str) -> String {
+pub(crate) fn place(overlay: &Overlay, path: &str) -> String {
     match path {
         "" | "/" => "Root".to_owned(),
-        path => format!("{}Path", stem(path, true)),
+        path => format!("{}Path", overlay.stem(path, true)),
     }
 }
 
 /// The type of a request.
-pub(crate) fn request(path: &str, method: Method) -> String {
-    format!("{}{}", stem(path, true), verb(method))
+pub(crate) fn request(overlay: &Overlay, path: &str, method: Method) -> String {
+    format!("{}{}", overlay.stem(path, true), verb(method))
 }
 
 /// The type between a path and a request whose required parameters are given by name.
-pub(crate) fn stage(path: &str, method: Method) -> String {
-    format!("{}Required", request(path, method))
+pub(crate) fn stage(overlay: &Overlay, path: &str, method: Method) -> String {
+    format!("{}Required", request(overlay, path, method))
 }
 
 pub(crate) fn verb(method: Method) -> &'static str {
@@ -274,20 +274,20 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
             path = path.rfind('/').map_or("", |cut| &path[..cut]);
         }
         claim(
-            request(&endpoint.path, endpoint.method),
+            request(overlay, &endpoint.path, endpoint.method),
             endpoint.key(),
             overlay,
         );
         if api.is_named(endpoint) {
             claim(
-                stage(&endpoint.path, endpoint.method),
+                stage(overlay, &endpoint.path, endpoint.method),
                 endpoint.key(),
                 overlay,
             );
         }
     }
     for path in paths {
-        claim(place(path), path.to_owned(), overlay);
+        claim(place(overlay, path), path.to_owned(), overlay);
     }
 
     let locked = read_lock(lock.unwrap_or_default(), overlay);
@@ -314,7 +314,9 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
         .collect();
 
     // A name with one candidate item is assigned; the other items try their next candidate.
-    let candidates: Vec<Vec<String>> = api.items.iter().map(candidates).collect();
+    let candidates: Vec<Vec<String>> = (api.items.iter())
+        .map(|item| candidates(overlay, item))
+        .collect();
     for round in 0..candidates.iter().map(Vec::len).max().unwrap_or(0) {
         let mut wanted: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
         for (item, candidates) in candidates.iter().enumerate() {
@@ -396,7 +398,7 @@ fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
 }
 
 /// Possible names of an item, the best first.
-fn candidates(item: &Item) -> Vec<String> {
+fn candidates(overlay: &Overlay, item: &Item) -> Vec<String> {
     let mut uses: Vec<&Use> = item.uses.iter().collect();
     uses.sort_by_key(|at| (at.fields.len(), at.path.matches('/').count(), at.key()));
     let Some(first) = uses.first() else {
@@ -423,24 +425,30 @@ fn candidates(item: &Item) -> Vec<String> {
                     common_path(&common, &at.path)
                 });
                 if !common.is_empty() && common != "/nodes/{node}" && common != "/nodes" {
-                    names.push(format!("{}{leaf}", stem(&common, false)));
+                    names.push(format!("{}{leaf}", overlay.stem(&common, false)));
                 }
             }
         }
-        names.push(format!("{}{leaf}", stem(&first.path, false)));
+        names.push(format!("{}{leaf}", overlay.stem(&first.path, false)));
     }
     let parents = parents.concat();
-    names.push(format!("{}{parents}{suffix}", stem(&first.path, false)));
+    names.push(format!(
+        "{}{parents}{suffix}",
+        overlay.stem(&first.path, false)
+    ));
     let verb = verb(first.method);
     let role = if first.result { "Result" } else { "" };
     names.push(format!(
         "{}{verb}{parents}{suffix}",
-        stem(&first.path, false)
+        overlay.stem(&first.path, false)
     ));
-    names.push(format!("{}{parents}{suffix}", stem(&first.path, true)));
+    names.push(format!(
+        "{}{parents}{suffix}",
+        overlay.stem(&first.path, true)
+    ));
     names.push(format!(
         "{}{verb}{role}{parents}{suffix}",
-        stem(&first.path, true)
+        overlay.stem(&first.path, true)
     ));
     names
 }

@@ -53,28 +53,19 @@ impl Use {
     }
 }
 
-/// The words of a path for the name of its object: `/nodes/{node}/qemu/{vmid}/config` is
-/// `QemuConfig`.
-pub(crate) fn stem(path: &str, placeholders: bool) -> String {
+/// The words of a path for a name: `/qemu/{vmid}/config` is `QemuConfig`.
+pub(crate) fn words(path: &str, placeholders: bool) -> String {
     let segments: Vec<&str> = path
         .split('/')
         .filter(|segment| !segment.is_empty())
         .collect();
     let mut words = String::new();
-    let rest = match segments.as_slice() {
-        ["nodes", "{node}", rest @ ..] => {
-            if !matches!(rest, ["qemu" | "lxc", ..]) {
-                words.push_str("Node");
-            }
-            rest
-        }
-        all => all,
-    };
-    for (position, segment) in rest.iter().enumerate() {
+    for (position, segment) in segments.iter().enumerate() {
         let is_placeholder = segment.starts_with('{');
         if placeholders || !is_placeholder {
-            let last_of_pair =
-                !placeholders && position + 2 == rest.len() && rest[position + 1].starts_with('{');
+            let last_of_pair = !placeholders
+                && position + 2 == segments.len()
+                && segments[position + 1].starts_with('{');
             match last_of_pair {
                 true => words.push_str(&singular(&camel(segment))),
                 false => words.push_str(&camel(segment)),
@@ -115,9 +106,4 @@ pub(crate) fn camel_field(field: &str) -> String {
             .unwrap_or(field)
             .to_upper_camel_case(),
     }
-}
-
-/// A suggested name for a property string at a place.
-pub(crate) fn suggested(path: &str, leaf: &str) -> String {
-    format!("{}{}", stem(path, false), camel_field(leaf))
 }

@@ -4,6 +4,9 @@ use serde::Deserialize;
 
 use crate::facts::Check;
 
+/// The privilege to change permissions.
+pub(crate) const MODIFY: &str = "Permissions.Modify";
+
 /// One check of a handler.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +28,22 @@ pub(crate) struct Privilege {
         reason = "for readers of the file; required, so that every fact has a source"
     )]
     pub(crate) source: String,
+}
+
+/// Another privilege with which one may change the permissions of objects below a path.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Modifier {
+    pub(crate) path: String,
+    /// The kind of object.
+    pub(crate) of: String,
+    pub(crate) privilege: String,
+    /// The line it was read from.
+    #[expect(
+        dead_code,
+        reason = "for readers of the file; required, so that every fact has a source"
+    )]
+    source: String,
 }
 
 /// A condition for a caller.

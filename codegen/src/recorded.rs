@@ -16,6 +16,8 @@ pub struct Shapes {
     open: BTreeMap<String, String>,
     /// Members that always come, with the reason.
     required: BTreeMap<String, String>,
+    /// Placeholders whose value may hold slashes.
+    rest_of_path: Vec<String>,
 }
 
 /// The statistics of a set of answers. Places are spelled as `GET /path#name.name[]`.
@@ -46,6 +48,8 @@ struct Entries {
     members: BTreeMap<String, String>,
     #[serde(default)]
     required: BTreeMap<String, String>,
+    #[serde(default)]
+    rest_of_path: Vec<String>,
 }
 
 impl Shapes {
@@ -61,6 +65,7 @@ impl Shapes {
             json,
             open: entries.members,
             required: entries.required,
+            rest_of_path: entries.rest_of_path,
         })
     }
 
@@ -72,7 +77,10 @@ impl Shapes {
         let given: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let fits = |template: &str| -> Option<usize> {
             let wanted: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
-            let greedy = matches!(wanted.last(), Some(&("{volume}" | "{cidr}")));
+            let last = wanted
+                .last()
+                .and_then(|last| last.strip_prefix('{')?.strip_suffix('}'));
+            let greedy = last.is_some_and(|last| self.rest_of_path.iter().any(|name| name == last));
             if wanted.len() != given.len() && !(greedy && given.len() > wanted.len()) {
                 return None;
             }

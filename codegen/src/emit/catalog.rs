@@ -43,15 +43,15 @@ impl Emitter<'_> {
             aliases: self.phrases(endpoint),
             rust: format!("{}.{}.await?", self.api.product, self.rust_call(endpoint)),
             request: super::has_setters(endpoint)
-                .then(|| names::request(&endpoint.path, endpoint.method)),
+                .then(|| names::request(self.overlay, &endpoint.path, endpoint.method)),
             page: match super::has_setters(endpoint) {
                 true => format!(
                     "struct.{}.html",
-                    names::request(&endpoint.path, endpoint.method)
+                    names::request(self.overlay, &endpoint.path, endpoint.method)
                 ),
                 false => format!(
                     "struct.{}.html#method.{}",
-                    names::place(&endpoint.path),
+                    names::place(self.overlay, &endpoint.path),
                     names::verb(endpoint.method).to_lowercase()
                 ),
             },
@@ -127,7 +127,7 @@ impl Emitter<'_> {
         match ty {
             Ty::Boolean => "boolean".to_owned(),
             Ty::Integer => "integer".to_owned(),
-            Ty::Vmid => "guest number".to_owned(),
+            Ty::GuestNumber => "guest number".to_owned(),
             Ty::Bytes => "bytes".to_owned(),
             Ty::Time => "time".to_owned(),
             Ty::Number => "number".to_owned(),

@@ -9,6 +9,7 @@ use crate::facts::{Check, Facts, Method, Permissions, Release};
 use crate::ir::{Endpoint, Parameter, Returns, Ty};
 use crate::limits::Limits;
 use crate::names;
+use crate::overlay::Overlay;
 use crate::place::Use;
 use crate::privileges::{Need, Privilege};
 
@@ -16,7 +17,7 @@ impl Emitter<'_> {
     /// A path node with its verbs, and the method of the node above that leads to it.
     pub(super) fn place(&mut self, path: &str) -> TokenStream {
         let api = self.api;
-        let name = ident(&names::place(path));
+        let name = ident(&names::place(self.overlay, path));
         let calls = self.calls_of(path);
         let mut about = vec![format!("The path `{path}`.")];
         about.push(match calls.is_empty() {
@@ -62,7 +63,7 @@ impl Emitter<'_> {
 
     /// The method of the path node above that leads to `path`.
     fn way(&self, path: &str) -> TokenStream {
-        let name = ident(&names::place(path));
+        let name = ident(&names::place(self.overlay, path));
         let (above, segment) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.place_path(above);
         let placeholder = segment
@@ -104,7 +105,7 @@ impl Emitter<'_> {
                 let ty = self.placeholder_type(path, placeholder);
                 // The server takes the rest of the path as one value for these.
                 let step = match placeholder {
-                    "volume" | "cidr" => quote!(rest),
+                    name if self.overlay.takes_rest(name) => quote!(rest),
                     _ => quote!(value),
                 };
                 quote! {
@@ -148,7 +149,7 @@ impl Emitter<'_> {
             .flat_map(|endpoint| &endpoint.placeholders)
             .find(|parameter| parameter.name == placeholder);
         match parameter.map(|parameter| &parameter.ty) {
-            Some(Ty::Vmid) => quote!(u32),
+            Some(Ty::GuestNumber) => quote!(u32),
             Some(Ty::Integer) => quote!(i64),
             _ => quote!(impl std::fmt::Display),
         }
@@ -184,7 +185,7 @@ impl Emitter<'_> {
         let reply = reply(&endpoint.returns);
         let description = self.description(endpoint);
         if self.api.is_named(endpoint) {
-            let stage = ident(&names::stage(&endpoint.path, endpoint.method));
+            let stage = ident(&names::stage(self.overlay, &endpoint.path, endpoint.method));
             return quote! {
                 #about
                 #aliases
@@ -214,7 +215,11 @@ impl Emitter<'_> {
         let output = self.output(endpoint);
         let (result, wrap) = match own {
             true => {
-                let name = ident(&names::request(&endpoint.path, endpoint.method));
+                let name = ident(&names::request(
+                    self.overlay,
+                    &endpoint.path,
+                    endpoint.method,
+                ));
                 (quote!(#name), quote!(#name))
             }
             false => (quote!(Request<#output>), quote!()),
@@ -271,7 +276,7 @@ impl Emitter<'_> {
         if !self.api.is_named(endpoint) {
             return TokenStream::new();
         }
-        let name = ident(&names::stage(&endpoint.path, endpoint.method));
+        let name = ident(&names::stage(self.overlay, &endpoint.path, endpoint.method));
         let output = self.output(endpoint);
         let required: Vec<&Parameter> = (endpoint.parameters.iter())
             .filter(|parameter| parameter.required)
@@ -300,7 +305,11 @@ impl Emitter<'_> {
             let (result, done) = match (last, has_setters(endpoint)) {
                 (false, _) => (stage(position + 1), quote!(#name(self.0))),
                 (true, true) => {
-                    let request = ident(&names::request(&endpoint.path, endpoint.method));
+                    let request = ident(&names::request(
+                        self.overlay,
+                        &endpoint.path,
+                        endpoint.method,
+                    ));
                     (quote!(#request), quote!(#request(self.0)))
                 }
                 (true, false) => (quote!(Request<#output>), quote!(self.0)),
@@ -347,7 +356,11 @@ impl Emitter<'_> {
         if !has_setters(endpoint) {
             return TokenStream::new();
         }
-        let name = ident(&names::request(&endpoint.path, endpoint.method));
+        let name = ident(&names::request(
+            self.overlay,
+            &endpoint.path,
+            endpoint.method,
+        ));
         let arguments = self.arguments(endpoint);
         let about = doc(&self.call_text(endpoint, &arguments));
         let aliases = aliased(&self.searched(endpoint));
@@ -383,7 +396,11 @@ impl Emitter<'_> {
         if endpoint.settings.is_empty() {
             return None;
         }
-        let name = ident(&names::request(&endpoint.path, endpoint.method));
+        let name = ident(&names::request(
+            self.overlay,
+            &endpoint.path,
+            endpoint.method,
+        ));
         let removes = unset(endpoint).is_some();
         let impls = endpoint.settings.iter().map(|settings| {
             let (item, left_out) = (self.ty(&Ty::Item(settings.item)), &settings.left_out);
@@ -587,7 +604,7 @@ impl Emitter<'_> {
                     quote!((#name, Takes::Index(#last)))
                 });
                 last.into_iter()
-                    .chain(limits(name, &parameter.ty, &parameter.limits))
+                    .chain(limits(self.overlay, name, &parameter.ty, &parameter.limits))
             })
             .collect();
         if !limits.is_empty() {
@@ -631,7 +648,7 @@ impl Emitter<'_> {
     }
 
     fn place_path(&self, path: &str) -> TokenStream {
-        let name = ident(&names::place(path));
+        let name = ident(&names::place(self.overlay, path));
         let home = self.path_area(path);
         if home == self.current {
             quote!(#name)
@@ -653,7 +670,7 @@ pub(super) struct Input {
 }
 
 /// The accepted values of a parameter or key, as data, with the formats that the library knows.
-pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
+pub(super) fn limits(overlay: &Overlay, name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
     let ty = match ty {
         Ty::Array(of) => of,
         ty => ty,
@@ -661,7 +678,7 @@ pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
     let mut found = Vec::new();
     let bound = |number: &Option<serde_json::Number>| number.as_ref().and_then(|n| n.as_f64());
     match ty {
-        Ty::Integer | Ty::Vmid | Ty::Bytes | Ty::Time => {
+        Ty::Integer | Ty::GuestNumber | Ty::Bytes | Ty::Time => {
             let whole = |number: &Option<serde_json::Number>| {
                 let number = number.as_ref()?;
                 number.as_i64().or_else(|| Some(number.as_f64()? as i64))
@@ -719,9 +736,8 @@ pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
             if !patterns.is_empty() {
                 found.push(quote!((#name, Takes::Pattern(&[#(#patterns),*]))));
             }
-            let known =
-                (limits.format.as_ref()).filter(|format| FORMATS.contains(&format.as_str()));
-            if let Some(format) = known {
+            let format = limits.format.as_ref();
+            if let Some(format) = format.filter(|format| overlay.is_checked(format)) {
                 found.push(quote!((#name, Takes::Format(#format))));
             }
         }
@@ -729,28 +745,6 @@ pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
     }
     found
 }
-
-/// The named formats of `value/limits.rs` of the library.
-const FORMATS: &[&str] = &[
-    "CIDR",
-    "FullRangeCIDR",
-    "address",
-    "disk-size",
-    "ipv4",
-    "ipv6",
-    "mac-addr",
-    "pve-configid",
-    "pve-ipv4-config",
-    "pve-ipv6-config",
-    "pve-lxc-dev-string",
-    "pve-lxc-mp-string",
-    "pve-node",
-    "pve-storage-id",
-    "pve-volume-id",
-    "pve-volume-id-or-absolute-path",
-    "pve-volume-id-or-qm-path",
-    "urlencoded",
-];
 
 pub(super) fn argument_place(endpoint: &Endpoint, name: &str) -> Use {
     Use {

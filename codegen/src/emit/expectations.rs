@@ -168,7 +168,9 @@ impl Emitter<'_> {
             let facts = &releases[endpoint.presence.last()];
             let context = context(endpoint, releases, &empty);
             let (function, path, sent) = self.complete(endpoint, &context);
-            let name = ident(&names::request(&endpoint.path, endpoint.method).to_snake_case());
+            let name = ident(
+                &names::request(self.overlay, &endpoint.path, endpoint.method).to_snake_case(),
+            );
             functions.push(quote! {
                 fn #name() -> Call {
                     #function.call().clone()
@@ -313,7 +315,7 @@ impl Emitter<'_> {
         let parameter = endpoint.placeholders.iter().find(|p| p.name == name);
         let ty = parameter.map_or(&Ty::Text, |parameter| &parameter.ty);
         let ty = match ty {
-            Ty::Vmid | Ty::Integer => ty,
+            Ty::GuestNumber | Ty::Integer => ty,
             // Any displayable value is accepted; strings are the most common.
             _ => &Ty::Text,
         };
@@ -343,7 +345,7 @@ impl Emitter<'_> {
                 };
                 let item = &self.names.items[settings.item];
                 let (begun, ..) = self.begun(endpoint, &context);
-                let request = names::request(&endpoint.path, endpoint.method);
+                let request = names::request(self.overlay, &endpoint.path, endpoint.method);
                 let name = ident(&format!("{request}Of{item}").to_snake_case());
                 let mut singly = Vec::new();
                 for member in members {
@@ -469,8 +471,8 @@ impl Emitter<'_> {
                 };
                 Sent::one(quote!(#literal), value.to_string())
             }
-            Ty::Vmid if context.shown.is_some() => Sent::one(quote!(100), "100"),
-            Ty::Vmid => Sent::one(quote!(100_u32), "100"),
+            Ty::GuestNumber if context.shown.is_some() => Sent::one(quote!(100), "100"),
+            Ty::GuestNumber => Sent::one(quote!(100_u32), "100"),
             Ty::Number => {
                 let value = sample::number(schema);
                 let literal = Literal::f64_suffixed(value);
@@ -480,8 +482,8 @@ impl Emitter<'_> {
                 let separator = context.separator.to_string();
                 let separator = separator.as_str();
                 match **of {
-                    Ty::Vmid if context.shown.is_some() => Sent::one(quote!([100, 101]), ""),
-                    Ty::Vmid => {
+                    Ty::GuestNumber if context.shown.is_some() => Sent::one(quote!([100, 101]), ""),
+                    Ty::GuestNumber => {
                         let text = ["100", "101"].join(separator);
                         Sent::one(quote!([100_u32, 101_u32]), text)
                     }
@@ -820,7 +822,7 @@ impl Emitter<'_> {
             Ty::Boolean => json!("boolean"),
             Ty::Integer | Ty::Time => json!("integer"),
             Ty::Bytes => json!("bytes"),
-            Ty::Vmid => json!("vmid"),
+            Ty::GuestNumber => json!("vmid"),
             Ty::Number => json!("number"),
             Ty::Text | Ty::TextType(_) => json!("text"),
             Ty::Secret => json!("secret"),

@@ -194,7 +194,9 @@ impl Emitter<'_> {
     fn key_limits(&self, string: &PropertyString) -> Vec<TokenStream> {
         let members = string.members.iter();
         let mut limits: Vec<TokenStream> = members
-            .flat_map(|member| endpoint::limits(&member.name, &member.ty, &member.limits))
+            .flat_map(|member| {
+                endpoint::limits(self.overlay, &member.name, &member.ty, &member.limits)
+            })
             .collect();
         for member in &string.members {
             if let Ty::Item(id) = &member.ty
@@ -625,7 +627,7 @@ impl Emitter<'_> {
         match ty {
             Ty::Boolean => quote!(bool),
             Ty::Integer => quote!(i64),
-            Ty::Vmid => quote!(u32),
+            Ty::GuestNumber => quote!(u32),
             Ty::Bytes => quote!(u64),
             Ty::Time => quote!(Timestamp),
             Ty::Number => quote!(f64),

@@ -1,6 +1,7 @@
 //! Links into the documentation, and the tables of all calls.
 
-use super::docs::{aliases, privileges_in_short};
+use super::docs::aliases;
+use super::permissions::privileges_in_short;
 use super::{Emitter, INDEX, has_setters};
 use crate::ir::{Endpoint, ItemId, Returns, Ty};
 use crate::names;
@@ -16,10 +17,10 @@ impl Emitter<'_> {
     /// A link to the page or method that describes a call.
     pub(super) fn call_link(&self, endpoint: &Endpoint) -> String {
         let name = match has_setters(endpoint) {
-            true => names::request(&endpoint.path, endpoint.method),
+            true => names::request(self.overlay, &endpoint.path, endpoint.method),
             false => {
                 let verb = names::verb(endpoint.method).to_lowercase();
-                format!("{}::{verb}", names::place(&endpoint.path))
+                format!("{}::{verb}", names::place(self.overlay, &endpoint.path))
             }
         };
         let home = self.path_area(&endpoint.path);

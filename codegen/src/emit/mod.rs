@@ -8,6 +8,7 @@ mod expectations;
 mod item;
 mod links;
 mod openapi;
+mod permissions;
 mod sample;
 mod search;
 

@@ -135,7 +135,7 @@ impl Writer<'_> {
         let mut operation = Map::new();
         operation.insert(
             "operationId".to_owned(),
-            names::request(&endpoint.path, endpoint.method).into(),
+            names::request(self.emitter.overlay, &endpoint.path, endpoint.method).into(),
         );
         operation.insert("summary".to_owned(), summary.into());
         operation.insert("description".to_owned(), text.join("\n\n").into());
@@ -275,7 +275,7 @@ impl Writer<'_> {
             Ty::Boolean => json!({"type": ["boolean", "integer"]}),
             Ty::Integer | Ty::Time => json!({"type": "integer"}),
             Ty::Bytes => json!({"type": "integer", "minimum": 0}),
-            Ty::Vmid => json!({"type": "integer", "minimum": 100, "maximum": 999_999_999}),
+            Ty::GuestNumber => json!({"type": "integer", "minimum": 100, "maximum": 999_999_999}),
             Ty::Number => json!({"type": "number"}),
             Ty::Text | Ty::TextType(_) => json!({"type": "string"}),
             Ty::Secret => json!({"type": "string", "format": "password"}),
@@ -590,7 +590,7 @@ impl Emitter<'_> {
     fn list_item(&self, of: &Ty) -> String {
         match of {
             Ty::Item(id) => format!("each a `{}`", self.names.items[*id]),
-            Ty::Vmid => "of guest numbers".to_owned(),
+            Ty::GuestNumber => "of guest numbers".to_owned(),
             Ty::Integer => "of integers".to_owned(),
             Ty::TextType(name) => format!("each a `{name}`"),
             _ => "of texts".to_owned(),

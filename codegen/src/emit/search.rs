@@ -3,7 +3,7 @@
 use super::Emitter;
 use crate::facts::{Check, Method};
 use crate::ir::{Endpoint, ItemKind, Returns, Ty};
-use crate::privileges::Need;
+use crate::privileges::{MODIFY, Need};
 
 /// Search terms for creating, listing, changing and removing.
 const MAKE: [&str; 3] = ["create", "add", "new"];
@@ -231,7 +231,7 @@ fn in_check(check: &Check, names: &mut Vec<String>) {
             names.extend(privileges.iter().cloned());
         }
         Check::UserIdParam(what) if what != "self" => names.push(what.clone()),
-        Check::PermModify(_) => names.push("Permissions.Modify".to_owned()),
+        Check::PermModify(_) => names.push(MODIFY.to_owned()),
         Check::UserIdParam(_) | Check::UserParam(_) | Check::Roles(_) => {}
     }
 }

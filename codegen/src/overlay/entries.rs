@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::notes::Notes;
-use crate::privileges::Privilege;
+use crate::privileges::{Modifier, Privilege};
 
 /// All entries of all files.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub(super) struct Entries {
     pub(super) named: Map<Map<String>>,
     /// Endpoint, then the new name of a parameter, to its old name.
     pub(super) renamed: Map<Map<String>>,
+    /// Path to the first words of the names of types there and below.
+    pub(super) stems: Map<String>,
     /// Enum text to variant name, for the same reason.
     pub(super) variants: Map<String>,
     /// Objects that contain objects of their own kind, with the member that does.
@@ -49,6 +51,8 @@ pub(super) struct Entries {
     pub(super) declared: Map<String>,
     /// Checks of handlers, each with its name in messages.
     pub(super) privilege: Vec<(String, Privilege)>,
+    /// Likewise each with its name in messages.
+    pub(super) modifier: Vec<(String, Modifier)>,
     /// Members that always come, with the reason; `None`: the dumps are trusted.
     pub(super) required: Option<Map<String>>,
     /// Objects that hold the word `deleted` for a setting that will be removed, each with its
@@ -98,6 +102,7 @@ struct File {
     fields: Map<Field>,
     names: Map<Map<String>>,
     renamed: Map<Map<String>>,
+    stems: Map<String>,
     variants: Map<String>,
     recursive: Map<String>,
     argument_order: Map<Vec<String>>,
@@ -106,6 +111,10 @@ struct File {
     byte_counts: Vec<String>,
     times: Vec<String>,
     volume_ids: Vec<String>,
+    guest_numbers: Vec<String>,
+    guest_number_formats: Vec<String>,
+    checked_formats: Vec<String>,
+    rest_of_path: Vec<String>,
     texts: Map<String>,
     bytes: Map<String>,
     suspicious: Vec<String>,
@@ -117,6 +126,7 @@ struct File {
     members: Map<String>,
     declared: Map<String>,
     privilege: Vec<Privilege>,
+    modifier: Vec<Modifier>,
     required: Option<Map<String>>,
     pending: Map<String>,
     list: Vec<ListFact>,
@@ -150,6 +160,13 @@ pub(super) struct Values {
     pub(super) byte_counts: Vec<String>,
     pub(super) times: Vec<String>,
     pub(super) volume_ids: Vec<String>,
+    pub(super) guest_numbers: Vec<String>,
+    /// Named formats of such numbers.
+    pub(super) guest_number_formats: Vec<String>,
+    /// Named formats that the client checks.
+    pub(super) checked_formats: Vec<String>,
+    /// Placeholders whose value may hold slashes.
+    pub(super) rest_of_path: Vec<String>,
 }
 
 /// The values that are never printed.
@@ -346,6 +363,7 @@ impl Entries {
             ("text_types", &mut self.text_types, from.text_types),
             ("items", &mut self.items, from.items),
             ("fields", &mut self.names, names),
+            ("stems", &mut self.stems, from.stems),
             ("variants", &mut self.variants, from.variants),
             ("recursive", &mut self.recursive, from.recursive),
             ("texts", &mut self.texts, from.texts),
@@ -400,12 +418,21 @@ impl Entries {
         self.values.byte_counts.extend(from.byte_counts);
         self.values.times.extend(from.times);
         self.values.volume_ids.extend(from.volume_ids);
+        self.values.guest_numbers.extend(from.guest_numbers);
+        let formats = from.guest_number_formats;
+        self.values.guest_number_formats.extend(formats);
+        self.values.checked_formats.extend(from.checked_formats);
+        self.values.rest_of_path.extend(from.rest_of_path);
         self.area.extend(from.area);
         self.list.extend(from.list);
         self.text.extend(from.text);
         for (n, privilege) in from.privilege.into_iter().enumerate() {
             let entry = format!("{file}: privilege {}", n + 1);
             self.privilege.push((entry, privilege));
+        }
+        for (n, modifier) in from.modifier.into_iter().enumerate() {
+            let entry = format!("{file}: modifier {}", n + 1);
+            self.modifier.push((entry, modifier));
         }
         for (n, mut rule) in from.rule.into_iter().enumerate() {
             rule.entry = format!("{file}: rule {}", n + 1);

@@ -12,8 +12,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::facts::Facts;
-use crate::place::Use;
-use crate::privileges::Privilege;
+use crate::place::{Use, camel_field, words};
+use crate::privileges::{Modifier, Privilege};
 use crate::union::{Kind, Node};
 use entries::{Entries, ListFact, Secrets};
 use notes::Notes;
@@ -351,6 +351,44 @@ impl Overlay {
         self.is_listed(&self.entries.values.byte_counts, "byte_counts", at)
     }
 
+    /// Whether a number is that of a guest.
+    pub(crate) fn is_guest_number(&self, at: &Use, format: Option<&str>) -> bool {
+        format.is_some_and(|format| self.has_guest_numbers(format))
+            || self.is_listed(&self.entries.values.guest_numbers, "guest_numbers", at)
+    }
+
+    /// Whether the values of a named format are numbers of guests.
+    pub(crate) fn has_guest_numbers(&self, format: &str) -> bool {
+        let formats = &self.entries.values.guest_number_formats;
+        self.is_named(formats, "guest_number_formats", format)
+    }
+
+    /// Whether the client checks the values of a named format.
+    pub(crate) fn is_checked(&self, format: &str) -> bool {
+        self.is_named(
+            &self.entries.values.checked_formats,
+            "checked_formats",
+            format,
+        )
+    }
+
+    /// Whether the value of a placeholder is the rest of the path.
+    pub(crate) fn takes_rest(&self, placeholder: &str) -> bool {
+        self.is_named(
+            &self.entries.values.rest_of_path,
+            "rest_of_path",
+            placeholder,
+        )
+    }
+
+    fn is_named(&self, names: &[String], section: &str, name: &str) -> bool {
+        let found = names.iter().any(|known| known == name);
+        if found {
+            self.mark(format!("{section} {name}"), "");
+        }
+        found
+    }
+
     /// Whether an integer is a time in seconds since 1970.
     pub(crate) fn is_time(&self, at: &Use) -> bool {
         self.is_listed(&self.entries.values.times, "times", at)
@@ -464,6 +502,29 @@ impl Overlay {
         Some(member)
     }
 
+    /// The words of a path for the name of its object: `/nodes/{node}/qemu/{vmid}/config` is
+    /// `QemuConfig`.
+    pub(crate) fn stem(&self, path: &str, placeholders: bool) -> String {
+        let start = prefixes(path).find_map(|above| match self.entries.stems.get(above) {
+            Some(word) => {
+                self.mark(format!("stems {above}"), path);
+                Some((above, word.as_str()))
+            }
+            None => (above == "/nodes/{node}").then_some((above, "Node")),
+        });
+        match start {
+            Some((above, word)) => {
+                format!("{word}{}", words(&path[above.len()..], placeholders))
+            }
+            None => words(path, placeholders),
+        }
+    }
+
+    /// A suggested name for a property string at a place.
+    pub(crate) fn suggested(&self, path: &str, leaf: &str) -> String {
+        format!("{}{}", self.stem(path, false), camel_field(leaf))
+    }
+
     pub(crate) fn variant_name(&self, text: &str) -> Option<&str> {
         let name = self.entries.variants.get(text)?;
         self.mark(format!("variants {text}"), "");
@@ -521,6 +582,22 @@ impl Overlay {
                 Some(Cow::Owned(own))
             })
             .collect()
+    }
+
+    /// The privileges with which one may change permissions besides the one for that.
+    pub(crate) fn modifiers(&self) -> impl Iterator<Item = &Modifier> {
+        let all = self.entries.modifier.iter();
+        all.inspect(|(entry, _)| self.mark(entry.clone(), ""))
+            .map(|(_, modifier)| modifier)
+    }
+
+    /// The one for an object at a path.
+    pub(crate) fn modifier_at(&self, path: &str) -> Option<&Modifier> {
+        let mut modifiers = self.modifiers();
+        modifiers.find(|modifier| {
+            let below = path.strip_prefix(&modifier.path);
+            below.is_some_and(|below| below.starts_with('/'))
+        })
     }
 
     /// Whether the overlay has a reason that a member which the dumps require always comes.

@@ -119,7 +119,15 @@ impl Notes {
             match (section, value.get_ref()) {
                 ("members" | "suspicious", _) => {}
                 (
-                    "tasks" | "optional_tasks" | "byte_counts" | "times" | "volume_ids",
+                    "tasks"
+                    | "optional_tasks"
+                    | "byte_counts"
+                    | "times"
+                    | "volume_ids"
+                    | "guest_numbers"
+                    | "guest_number_formats"
+                    | "checked_formats"
+                    | "rest_of_path",
                     DeValue::Array(array),
                 ) => {
                     for element in array {
