@@ -108,7 +108,7 @@ fn walk(
             product.port
         ));
         import.todo.push(
-            "what the importer does not know ends it with the place: find out what it means, teach codegen/src/apidoc.rs, \
+            "what the importer does not know ends it with the place: find out what it means, teach codegen/src/apidoc, \
              with a test in codegen/tests/apidoc.rs"
                 .to_owned(),
         );
