@@ -139,7 +139,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     overlay.rename(&mut releases);
     let mut union = union::merge(product, &releases);
     settings::settle(&mut union, &overlay);
-    let api = ir::lower(&union, &overlay);
+    let api = ir::lower::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     check::check(&api, &names, &overlay);
     // Continues after any problem, because writing the crate also finds unused entries of the
@@ -283,7 +283,7 @@ fn prepared<T>(
     }
     let mut union = union::merge(product, &releases);
     settings::settle(&mut union, &overlay);
-    let api = ir::lower(&union, &overlay);
+    let api = ir::lower::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     let problems = overlay.problems();
     match problems.is_empty() {
