@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
-use proxmox_codegen::generate::{Input, Output, catalog, explain, generate};
+use proxmox_codegen::generate::{Input, Output, catalog, explain, generate, openapi};
 
 const AREAS: &str =
     "[[area]]\nname = \"all\"\nprefix = \"\"\nabout = \"Everything.\"\nalways = true\n";
@@ -814,7 +814,7 @@ fn an_openapi_document_has_the_calls_of_its_release_and_no_dangling_reference() 
         if !["7.4.json", "9.2.json"].contains(&name.as_str()) {
             continue;
         }
-        let document = proxmox_codegen::generate::openapi(&input, Some(facts.release)).unwrap();
+        let document = openapi(&input, Some(facts.release)).unwrap();
         for (path, methods) in &facts.endpoints {
             for (method, endpoint) in methods {
                 let operation = &document["paths"][path][method.to_string().to_lowercase()];
@@ -837,9 +837,58 @@ fn an_openapi_document_has_the_calls_of_its_release_and_no_dangling_reference() 
         }
     }
     let unknown = proxmox_codegen::facts::Release { major: 1, minor: 0 };
-    let problems = proxmox_codegen::generate::openapi(&input, Some(unknown)).unwrap_err();
+    let problems = openapi(&input, Some(unknown)).unwrap_err();
     assert!(
         problems[0].contains("release 1.0 is not tracked"),
         "{problems:?}"
+    );
+}
+
+#[test]
+fn the_code_of_another_product_has_no_word_of_the_first() {
+    let endpoints = r#"{"/nodes/{node}/things/{name}": {"GET": {"permissions": {"user": "all"},
+        "parameters": {"node": {"type": "string"}, "name": {"type": "string"}},
+        "returns": {"type": "object", "properties": {"size": {"type": "integer"}}}},
+        "PUT": {"parameters": {"size": {"type": "integer"}, "name": {"type": "string"}, "node": {"type": "string"}},
+        "returns": {"type": "null"}}}}"#;
+    let mut input = input(&[("4.2", endpoints)], &[]);
+    for text in input.releases.values_mut() {
+        *text = text.replace("\"pve\"", "\"pbs\"");
+    }
+    let output = generate(&input).unwrap();
+    let document = openapi(&input, None).unwrap();
+    let texts = [output.files, output.expectations]
+        .into_iter()
+        .flat_map(BTreeMap::into_values)
+        .chain([document.to_string()]);
+    let texts: Vec<String> = texts.collect();
+    for text in &texts {
+        for word in ["pve", "Proxmox VE", "qemu", "8006"] {
+            assert!(
+                !text.to_lowercase().contains(&word.to_lowercase()),
+                "{word}: {text}"
+            );
+        }
+    }
+    let all = texts.concat();
+    for word in [
+        "proxmox_api::pbs::",
+        "Proxmox Backup Server API",
+        "8007",
+        "PBSAPIToken=USER@REALM!TOKENID:SECRET",
+        "async fn example(pbs: proxmox_api::Client)",
+    ] {
+        assert!(all.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn releases_of_two_products_are_refused() {
+    let mut input = input(&[("9.1", "{}"), ("9.2", "{}")], &[]);
+    let newer = input.releases.get_mut("9.2.json").unwrap();
+    *newer = newer.replace("\"pve\"", "\"pbs\"");
+    assert_eq!(
+        problems(&input),
+        ["9.2.json: is of pbs, and the others are of another product"]
     );
 }
