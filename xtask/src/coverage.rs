@@ -30,6 +30,9 @@ pub(crate) struct Args {
     record: bool,
 }
 
+/// The counts of each product.
+const RECORD: &str = "schema/coverage.json";
+
 /// The counts that may only grow, and those that may only shrink.
 const GROW: &[&str] = &[
     "endpoints",
@@ -55,18 +58,19 @@ pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
     let report = &output.report;
     let recorded = recorded::observe(product, &root, &output)?;
     let refusals = Refusals::read(product, &root)?;
-    let json = to_json(product, report, &refusals);
-    let record = root.join("schema/coverage.json");
-    let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())? + "\n";
+    let json = to_json(report, &refusals);
+    let pretty = |json: &Value| {
+        serde_json::to_string_pretty(json)
+            .map(|text| text + "\n")
+            .map_err(|error| error.to_string())
+    };
+    let mut counts = counts(&root)?;
     if args.record {
-        files::write(&record, &text)?;
+        counts[product.name] = json.clone();
+        files::write(&root.join(RECORD), &pretty(&counts)?)?;
     }
     if args.check {
-        let old = fs::read_to_string(&record)
-            .map_err(|error| format!("{}: {error}", record.display()))?;
-        let old: Value =
-            serde_json::from_str(&old).map_err(|error| format!("{}: {error}", record.display()))?;
-        let mut worse = compare(&old, &json);
+        let mut worse = compare(&counts[product.name], &json);
         worse.extend(refusals.unexplained.iter().cloned());
         if let Some(recorded) = &recorded {
             worse.extend(recorded.unproved.iter().cloned());
@@ -81,7 +85,7 @@ pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
         }
     }
     match args.json {
-        true => say(&text),
+        true => say(&pretty(&json)?),
         false => {
             let mut text = describe(product, report, recorded.as_ref());
             text.push_str(&refusals.describe(args.refusals));
@@ -90,20 +94,25 @@ pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
     }
 }
 
+/// The recorded counts, by product.
+fn counts(root: &std::path::Path) -> Result<Value, String> {
+    let record = root.join(RECORD);
+    serde_json::from_str(&files::read(&record)?)
+        .map_err(|error| format!("{}: {error}", record.display()))
+}
+
 /// Counts behind the recorded ones, as things to do.
 pub(crate) fn lag(
     product: &Product,
     root: &std::path::Path,
     output: &Output,
 ) -> Result<Vec<String>, String> {
-    let record = root.join("schema/coverage.json");
-    let old: Value = serde_json::from_str(&files::read(&record)?)
-        .map_err(|error| format!("{}: {error}", record.display()))?;
-    let new = to_json(product, &output.report, &Refusals::read(product, root)?);
-    let mut todo: Vec<String> = (compare(&old, &new).into_iter())
+    let old = &counts(root)?[product.name];
+    let new = to_json(&output.report, &Refusals::read(product, root)?);
+    let mut todo: Vec<String> = (compare(old, &new).into_iter())
         .map(|worse| format!("got worse: {worse}; `cargo xtask coverage` names the places"))
         .collect();
-    if old != new {
+    if *old != new {
         todo.push("cargo xtask coverage --record".to_owned());
     }
     Ok(todo)
@@ -187,9 +196,8 @@ impl Refusals {
     }
 }
 
-fn to_json(product: &Product, report: &Report, refusals: &Refusals) -> Value {
+fn to_json(report: &Report, refusals: &Refusals) -> Value {
     json!({
-        "product": product.name,
         "releases": report.releases,
         "endpoints": report.endpoints,
         "endpoints_by_release": report.endpoints_by_release,
