@@ -1,14 +1,24 @@
 //! Every call as data, for pages that list and search them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::product::Product;
+
 /// All calls of the API and the types of their answers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Catalog {
+    #[serde(skip)]
+    pub product: &'static Product,
     /// Oldest first.
     pub releases: Vec<String>,
     /// Module and its description.
     pub areas: Vec<(String, String)>,
+    /// What people type, and the words of the API for it.
+    pub synonyms: BTreeMap<String, Vec<String>>,
+    /// Paths whose calls come first among those that fit as well.
+    pub ranks: BTreeMap<String, u8>,
     pub calls: Vec<Call>,
 }
 

@@ -17,10 +17,20 @@ const SCRIPT: &str = include_str!("site/page.js");
 pub fn page(catalog: &Catalog, rustdoc: Option<&str>) -> Result<String, String> {
     let mut data = serde_json::to_value(catalog).map_err(|error| error.to_string())?;
     data["rustdoc"] = json!(rustdoc);
+    let product = catalog.product;
+    data["product"] = json!({
+        "name": product.name,
+        "port": product.port,
+        "credentials": match product.token {
+            Some((prefix, _)) => format!("--header \"Authorization: {prefix}$TOKEN\""),
+            None => format!("--cookie \"{}=$TICKET\"", product.cookie),
+        },
+    });
     share_texts(&mut data);
     // The page is HTML: no text may end the script element.
     let data = data.to_string().replace('<', "\\u003c");
     Ok(PAGE
+        .replace("/*TITLE*/", product.title)
         .replace("/*SCRIPT*/", SCRIPT.trim_end())
         .replace("/*DATA*/", &data))
 }

@@ -12,6 +12,9 @@ use crate::union::Presence;
 pub(crate) fn catalog(api: &Api, names: &Names, overlay: &Overlay) -> Catalog {
     let mut emitter = Emitter::new(api, names, overlay);
     Catalog {
+        product: api.product,
+        synonyms: overlay.synonyms().clone(),
+        ranks: overlay.ranks().clone(),
         releases: api.releases.iter().map(ToString::to_string).collect(),
         areas: overlay
             .areas()

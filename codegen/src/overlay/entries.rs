@@ -83,6 +83,10 @@ pub(super) struct Entries {
     /// Documentation of types that several fields share.
     pub(super) types: Map<String>,
     pub(super) patch: Vec<Patch>,
+    /// What people type, to words of the API.
+    pub(super) synonyms: Map<Vec<String>>,
+    /// Path to its rank in a search.
+    pub(super) ranks: Map<u8>,
     /// What they are for, then a name, to values that the server accepts.
     pub(super) samples: Map<Map<String>>,
 }
@@ -142,6 +146,8 @@ struct File {
     types: Map<String>,
     patch: Vec<Patch>,
     samples: Map<Map<String>>,
+    synonyms: Map<Vec<String>>,
+    ranks: Map<u8>,
 }
 
 /// An entry of `fields`: the name of a field in any place, or the documentation of the fields of a
@@ -392,9 +398,11 @@ impl Entries {
             ("commands", &mut self.commands, from.commands),
             ("objects", &mut self.objects, from.objects),
             ("takes", &mut self.takes, from.takes),
+            ("synonyms", &mut self.synonyms, from.synonyms),
         ] {
             add(section, into, from, file, notes);
         }
+        add("ranks", &mut self.ranks, from.ranks, file, notes);
         let strings = (&mut self.property_strings, from.property_strings);
         add_below("property_strings", strings.0, strings.1, file, notes);
         add_below("enums", &mut self.enums, from.enums, file, notes);

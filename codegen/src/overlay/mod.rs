@@ -672,6 +672,16 @@ impl Overlay {
         names
     }
 
+    /// What people type, and the words of the API for it.
+    pub(crate) fn synonyms(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.entries.synonyms
+    }
+
+    /// Paths whose calls a search shows first.
+    pub(crate) fn ranks(&self) -> &BTreeMap<String, u8> {
+        &self.entries.ranks
+    }
+
     pub(crate) fn example(&self, endpoint: &str) -> Option<&str> {
         let code = self.entries.examples.get(endpoint)?;
         self.mark(format!("examples {endpoint}"), endpoint);

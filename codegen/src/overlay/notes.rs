@@ -117,7 +117,7 @@ impl Notes {
         for (section, value) in document.get_ref() {
             let section = section.get_ref().as_ref();
             match (section, value.get_ref()) {
-                ("members" | "suspicious", _) => {}
+                ("members" | "suspicious" | "synonyms" | "ranks", _) => {}
                 (
                     "tasks"
                     | "optional_tasks"

@@ -40,22 +40,16 @@ const calls = catalog.calls.map((call, index) => {
 
 // Words of tasks that the API calls otherwise.
 const synonyms = {
-  vm: ["qemu"], vms: ["qemu"], machine: ["qemu"], guest: ["qemu", "lxc", "guest"], container: ["lxc"], containers: ["lxc"], ct: ["lxc"], cts: ["lxc"],
-  add: ["post"], new: ["post"], make: ["post"], edit: ["put"], set: ["put"], modify: ["put"], destroy: ["delete"], get: ["get"], read: ["get"],
-  host: ["node"], server: ["node"], drive: ["disk", "disks"], nic: ["net"], ram: ["memory"], logs: ["log", "syslog", "journal"], password: ["password"],
-  template: ["template", "aplinfo"], group: ["groups"], role: ["roles"], realm: ["domains"], ldap: ["domains"], mail: ["smtp", "sendmail"], alert: ["notifications"],
-  poweroff: ["stop"], pause: ["suspend"], copy: ["clone"], move: ["move", "migrate"], grow: ["resize"], increase: ["resize"], "2fa": ["tfa"], totp: ["tfa"],
-  datacenter: ["cluster"], usage: ["status", "rrddata"], cancel: ["delete"], packages: ["apt"], updates: ["apt", "update"], address: ["agent", "interfaces"], reboot: ["reboot"], restart: ["reboot", "reset"], disk: ["disk", "disks"], user: ["users"],
-  permission: ["acl"], permissions: ["acl"], token: ["token"], login: ["ticket"], backup: ["vzdump", "backup"], stats: ["rrddata", "status"],
-  metrics: ["metrics", "rrddata"], console: ["vncproxy", "termproxy"], vnc: ["vncproxy"], ip: ["agent", "interfaces"], delete: ["delete"],
-  remove: ["delete"], list: ["get"], create: ["post"], update: ["put"], change: ["put"], show: ["get"], power: ["status"], iso: ["upload", "content"],
+  add: ["post"], new: ["post"], make: ["post"], edit: ["put"], set: ["put"], modify: ["put"], destroy: ["delete"], get: ["get"],
+  read: ["get"], cancel: ["delete"], delete: ["delete"], remove: ["delete"], list: ["get"], create: ["post"], update: ["put"], change: ["put"], show: ["get"],
+  ...catalog.synonyms,
 };
 
 const roots = new Set(calls.map((call) => call.segments[0]));
 
 function asPath(query) {
   // A pasted address, or a path with real values in it.
-  const match = /^(?:pvesh\s+)?(?:(get|post|put|delete|create|set|ls)\s+)?(?:https?:\/\/[^/\s]+)?(?:\/?api2\/(?:json|extjs|html))?(\/?[^\s?#]*\/[^\s?#]*)/i.exec(query.trim());
+  const match = /^(?:[a-z]+sh\s+)?(?:(get|post|put|delete|create|set|ls)\s+)?(?:https?:\/\/[^/\s]+)?(?:\/?api2\/(?:json|extjs|html))?(\/?[^\s?#]*\/[^\s?#]*)/i.exec(query.trim());
   if (!match) return null;
   // Without a slash before it, only what begins as paths do is one.
   if (!match[2].startsWith("/") && !roots.has(match[2].split("/")[0])) return null;
@@ -117,9 +111,9 @@ function wordScore(call, word, raw) {
 function score(call, query) {
   const wanted = asPath(query);
   if (wanted) return pathScore(call, wanted);
-  // Guests before all else, calls that do something before lists, short paths before long ones.
-  const guests = call.path.startsWith("/nodes/{node}/qemu") ? 3 : call.path.startsWith("/nodes/{node}/lxc") ? 2 : 0;
-  const order = guests + (call.verb === "GET" ? 0.25 : 0) - call.segments.length / 2;
+  // The most asked for before all else, calls that do something before lists, short paths before long ones.
+  const above = Object.keys(catalog.ranks).find((path) => call.path.startsWith(path));
+  const order = (catalog.ranks[above] || 0) + (call.verb === "GET" ? 0.25 : 0) - call.segments.length / 2;
   let sum = 0;
   const folded = fold(query);
   const plain = telling(query);
@@ -201,7 +195,8 @@ function curl(call) {
   const data = required.map((p) => ` \\\n  --data-urlencode '${p.name}=…'`).join("");
   const inQuery = (call.verb === "GET" || call.verb === "DELETE") && data ? "--get " : "";
   const verb = call.verb === "GET" ? "" : `--request ${call.verb} `;
-  return `curl --cacert pve-root-ca.pem --header "Authorization: PVEAPIToken=$TOKEN" \\\n  ${verb}${inQuery}'https://pve1:8006/api2/json${path}'${data}`;
+  const { name, port, credentials } = catalog.product;
+  return `curl --cacert ${name}-root-ca.pem ${credentials} \\\n  ${verb}${inQuery}'https://${name}1:${port}/api2/json${path}'${data}`;
 }
 
 // A paragraph, or a list of cases, which is folded where it is long.
@@ -220,8 +215,8 @@ function show(call) {
       return `<tr><td><code>${escape(p.name)}</code>${p.required ? " <b title=required>*</b>" : ""}<br><span class=dim>${escape(p.ty)}${p.in_path ? ", in the path" : ""}</span></td><td>${marked(p.about)}${since && !p.about.includes("ince ") ? ` <span class=dim>(${since})</span>` : ""}${values}</td></tr>`;
     })
     .join("");
-  const page = docs ? `${docs}/pve/${call.area}/${call.page}` : "";
-  const answer = docs && call.answer_type ? `${docs}/pve/${call.answer_type[0]}/${call.answer_type[1]}.html` : "";
+  const page = docs ? `${docs}/${catalog.product.name}/${call.area}/${call.page}` : "";
+  const answer = docs && call.answer_type ? `${docs}/${catalog.product.name}/${call.answer_type[0]}/${call.answer_type[1]}.html` : "";
   const since = releasesOf(call.releases) || `${catalog.releases[0]} to ${catalog.releases[catalog.releases.length - 1]}`;
   $("call").innerHTML = `
 <h2><span class="verb ${call.verb}">${call.verb}</span> ${broken(call.path)}</h2>
