@@ -1,0 +1,112 @@
+//! Replication jobs.
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::manage::work::{Action, Ensured, Subject, Track, Work};
+use crate::pve::cluster::ClusterReplicationItem;
+
+/// The wanted state of a replication job, which copies a guest's disks to another node regularly.
+/// See [`Client::carry_out`]. A guest has at most one job for each node; carried out again, it
+/// changes the settings that differ.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicationJob {
+    vmid: u32,
+    target: String,
+    wanted: ClusterReplicationItem,
+}
+
+impl ReplicationJob {
+    /// Copies of a guest on a node, made every 15 minutes by default.
+    #[must_use]
+    pub fn of(vmid: u32, target: impl Into<String>) -> Self {
+        Self {
+            vmid,
+            target: target.into(),
+            wanted: ClusterReplicationItem::new(),
+        }
+    }
+
+    /// The schedule, as `*/15` or `02:00`.
+    #[must_use]
+    pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
+        self.wanted.schedule = Some(schedule.into());
+        self
+    }
+
+    /// The limit on its transfer rate, in megabytes per second; at least 1.
+    #[must_use]
+    pub fn rate(mut self, megabytes: f64) -> Self {
+        self.wanted.rate = Some(megabytes);
+        self
+    }
+
+    /// A comment.
+    #[must_use]
+    pub fn comment(mut self, text: impl Into<String>) -> Self {
+        self.wanted.comment = Some(text.into());
+        self
+    }
+
+    /// Whether it runs. On by default.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.wanted.disable = Some(!enabled);
+        self
+    }
+}
+
+impl Work for ReplicationJob {
+    type Done = Ensured;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
+        let jobs = pve.api().cluster().replication();
+        let rows = jobs.get().await?;
+        let own: Vec<_> = rows
+            .iter()
+            .filter(|job| job.guest == i64::from(self.vmid))
+            .collect();
+        let subject = Subject::Other(format!("replication of {} to {}", self.vmid, self.target));
+        let Some(now) = own.iter().find(|job| job.target == *self.target) else {
+            let number = (0..).find(|number| own.iter().all(|job| job.jobnum != *number));
+            let id = format!("{}-{}", self.vmid, number.unwrap_or_default());
+            let wanted = ClusterReplicationItem {
+                target: self.target.as_str().into(),
+                type_: "local".into(),
+                id: id.clone(),
+                ..self.wanted
+            };
+            let request = jobs
+                .post()
+                .type_("local")
+                .id(id)
+                .target(&*self.target)
+                .settings(&wanted);
+            track.act(&subject, Action::Create, request).await?;
+            return Ok(Ensured::Created);
+        };
+        let said = self.wanted;
+        let wanted = ClusterReplicationItem {
+            schedule: said.schedule.or_else(|| now.schedule.clone()),
+            rate: said.rate.or(now.rate),
+            comment: said.comment.or_else(|| now.comment.clone()),
+            // A missing value means off.
+            disable: match said.disable {
+                Some(disable) if disable != now.disable.unwrap_or(false) => Some(disable),
+                _ => now.disable,
+            },
+            ..(*now).clone()
+        };
+        let drift = now.drift(&wanted);
+        let request = jobs.id(&now.id).put().changes(&drift);
+        let changed: Vec<String> = drift
+            .iter()
+            .map(|change| change.name().to_owned())
+            .collect();
+        if changed.is_empty() {
+            track.found(&subject, Action::Configure);
+            return Ok(Ensured::Found);
+        }
+        track.act(&subject, Action::Configure, request).await?;
+        Ok(Ensured::Changed(changed))
+    }
+}
