@@ -1,11 +1,21 @@
 //! The agent with a scripted machine that has files and programs.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::files::WRITE_CHUNK;
 use crate::client::Client;
+use crate::error::{Error, ErrorKind};
+use crate::manage::guest::{GuestErrorKind, Kind};
+use crate::pve::qemu::QemuVmidPath;
+use crate::request::ApiRequest;
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
 
