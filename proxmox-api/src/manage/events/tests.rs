@@ -3,9 +3,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
+use crate::Value;
 use crate::client::Client;
+use crate::manage::guest::Kind;
 use crate::testing::{Fake, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
 use crate::value::BoxFuture;

@@ -11,7 +11,10 @@ use futures_util::stream::{StreamExt, iter};
 
 use tokio::time::Instant;
 
-use super::{Event, GuestState, State, TaskState, UNKNOWN, node_of, unix_now};
+use super::change::UNKNOWN;
+use super::event::Event;
+use super::state::{GuestState, State, TaskState, node_of};
+use super::time::unix_now;
 use crate::Value;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
