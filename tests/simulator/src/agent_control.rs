@@ -58,8 +58,8 @@ impl GuestAgent {
     }
 
     fn change(&self, change: impl FnOnce(&mut Inside)) {
-        let mut world = self.app.world();
-        let machine = world.guests.get_mut(&self.vmid);
+        let mut cluster = self.app.cluster();
+        let machine = cluster.guests.get_mut(&self.vmid);
         if let Some(guest) = machine.filter(|guest| guest.kind == Kind::Qemu) {
             change(guest.inside(self.vmid));
         }

@@ -444,10 +444,10 @@ impl Builder {
             .local_addr()
             .map_err(|error| Error::new(format!("listen for viewers: {error}")))?;
 
-        let mut world = self.world(Arc::clone(&schema))?;
-        world.spice_port = spice_address.port();
-        world.ca_pem.clone_from(&tls.ca_pem);
-        let app = Arc::new(App::new(schema, world, self.clock, self.idle));
+        let mut cluster = self.build_cluster(Arc::clone(&schema))?;
+        cluster.spice_port = spice_address.port();
+        cluster.ca_pem.clone_from(&tls.ca_pem);
+        let app = Arc::new(App::new(schema, cluster, self.clock, self.idle));
         let peer = Arc::downgrade(&app);
         announce(address.port(), peer, &tls.fingerprint);
         let (stop, stopped) = watch::channel(());
@@ -490,10 +490,10 @@ impl Builder {
         Ok(simulator)
     }
 
-    fn world(&mut self, schema: Arc<ApiSchema>) -> Result<Cluster, Error> {
+    fn build_cluster(&mut self, schema: Arc<ApiSchema>) -> Result<Cluster, Error> {
         let now = self.clock.now();
-        let mut world = Cluster::new(schema, now, self.factor, self.seed);
-        world.cluster.clone_from(&self.cluster);
+        let mut cluster = Cluster::new(schema, now, self.factor, self.seed);
+        cluster.name.clone_from(&self.cluster);
         for (userid, user) in self.users.drain(..) {
             if userid != "root@pam" && !self.rules.iter().any(|rule| rule.who == userid) {
                 self.rules.push(Rule {
@@ -504,10 +504,10 @@ impl Builder {
                     propagate: true,
                 });
             }
-            world.access.users.insert(userid, user);
+            cluster.access.users.insert(userid, user);
         }
-        world.access.rules.append(&mut self.rules);
-        world.storages.extend(self.storages.drain(..));
+        cluster.access.rules.append(&mut self.rules);
+        cluster.storages.extend(self.storages.drain(..));
         for (name, online) in self.nodes.drain(..) {
             for (volid, content, format, size) in [
                 ("local:iso/debian-13.iso", "iso", "iso", 790 << 20),
@@ -518,7 +518,7 @@ impl Builder {
                     124 << 20,
                 ),
             ] {
-                world.volumes.insert(
+                cluster.volumes.insert(
                     (name.clone(), volid.to_owned()),
                     Volume {
                         storage: "local".into(),
@@ -533,7 +533,7 @@ impl Builder {
                     },
                 );
             }
-            world.nodes.push(Node {
+            cluster.nodes.push(Node {
                 name,
                 online,
                 cores: 16,
@@ -542,12 +542,12 @@ impl Builder {
             });
         }
         for (url, file) in self.web.drain(..) {
-            world.web.insert(url, Arc::new(file));
+            cluster.web.insert(url, Arc::new(file));
         }
-        world.configure_basics();
-        calls::disks::inventory(&mut world);
+        cluster.configure_basics();
+        calls::disks::inventory(&mut cluster);
         for new in self.guests.drain(..) {
-            let (config, _) = world
+            let (config, _) = cluster
                 .build(new.kind, &new.node, new.vmid, &new.config)
                 .map_err(|error| Error::new(format!("guest {}: {error}", new.vmid)))?;
             let mut guest = Guest::new(new.kind, &new.node, config);
@@ -558,12 +558,12 @@ impl Builder {
             for (words, output) in new.commands {
                 guest.inside(new.vmid).script(words, output);
             }
-            world.guests.insert(new.vmid, guest);
+            cluster.guests.insert(new.vmid, guest);
         }
         if let Some(state) = &self.state {
-            snapshot::restore(&mut world, state)
+            snapshot::restore(&mut cluster, state)
                 .map_err(|error| Error::new(format!("state: {error}")))?;
         }
-        Ok(world)
+        Ok(cluster)
     }
 }

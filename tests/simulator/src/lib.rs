@@ -161,7 +161,7 @@ impl Simulator {
     /// preparations undone.
     #[must_use]
     pub fn snapshot(&self) -> String {
-        snapshot::save(&self.app.world(), &self.release)
+        snapshot::save(&self.app.cluster(), &self.release)
     }
 
     /// Restores a state of [`Simulator::snapshot`], of this simulator or of another. Running tasks
@@ -203,7 +203,7 @@ impl Simulator {
 
     /// Makes a node unreachable, or reachable again. Unknown names are ignored.
     pub fn set_online(&self, node: &str, online: bool) {
-        for known in &mut self.app.world().nodes {
+        for known in &mut self.app.cluster().nodes {
             if known.name == node {
                 known.online = online;
             }
@@ -213,7 +213,7 @@ impl Simulator {
     /// Sets the result of the self-assessment of a node's disk, as `PASSED` or `FAILED`; pools with
     /// a disk that does not pass are degraded. Unknown names are ignored.
     pub fn set_disk_health(&self, node: &str, device: &str, health: &str) {
-        self.app.world().set_disk_health(node, device, health);
+        self.app.cluster().set_disk_health(node, device, health);
     }
 
     /// The guest agent of a virtual machine, to set its files and the results of programs.
@@ -224,7 +224,7 @@ impl Simulator {
 
     /// Locks a guest as a running backup would, or unlocks it. Unknown numbers are ignored.
     pub fn set_lock(&self, vmid: u32, lock: Option<&str>) {
-        if let Some(guest) = self.app.world().guests.get_mut(&vmid) {
+        if let Some(guest) = self.app.cluster().guests.get_mut(&vmid) {
             guest.lock = lock.map(str::to_owned);
         }
     }

@@ -20,13 +20,13 @@ use crate::state::tasks::Task;
 const VERSION: u64 = 1;
 
 /// Writes the state.
-pub(crate) fn save(world: &Cluster, release: &str) -> String {
-    let guests: Map<String, Value> = world
+pub(crate) fn save(cluster: &Cluster, release: &str) -> String {
+    let guests: Map<String, Value> = cluster
         .guests
         .iter()
         .map(|(vmid, guest)| (vmid.to_string(), guest_json(guest)))
         .collect();
-    let volumes: Vec<Value> = world
+    let volumes: Vec<Value> = cluster
         .volumes
         .iter()
         .map(|((node, volid), volume)| {
@@ -37,7 +37,7 @@ pub(crate) fn save(world: &Cluster, release: &str) -> String {
             })
         })
         .collect();
-    let nodes: Vec<Value> = world
+    let nodes: Vec<Value> = cluster
         .nodes
         .iter()
         .map(|node| {
@@ -47,7 +47,7 @@ pub(crate) fn save(world: &Cluster, release: &str) -> String {
             })
         })
         .collect();
-    let storages: Map<String, Value> = world
+    let storages: Map<String, Value> = cluster
         .storages
         .iter()
         .map(|(id, storage)| {
@@ -58,12 +58,12 @@ pub(crate) fn save(world: &Cluster, release: &str) -> String {
             (id.clone(), value)
         })
         .collect();
-    let tasks: Vec<Value> = world.tasks.iter().map(task_json).collect();
+    let tasks: Vec<Value> = cluster.tasks.iter().map(task_json).collect();
     let state = json!({
-        "version": VERSION, "release": release, "time": millis(world.now), "cluster": world.cluster, "nodes": nodes,
-        "storages": storages, "volumes": volumes, "guests": guests, "tasks": tasks, "pools": world.pools,
-        "access": access_json(world), "records": world.records, "settings": world.settings,
-        "sdn_running": world.sdn_running, "counter": world.counter(),
+        "version": VERSION, "release": release, "time": millis(cluster.now), "cluster": cluster.name, "nodes": nodes,
+        "storages": storages, "volumes": volumes, "guests": guests, "tasks": tasks, "pools": cluster.pools,
+        "access": access_json(cluster), "records": cluster.records, "settings": cluster.settings,
+        "sdn_running": cluster.sdn_running, "counter": cluster.counter(),
     });
     let mut text = serde_json::to_string_pretty(&state).unwrap_or_default();
     text.push('\n');
@@ -108,8 +108,8 @@ fn task_json(task: &Task) -> Value {
     })
 }
 
-fn access_json(world: &Cluster) -> Value {
-    let access = &world.access;
+fn access_json(cluster: &Cluster) -> Value {
+    let access = &cluster.access;
     let users: Map<String, Value> = access
         .users
         .iter()
@@ -234,7 +234,7 @@ impl<'a> At<'a> {
 }
 
 /// Replaces the state; the schema, the clock and the speed stay.
-pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
+pub(crate) fn restore(cluster: &mut Cluster, text: &str) -> Result<(), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let root = At {
         value: &value,
@@ -246,10 +246,10 @@ pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
     }
     // Times keep their distance from now.
     let then = root.get("time").time()?;
-    let now = world.now;
+    let now = cluster.now;
     let shift = |at: Duration| (now + at).saturating_sub(then);
-    world.cluster = root.get("cluster").text()?;
-    world.nodes = root.get("nodes").list(|node| {
+    cluster.name = root.get("cluster").text()?;
+    cluster.nodes = root.get("nodes").list(|node| {
         Ok(Node {
             name: node.get("name").text()?,
             online: node.get("online").read()?,
@@ -258,7 +258,7 @@ pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
             booted: shift(Duration::from_secs(node.get("booted").read()?)),
         })
     })?;
-    world.storages = root.get("storages").map(|storage| {
+    cluster.storages = root.get("storages").map(|storage| {
         Ok(Storage {
             kind: storage.get("type").text()?,
             content: storage.get("content").read()?,
@@ -269,7 +269,7 @@ pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
             settings: storage.get("settings").read()?,
         })
     })?;
-    world.volumes = root
+    cluster.volumes = root
         .get("volumes")
         .list(|volume| {
             let key = (volume.get("node").text()?, volume.get("volid").text()?);
@@ -288,7 +288,7 @@ pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
         })?
         .into_iter()
         .collect();
-    world.guests = root
+    cluster.guests = root
         .get("guests")
         .map(|guest| read_guest(guest, &shift))?
         .into_iter()
@@ -299,21 +299,21 @@ pub(crate) fn restore(world: &mut Cluster, text: &str) -> Result<(), String> {
             Ok((vmid, guest))
         })
         .collect::<Read<_>>()?;
-    world.tasks = root
+    cluster.tasks = root
         .get("tasks")
         .list(|task| read_task(task, &shift, now))?;
     for task in value["tasks"].as_array().into_iter().flatten() {
         let vmid = task["id"].as_str().and_then(|id| id.parse().ok());
         if let (true, Some(vmid)) = (task["end"].is_null(), vmid) {
-            world.undo(vmid);
+            cluster.undo(vmid);
         }
     }
-    world.pools = root.get("pools").read()?;
-    read_access(world, &root.get("access"))?;
-    world.records = root.get("records").read()?;
-    world.settings = root.get("settings").read()?;
-    world.sdn_running = root.get("sdn_running").read()?;
-    world.count_from(root.get("counter").read()?);
+    cluster.pools = root.get("pools").read()?;
+    read_access(cluster, &root.get("access"))?;
+    cluster.records = root.get("records").read()?;
+    cluster.settings = root.get("settings").read()?;
+    cluster.sdn_running = root.get("sdn_running").read()?;
+    cluster.count_from(root.get("counter").read()?);
     Ok(())
 }
 
@@ -380,8 +380,8 @@ fn read_task(task: &At<'_>, shift: &impl Fn(Duration) -> Duration, now: Duration
     Ok(made)
 }
 
-fn read_access(world: &mut Cluster, from: &At<'_>) -> Read<()> {
-    let access = &mut world.access;
+fn read_access(cluster: &mut Cluster, from: &At<'_>) -> Read<()> {
+    let access = &mut cluster.access;
     access.users = from.get("users").map(|user| {
         Ok(User {
             password: user.get("password").text()?,

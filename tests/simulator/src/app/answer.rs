@@ -75,14 +75,21 @@ impl App {
             }
             Some(Fault::NodeDown) => Err(Failure::Proxy(595, "Connection refused")),
             fault => {
-                let mut world = self.world();
-                world.task_fault = match fault {
+                let mut cluster = self.cluster();
+                cluster.task_fault = match fault {
                     Some(Fault::TaskFails(text)) => Some(TaskFault::Fail(text.clone())),
                     Some(Fault::TaskWarns(count)) => Some(TaskFault::Warn(*count)),
                     _ => None,
                 };
-                let result = self.call(&mut world, admitted, &path, params, file, &mut from_daemon);
-                world.task_fault = None;
+                let result = self.call(
+                    &mut cluster,
+                    admitted,
+                    &path,
+                    params,
+                    file,
+                    &mut from_daemon,
+                );
+                cluster.task_fault = None;
                 match fault {
                     Some(Fault::Timeout) => Err(Failure::Proxy(596, "Connection timed out")),
                     _ => result,
@@ -103,7 +110,7 @@ impl App {
 
     fn call(
         &self,
-        world: &mut Cluster,
+        cluster: &mut Cluster,
         admitted: &Admitted,
         path: &str,
         mut params: Params,
@@ -142,8 +149,8 @@ impl App {
         if !conflicts.is_empty() {
             return Err(ApiError::parameters(conflicts).into());
         }
-        self.authorize(world, admitted, path, found.endpoint, &params)?;
-        self.reach(world, found.endpoint, &mut params)?;
+        self.authorize(cluster, admitted, path, found.endpoint, &params)?;
+        self.reach(cluster, found.endpoint, &mut params)?;
 
         let validator = Validator {
             formats: self.schema.formats(),
@@ -158,7 +165,7 @@ impl App {
             token: None,
         };
         let mut call = Call {
-            world,
+            cluster,
             method,
             path: found.path,
             endpoint: found.endpoint,
@@ -169,7 +176,7 @@ impl App {
         match calls::handle(&mut call) {
             Some(Ok(mut reply)) => {
                 let known = call.known();
-                let sampler = self.sampler(&known, call.world.now);
+                let sampler = self.sampler(&known, call.cluster.now);
                 // The schema declares more members for mappings than the server sends.
                 if !call.path.starts_with("/cluster/mapping/") {
                     sampler.complete(&mut reply.data, &found.endpoint.returns);
@@ -198,19 +205,19 @@ impl App {
     fn generic(&self, call: &mut Call<'_>, segments: &[&str]) -> Reply {
         let mut known = call.known();
         let home = call
-            .world
+            .cluster
             .nodes
             .first()
             .map(|node| node.name.clone())
             .unwrap_or_default();
         if known
             .get("node")
-            .is_none_or(|node| call.world.node(node).is_none())
+            .is_none_or(|node| call.cluster.node(node).is_none())
         {
             known.insert("node".into(), home);
         }
         if is_task(call.method, call.path, call.endpoint) {
-            return Reply::data(start_plain(call.world, call.endpoint, &call.who, &known));
+            return Reply::data(start_plain(call.cluster, call.endpoint, &call.who, &known));
         }
         let returns = &call.endpoint.returns;
         if let Some(index) = directory(returns, &self.schema, segments) {
@@ -222,10 +229,10 @@ impl App {
             .as_ref()
             .is_some_and(|p| p.contains_key("upid"));
         if forks && call.method == Method::Post {
-            let upid = start_plain(call.world, call.endpoint, &call.who, &known);
+            let upid = start_plain(call.cluster, call.endpoint, &call.who, &known);
             known.insert("upid".into(), upid.as_str().unwrap_or("").to_owned());
         }
-        let sampler = self.sampler(&known, call.world.now);
+        let sampler = self.sampler(&known, call.cluster.now);
         let fresh = (call.method == Method::Get)
             .then(|| sampler.fresh(call.path, returns))
             .flatten();
@@ -242,7 +249,7 @@ impl App {
 
     fn authorize(
         &self,
-        world: &Cluster,
+        cluster: &Cluster,
         admitted: &Admitted,
         path: &str,
         endpoint: &Endpoint,
@@ -270,13 +277,13 @@ impl App {
             return Ok(());
         };
         let texts = crate::calls::call::texts(params);
-        world.check(who, check, &texts)
+        cluster.check(who, check, &texts)
     }
 
     /// Forwards the call to the node in its path, if that is another node.
     fn reach(
         &self,
-        world: &Cluster,
+        cluster: &Cluster,
         endpoint: &Endpoint,
         params: &mut Params,
     ) -> Result<(), Failure> {
@@ -287,12 +294,12 @@ impl App {
             return Err(ApiError::parameter(name, "proxyto parameter does not exist").into());
         };
         if node == "localhost" {
-            if let Some(first) = world.nodes.first() {
+            if let Some(first) = cluster.nodes.first() {
                 params.insert(name.clone(), Param::Text(first.name.clone()));
             }
             return Ok(());
         }
-        match world.node(&node) {
+        match cluster.node(&node) {
             Some(known) if known.online => Ok(()),
             Some(_) => Err(Failure::Proxy(595, "Connection refused")),
             None => Err(ApiError::die(format!(
@@ -438,7 +445,7 @@ impl From<ApiError> for Failure {
 
 /// Starts a task that changes nothing; its UPID.
 fn start_plain(
-    world: &mut Cluster,
+    cluster: &mut Cluster,
     endpoint: &Endpoint,
     who: &Identity,
     known: &BTreeMap<String, String>,
@@ -455,7 +462,7 @@ fn start_plain(
     .find_map(|key| known.get(*key).cloned())
     .unwrap_or_default();
     let line = format!("{kind} {id}").trim().to_owned();
-    world.start(Plan {
+    cluster.start(Plan {
         node: known.get("node").map_or("", String::as_str),
         kind: &kind,
         id,

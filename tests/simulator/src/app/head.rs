@@ -155,7 +155,7 @@ impl App {
         let allowed = who.is_some_and(|who| {
             who.is_root()
                 || self
-                    .world()
+                    .cluster()
                     .privileges(who, &path)
                     .contains("Datastore.AllocateTemplate")
         });
@@ -194,12 +194,12 @@ impl App {
             response.delayed = true;
             response
         };
-        let world = self.world();
-        let now = world.now;
+        let cluster = self.cluster();
+        let now = cluster.now;
         let path = segments.join("/");
         let open = OPEN.contains(&(method, path.as_str()));
         match Credentials::of(head) {
-            Credentials::Token(text) => world
+            Credentials::Token(text) => cluster
                 .access
                 .check_token(&text, now)
                 .map(Some)
@@ -207,13 +207,13 @@ impl App {
             _ if open => Ok(None),
             Credentials::None => Err(refuse("No ticket")),
             Credentials::Ticket(ticket) => {
-                let user = world
+                let user = cluster
                     .access
                     .check_ticket(&ticket, now)
                     .ok_or_else(|| refuse("Authentication failed!"))?;
                 let token = head.header("csrfpreventiontoken").unwrap_or("");
                 let exempt = method == Method::Get || is_upload(method, segments);
-                if !exempt && !world.access.check_csrf(token, &user, now) {
+                if !exempt && !cluster.access.check_csrf(token, &user, now) {
                     return Err(refuse("Permission denied - invalid csrf token"));
                 }
                 Ok(Some(Identity { user, token: None }))

@@ -27,7 +27,7 @@ const MAX_RECORDED: usize = 20_000;
 
 pub(crate) struct App {
     pub(crate) schema: Arc<ApiSchema>,
-    pub(crate) world: Mutex<Cluster>,
+    pub(crate) cluster: Mutex<Cluster>,
     pub(crate) clock: Clock,
     pub(crate) factor: f64,
     pub(crate) idle: Duration,
@@ -45,15 +45,15 @@ pub(crate) enum Body {
 impl App {
     pub(crate) fn new(
         schema: Arc<ApiSchema>,
-        world: Cluster,
+        cluster: Cluster,
         clock: Clock,
         idle: Duration,
     ) -> Self {
         Self {
             compat: WireCompat::of(schema.release()),
             schema,
-            factor: world.factor,
-            world: Mutex::new(world),
+            factor: cluster.factor,
+            cluster: Mutex::new(cluster),
             clock,
             idle,
             recorded: Mutex::default(),
@@ -82,19 +82,19 @@ impl App {
     }
 
     /// The current state of the cluster.
-    pub(crate) fn world(&self) -> MutexGuard<'_, Cluster> {
-        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.settle(self.clock.now());
-        world
+    pub(crate) fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.settle(self.clock.now());
+        cluster
     }
 
     pub(crate) fn restore(&self, state: &str) -> Result<(), String> {
-        let mut world = self.world();
+        let mut cluster = self.cluster();
         // The state is loaded into a scratch cluster first, so that an error changes nothing.
-        let mut trial = Cluster::new(Arc::clone(&self.schema), world.now, self.factor, 0);
+        let mut trial = Cluster::new(Arc::clone(&self.schema), cluster.now, self.factor, 0);
         crate::snapshot::restore(&mut trial, state)?;
-        world.rest();
-        crate::snapshot::restore(&mut world, state)
+        cluster.rest();
+        crate::snapshot::restore(&mut cluster, state)
     }
 
     pub(crate) fn record(
@@ -120,20 +120,20 @@ impl App {
 
     /// Counts an opened or closed connection to a console.
     pub(crate) fn link_console(&self, console: &Console, leaves: Option<TunnelEnd>) {
-        self.world().link_console(&console.upid, leaves);
+        self.cluster().link_console(&console.upid, leaves);
     }
 
     /// Whether a viewer may connect to this host, which is a ticket and a port.
     pub(crate) fn takes_spice_ticket(&self, host: &str) -> bool {
-        let world = self.world();
-        world.access.takes_spice_ticket(host, world.now)
+        let cluster = self.cluster();
+        cluster.access.takes_spice_ticket(host, cluster.now)
     }
 }
 
 impl Peer for App {
     fn try_cluster(&self) -> Option<MutexGuard<'_, Cluster>> {
-        let mut world = self.world.try_lock().ok()?;
-        world.settle(self.clock.now());
-        Some(world)
+        let mut cluster = self.cluster.try_lock().ok()?;
+        cluster.settle(self.clock.now());
+        Some(cluster)
     }
 }

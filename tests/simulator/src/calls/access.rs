@@ -16,8 +16,8 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
         user = format!("{user}@{}", call.text("realm").unwrap_or("pam"));
     }
     let refused = || ApiError::raise(401, "authentication failure");
-    let now = call.world.now;
-    let access = &call.world.access;
+    let now = call.cluster.now;
+    let access = &call.cluster.access;
     let password = call.owned("password");
     let login = match call.text("tfa-challenge") {
         Some(challenge) if access.second_factor(&user, challenge, &password, now) => Login::Ok,
@@ -33,7 +33,7 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
     let mut answer = json!({
         "username": user,
         "CSRFPreventionToken": access.csrf(&user, now),
-        "clustername": call.world.cluster,
+        "clustername": call.cluster.name,
     });
     match login {
         Login::Refused => return Err(refused()),
@@ -43,7 +43,7 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
                 user: user.clone(),
                 token: None,
             };
-            answer["cap"] = access.capabilities(&who, call.world.schema.release().major);
+            answer["cap"] = access.capabilities(&who, call.cluster.schema.release().major);
         }
         Login::NeedsSecondFactor => {
             answer["ticket"] = json!(access.challenge(&user, now));
@@ -66,7 +66,7 @@ const SHOWN: [&str; 8] = [
 ];
 
 pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
-    let access = &call.world.access;
+    let access = &call.cluster.access;
     let who = call.text("userid").map_or_else(
         || call.who.clone(),
         |userid| match userid.split_once('!') {
@@ -104,8 +104,8 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(answer))
 }
 
-pub(super) fn find_user<'a>(world: &'a mut Cluster, userid: &str) -> ApiResult<&'a mut User> {
-    world
+pub(super) fn find_user<'a>(cluster: &'a mut Cluster, userid: &str) -> ApiResult<&'a mut User> {
+    cluster
         .access
         .users
         .get_mut(userid)
@@ -114,7 +114,7 @@ pub(super) fn find_user<'a>(world: &'a mut Cluster, userid: &str) -> ApiResult<&
 
 pub(super) fn change_password(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (userid, password) = (call.owned("userid"), call.owned("password"));
-    find_user(call.world, &userid)?.password = password;
+    find_user(call.cluster, &userid)?.password = password;
     Ok(Reply::data(Value::Null))
 }
 
@@ -147,7 +147,7 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
     let me = call.who.user.as_str();
     let separated = call.who.token.is_some();
     let shown = call
-        .world
+        .cluster
         .access
         .users
         .iter()
@@ -156,7 +156,7 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
         let mut row = user_json(user);
         row.insert("userid".into(), json!(userid));
         let realm = userid.rsplit('@').next().unwrap_or("");
-        let realms = call.world.records.get("/access/domains");
+        let realms = call.cluster.records.get("/access/domains");
         let mut realms = realms.into_iter().flatten();
         if let Some((_, realm)) = realms.find(|(own, _)| own == realm) {
             row.insert("realm-type".into(), json!(realm.get("type")));
@@ -164,7 +164,7 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
         if full {
             row.insert(
                 "groups".into(),
-                json!(groups_of(call.world, userid).join(",")),
+                json!(groups_of(call.cluster, userid).join(",")),
             );
             let tokens: Vec<Value> = user
                 .tokens
@@ -214,7 +214,7 @@ fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
     };
     let wanted: Vec<String> = split_list(wanted).map(str::to_owned).collect();
     let append = call.flag("append");
-    let groups = &call.world.access.groups;
+    let groups = &call.cluster.access.groups;
     if let Some(unknown) = wanted.iter().find(|name| !groups.contains_key(*name)) {
         let verb = if call.method == Method::Post {
             "create"
@@ -225,7 +225,7 @@ fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
             "{verb} user failed: no such group '{unknown}'"
         )));
     }
-    for (name, group) in &mut call.world.access.groups {
+    for (name, group) in &mut call.cluster.access.groups {
         if wanted.contains(name) {
             group.users.insert(userid.to_owned());
         } else if !append {
@@ -235,8 +235,8 @@ fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
     Ok(())
 }
 
-fn groups_of(world: &Cluster, userid: &str) -> Vec<String> {
-    world
+fn groups_of(cluster: &Cluster, userid: &str) -> Vec<String> {
+    cluster
         .access
         .groups
         .iter()
@@ -247,7 +247,7 @@ fn groups_of(world: &Cluster, userid: &str) -> Vec<String> {
 
 pub(super) fn user_create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let userid = call.owned("userid");
-    if call.world.access.users.contains_key(&userid) {
+    if call.cluster.access.users.contains_key(&userid) {
         return Err(ApiError::die(format!(
             "create user failed: user '{userid}' already exists"
         )));
@@ -259,13 +259,13 @@ pub(super) fn user_create(call: &mut Call<'_>) -> ApiResult<Reply> {
     };
     apply_user(call, &mut user);
     join_groups(call, &userid)?;
-    call.world.access.users.insert(userid, user);
+    call.cluster.access.users.insert(userid, user);
     Ok(Reply::data(Value::Null))
 }
 
 pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
     let userid = call.owned("userid");
-    let found = find_user(call.world, &userid).map(|user| user.clone());
+    let found = find_user(call.cluster, &userid).map(|user| user.clone());
     let mut user = match (found, call.method) {
         (Ok(user), _) => user,
         (Err(error), Method::Get) => return Err(error),
@@ -294,11 +294,11 @@ pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
                     json!(tokens)
                 },
             );
-            row.insert("groups".into(), json!(groups_of(call.world, &userid)));
+            row.insert("groups".into(), json!(groups_of(call.cluster, &userid)));
             return Ok(Reply::data(row));
         }
         Method::Delete => {
-            let access = &mut call.world.access;
+            let access = &mut call.cluster.access;
             access.users.remove(&userid);
             for group in access.groups.values_mut() {
                 group.users.remove(&userid);
@@ -311,7 +311,7 @@ pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
         _ => {
             join_groups(call, &userid)?;
             apply_user(call, &mut user);
-            call.world.access.users.insert(userid, user);
+            call.cluster.access.users.insert(userid, user);
         }
     }
     Ok(Reply::data(Value::Null))
@@ -319,7 +319,7 @@ pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn token_list(call: &mut Call<'_>) -> ApiResult<Reply> {
     let userid = call.owned("userid");
-    let user = find_user(call.world, &userid)?;
+    let user = find_user(call.cluster, &userid)?;
     let rows = user.tokens.iter().map(|(id, token)| {
         let mut row = token_json(token);
         row.insert("tokenid".into(), json!(id));
@@ -330,14 +330,14 @@ pub(super) fn token_list(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (userid, id) = (call.owned("userid"), call.owned("tokenid"));
-    let secret = call.world.uuid();
+    let secret = call.cluster.uuid();
     let (comment, privsep, expire) = (
         call.text("comment").map(str::to_owned),
         call.text("privsep").map(str::to_owned),
         call.number("expire"),
     );
     let method = call.method;
-    let user = find_user(call.world, &userid)?;
+    let user = find_user(call.cluster, &userid)?;
     if method == Method::Post {
         if user.tokens.contains_key(&id) {
             return Err(ApiError::parameter("tokenid", "Token already exists."));
@@ -390,7 +390,7 @@ pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
 }
 
 pub(super) fn group_list(call: &Call<'_>) -> ApiResult<Reply> {
-    let rows = call.world.access.groups.iter().map(|(id, group)| {
+    let rows = call.cluster.access.groups.iter().map(|(id, group)| {
         let users: Vec<&str> = group.users.iter().map(String::as_str).collect();
         let mut row = json!({ "groupid": id, "users": users.join(",") });
         if let Some(comment) = &group.comment {
@@ -406,7 +406,7 @@ pub(super) fn group_create(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.owned("groupid"),
         call.text("comment").map(str::to_owned),
     );
-    if call.world.access.groups.contains_key(&id) {
+    if call.cluster.access.groups.contains_key(&id) {
         return Err(ApiError::die(format!(
             "create group failed: group '{id}' already exists"
         )));
@@ -415,7 +415,7 @@ pub(super) fn group_create(call: &mut Call<'_>) -> ApiResult<Reply> {
         comment,
         ..Group::default()
     };
-    call.world.access.groups.insert(id, group);
+    call.cluster.access.groups.insert(id, group);
     Ok(Reply::data(Value::Null))
 }
 
@@ -425,7 +425,7 @@ pub(super) fn group(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.text("comment").map(str::to_owned),
     );
     let method = call.method;
-    let access = &mut call.world.access;
+    let access = &mut call.cluster.access;
     let Some(group) = access.groups.get_mut(&id) else {
         let prefix = match method {
             Method::Put => "update group failed: ",
@@ -456,7 +456,7 @@ pub(super) fn group(call: &mut Call<'_>) -> ApiResult<Reply> {
 }
 
 pub(super) fn role_list(call: &Call<'_>) -> ApiResult<Reply> {
-    let rows = call.world.access.roles.iter().map(|(id, role)| {
+    let rows = call.cluster.access.roles.iter().map(|(id, role)| {
         let privileges: Vec<&str> = role.privileges.iter().map(String::as_str).collect();
         json!({ "roleid": id, "privs": privileges.join(","), "special": u8::from(role.builtin) })
     });
@@ -464,7 +464,7 @@ pub(super) fn role_list(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 fn wanted_privileges(call: &Call<'_>) -> ApiResult<std::collections::BTreeSet<String>> {
-    let known = crate::privileges::all_privileges(call.world.schema.release().major);
+    let known = crate::privileges::all_privileges(call.cluster.schema.release().major);
     let wanted: std::collections::BTreeSet<String> = split_list(call.text("privs").unwrap_or(""))
         .map(str::to_owned)
         .collect();
@@ -482,12 +482,12 @@ pub(super) fn role_create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let reserved = id
         .get(..3)
         .is_some_and(|start| start.eq_ignore_ascii_case("PVE"));
-    if reserved && call.world.schema.release().major >= 8 {
+    if reserved && call.cluster.schema.release().major >= 8 {
         let text = "cannot use role ID starting with the (case-insensitive) 'PVE' namespace";
         return Err(ApiError::parameter("roleid", text));
     }
     let privileges = wanted_privileges(call)?;
-    if call.world.access.roles.contains_key(&id) {
+    if call.cluster.access.roles.contains_key(&id) {
         return Err(ApiError::die(format!(
             "create role failed: role '{id}' already exists"
         )));
@@ -496,7 +496,7 @@ pub(super) fn role_create(call: &mut Call<'_>) -> ApiResult<Reply> {
         privileges,
         builtin: false,
     };
-    call.world.access.roles.insert(id, role);
+    call.cluster.access.roles.insert(id, role);
     Ok(Reply::data(Value::Null))
 }
 
@@ -504,7 +504,7 @@ pub(super) fn role(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("roleid");
     let privileges = wanted_privileges(call)?;
     let (method, append) = (call.method, call.flag("append"));
-    let access = &mut call.world.access;
+    let access = &mut call.cluster.access;
     let Some(role) = access.roles.get_mut(&id) else {
         let prefix = match method {
             Method::Put => "update role failed: ",
@@ -543,7 +543,7 @@ pub(super) fn role(call: &mut Call<'_>) -> ApiResult<Reply> {
 }
 
 pub(super) fn rule_list(call: &Call<'_>) -> ApiResult<Reply> {
-    let rows = call.world.access.rules.iter().map(|rule| {
+    let rows = call.cluster.access.rules.iter().map(|rule| {
         json!({
             "path": rule.path, "type": rule.subject.name(), "ugid": rule.who, "roleid": rule.role,
             "propagate": u8::from(rule.propagate),
@@ -586,7 +586,7 @@ pub(super) fn rule_change(call: &mut Call<'_>) -> ApiResult<Reply> {
         return Err(ApiError::parameters(errors.into()));
     }
     let fail = |text: String| Err(ApiError::die(format!("ACL update failed: {text}")));
-    let access = &mut call.world.access;
+    let access = &mut call.cluster.access;
     for role in &roles {
         if !access.roles.contains_key(role) {
             return fail(format!("role '{role}' does not exist"));

@@ -32,7 +32,7 @@ pub(super) fn handle(call: &mut Call<'_>, command: &str) -> ApiResult<Reply> {
         named => named.to_owned(),
     };
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    call.world.guest(Kind::Qemu, &node, vmid)?;
+    call.cluster.guest(Kind::Qemu, &node, vmid)?;
     match command.as_str() {
         "exec" => exec(call, vmid),
         "exec-status" => status(call, vmid),
@@ -66,9 +66,9 @@ fn unopened(path: &str, mode: &str, problem: &str) -> ApiError {
 
 /// Whether the agent responds.
 fn available(call: &Call<'_>, vmid: u32) -> ApiResult<()> {
-    let guest = call.world.guest(Kind::Qemu, &call.owned("node"), vmid)?;
+    let guest = call.cluster.guest(Kind::Qemu, &call.owned("node"), vmid)?;
     let silent = guest.inside.as_ref().is_some_and(|inside| inside.silent);
-    let booting = guest.up.is_some_and(|up| up > call.world.now);
+    let booting = guest.up.is_some_and(|up| up > call.cluster.now);
     if !guest.config.contains_key("agent") {
         Err(ApiError::die("No QEMU guest agent configured"))
     } else if !guest.running() {
@@ -82,7 +82,7 @@ fn available(call: &Call<'_>, vmid: u32) -> ApiResult<()> {
 
 /// The reason why the agent does not accept a command now.
 fn disabled(call: &Call<'_>, vmid: u32, command: &str) -> Option<String> {
-    let inside = call.world.guests.get(&vmid)?.inside.as_ref()?;
+    let inside = call.cluster.guests.get(&vmid)?.inside.as_ref()?;
     (inside.frozen && !WHILE_FROZEN.contains(&command))
         .then(|| format!("Command guest-{command} has been disabled: the agent is in frozen state"))
 }
@@ -97,7 +97,7 @@ fn asked<'a>(call: &'a mut Call<'_>, vmid: u32, command: &str) -> ApiResult<&'a 
 }
 
 fn inside<'a>(call: &'a mut Call<'_>, vmid: u32) -> ApiResult<&'a mut Inside> {
-    call.world
+    call.cluster
         .guests
         .get_mut(&vmid)
         .map(|guest| guest.inside(vmid))
@@ -131,7 +131,7 @@ fn exec(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
     if words.is_empty() && input.is_none() {
         return Err(ApiError::die("command or input-data (or both) required"));
     }
-    let (now, factor) = (call.world.now, call.world.factor);
+    let (now, factor) = (call.cluster.now, call.cluster.factor);
     let inside = asked(call, vmid, "exec")?;
     if words.is_empty() {
         return Err(agent_error("Parameter 'path' is missing"));
@@ -163,7 +163,7 @@ fn write(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
 }
 
 fn status(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
-    let (pid, now) = (call.owned("pid"), call.world.now);
+    let (pid, now) = (call.owned("pid"), call.cluster.now);
     let inside = asked(call, vmid, "exec-status")?;
     let known = pid.parse().ok().and_then(|pid| inside.status(pid, now));
     known
@@ -212,7 +212,7 @@ fn read(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
 
 /// The commands without parameters.
 fn result_of(call: &mut Call<'_>, vmid: u32, command: &str) -> ApiResult<Value> {
-    let now = call.world.now;
+    let now = call.cluster.now;
     let nanoseconds = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     match command {
         "fsfreeze-freeze" | "fsfreeze-thaw" => {
@@ -227,13 +227,13 @@ fn result_of(call: &mut Call<'_>, vmid: u32, command: &str) -> ApiResult<Value> 
                 "suspend-ram" | "suspend-hybrid" => GuestEffect::Suspend { to_disk: false },
                 _ => GuestEffect::Stop,
             };
-            call.world.later(1.0, Effect::Guest(vmid, effect));
+            call.cluster.later(1.0, Effect::Guest(vmid, effect));
             return Ok(Value::Null);
         }
         _ => {}
     }
     let node = call.owned("node");
-    let guest = call.world.guest(Kind::Qemu, &node, vmid)?;
+    let guest = call.cluster.guest(Kind::Qemu, &node, vmid)?;
     let windows = guest.config.get("ostype").is_some_and(|os| {
         os.starts_with("win") || matches!(os.as_str(), "wxp" | "w2k" | "w2k3" | "w2k8" | "wvista")
     });
@@ -315,7 +315,7 @@ fn supported() -> Value {
 /// `GET /nodes/{node}/lxc/{vmid}/interfaces`.
 pub(super) fn container_interfaces(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(Kind::Lxc, &node, vmid)?;
+    let guest = call.cluster.guest(Kind::Lxc, &node, vmid)?;
     if !guest.running() {
         return Ok(Reply::data(Value::Null));
     }

@@ -100,12 +100,12 @@ pub(super) fn check(call: &Call<'_>, complete: bool) -> ApiResult<()> {
 
 /// The guests of a backup, on any node.
 fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     if let Some(pool) = call.text("pool") {
-        if !world.pools.contains_key(pool) {
+        if !cluster.pools.contains_key(pool) {
             return Err(ApiError::die(format!("pool '{pool}' does not exist")));
         }
-        let members = world.guests.iter();
+        let members = cluster.guests.iter();
         return Ok(members
             .filter(|(_, guest)| guest.pool.as_deref() == Some(pool))
             .map(|(vmid, _)| *vmid)
@@ -122,7 +122,7 @@ fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
     let left: Vec<u32> = split_list(call.text("exclude").unwrap_or(""))
         .filter_map(|id| id.parse().ok())
         .collect();
-    let all = world.guests.keys().copied();
+    let all = cluster.guests.keys().copied();
     Ok(all.filter(|vmid| !left.contains(vmid)).collect())
 }
 
@@ -191,7 +191,7 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
     // Guests that do not exist count as local, so that the task fails for them.
     let mut here: Vec<u32> = chosen(call)?;
     here.retain(|vmid| {
-        call.world
+        call.cluster
             .guests
             .get(vmid)
             .is_none_or(|guest| guest.node == node)
@@ -204,7 +204,7 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
         [one] => one.to_string(),
         _ => String::new(),
     };
-    let problem = match call.world.storages.get(&id) {
+    let problem = match call.cluster.storages.get(&id) {
         None => Some(format!("storage '{id}' does not exist")),
         Some(storage) if !storage.holds("backup") => Some(format!(
             "can't use storage '{id}' for backups - wrong content type"
@@ -213,7 +213,7 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
     };
     if let Some(problem) = problem {
         let text = format!("could not get storage information for '{id}': {problem}");
-        let text = match call.world.storages.contains_key(&id) {
+        let text = match call.cluster.storages.contains_key(&id) {
             true => text,
             false => format!("could not activate storage '{id}': {problem}\n{text}"),
         };
@@ -227,7 +227,7 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
     let mut failed = false;
     for vmid in here {
         let may = call.may(&format!("/vms/{vmid}"), "VM.Backup");
-        match call.world.guests.get(&vmid) {
+        match call.cluster.guests.get(&vmid) {
             Some(_) if !may && all => continue,
             Some(_) if !may => {
                 let text = format!("Permission check failed (/vms/{vmid}, VM.Backup)");
@@ -237,7 +237,7 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
                 Ok(()) => {
                     let (volume, log) = archive(call, &id, vmid, guest);
                     lines.extend(log);
-                    let key = call.world.volume_key(&node, &volume.0);
+                    let key = call.cluster.volume_key(&node, &volume.0);
                     effects.push(Effect::AddVolume(key, volume.1));
                 }
                 Err(error) => {
@@ -273,8 +273,8 @@ pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
     if let Some(Err(text)) = crate::formats::check("pve-volume-id", &volid) {
         return Err(ApiError::die(text.trim_end()));
     }
-    let key = call.world.volume_key(&node, &volid);
-    let Some(volume) = call.world.volumes.get(&key) else {
+    let key = call.cluster.volume_key(&node, &volid);
+    let Some(volume) = call.cluster.volumes.get(&key) else {
         return Err(ApiError::die(format!("volume '{volid}' does not exist")));
     };
     let lines: String = (volume.saved.iter().flatten())
@@ -287,7 +287,7 @@ pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
 fn rule(call: &Call<'_>) -> Vec<(String, usize)> {
     let given = call.text("prune-backups").map(str::to_owned);
     let text = given.or_else(|| {
-        let storage = call.world.storages.get(&call.owned("storage"))?;
+        let storage = call.cluster.storages.get(&call.owned("storage"))?;
         storage.settings.get("prune-backups").cloned()
     });
     let text = text.unwrap_or_default();
@@ -316,7 +316,7 @@ fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
     let kind = call.text("type");
     let vmid = call.text("vmid").map(|_| call.vmid("vmid"));
-    let mut found: Vec<(VolumeKey, Volume, &'static str)> = (call.world.volumes.iter())
+    let mut found: Vec<(VolumeKey, Volume, &'static str)> = (call.cluster.volumes.iter())
         .filter(|((on, _), volume)| volume.storage == id && (on.is_empty() || *on == node))
         .filter(|(_, volume)| volume.content == "backup")
         .filter(|(_, volume)| vmid.is_none_or(|vmid| volume.vmid == Some(vmid)))
@@ -366,7 +366,7 @@ fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
 
 /// `GET /nodes/{node}/storage/{storage}/prunebackups`.
 pub(super) fn prune_preview(call: &Call<'_>) -> ApiResult<Reply> {
-    call.world.storage(&call.owned("storage"))?;
+    call.cluster.storage(&call.owned("storage"))?;
     kept(call).map_err(ApiError::die)?;
     let rows = marked(call).into_iter().map(|((_, volid), volume, mark)| {
         json!({
@@ -391,7 +391,7 @@ fn kept(call: &Call<'_>) -> Result<(), String> {
 /// `DELETE /nodes/{node}/storage/{storage}/prunebackups`.
 pub(super) fn prune(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
-    call.world.storage(&id)?;
+    call.cluster.storage(&id)?;
     if let Err(text) = kept(call) {
         return Ok(call.fail("prunebackups", id, text));
     }
@@ -413,7 +413,7 @@ fn archive(
     vmid: u32,
     guest: &Guest,
 ) -> ((String, Volume), Vec<String>) {
-    let now = call.world.now.as_secs();
+    let now = call.cluster.now.as_secs();
     let stamp = iso_date(now)
         .trim_end_matches('Z')
         .replace(['-', ':'], "_")
@@ -431,7 +431,7 @@ fn archive(
         size: guest.disk_size() / 4,
         vmid: Some(vmid),
         created: now,
-        notes: template.map(|template| notes(template, &call.world.cluster, guest, vmid)),
+        notes: template.map(|template| notes(template, &call.cluster.name, guest, vmid)),
         protected: call.flag("protected"),
         saved: Some(guest.config.clone()),
     };

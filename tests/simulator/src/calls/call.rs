@@ -15,7 +15,7 @@ use crate::upload::Received;
 
 /// A validated call for its handler.
 pub(crate) struct Call<'a> {
-    pub(crate) world: &'a mut Cluster,
+    pub(crate) cluster: &'a mut Cluster,
     pub(crate) method: Method,
     /// The endpoint's path template.
     pub(crate) path: &'a str,
@@ -78,7 +78,7 @@ impl Call<'_> {
     }
 
     pub(crate) fn may(&self, path: &str, privilege: &str) -> bool {
-        self.who.is_root() || self.world.privileges(&self.who, path).contains(privilege)
+        self.who.is_root() || self.cluster.privileges(&self.who, path).contains(privilege)
     }
 
     pub(crate) fn start(
@@ -92,14 +92,14 @@ impl Call<'_> {
         let node = match self.text("node") {
             Some(node) => node.to_owned(),
             None => self
-                .world
+                .cluster
                 .nodes
                 .first()
                 .map(|n| n.name.clone())
                 .unwrap_or_default(),
         };
         let who = self.who.clone();
-        Reply::data(self.world.start(Plan {
+        Reply::data(self.cluster.start(Plan {
             node: &node,
             kind,
             id: id.to_string(),

@@ -64,7 +64,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 }
 
 fn held<'a>(call: &'a Call<'_>, key: &str) -> &'a [(String, Row)] {
-    call.world.records.get(key).map_or(&[], Vec::as_slice)
+    call.cluster.records.get(key).map_or(&[], Vec::as_slice)
 }
 
 fn row(value: Value) -> Row {
@@ -124,7 +124,7 @@ fn add_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
         return Err(ApiError::die(format!("{what} '{id}' already exists")));
     }
     let number = call
-        .world
+        .cluster
         .nodes
         .iter()
         .zip(1..)
@@ -232,7 +232,7 @@ fn add_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let mut edits = vec![new_pool(call, &name, None, &Vec::new())];
     if call.flag("add_storages") {
-        if call.world.storages.contains_key(&name) {
+        if call.cluster.storages.contains_key(&name) {
             return Err(ApiError::die(format!(
                 "storage ID '{name}' already defined"
             )));
@@ -296,14 +296,14 @@ fn change_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
 fn remove_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (name, _) = existing_pool(call)?;
     let storages: Vec<String> = call
-        .world
+        .cluster
         .storages
         .iter()
         .filter(|(_, storage)| storage.kind == "rbd" && storage.settings.get("pool") == Some(&name))
         .map(|(id, _)| id.clone())
         .collect();
     let used = |id: &String| {
-        call.world
+        call.cluster
             .volumes
             .values()
             .any(|volume| volume.storage == *id)
@@ -398,7 +398,7 @@ fn remove_system(call: &mut Call<'_>) -> ApiResult<Reply> {
 /// The disks as a tree of hosts.
 fn tree(call: &Call<'_>) -> Reply {
     let hosts: Vec<Value> = call
-        .world
+        .cluster
         .nodes
         .iter()
         .zip(2..)
@@ -501,7 +501,7 @@ fn remove_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
 fn mark_osd(call: &mut Call<'_>, inside: bool) -> ApiResult<Reply> {
     let (id, mut row) = existing_osd(call)?;
     row.insert("out".into(), json!(if inside { "0" } else { "1" }));
-    call.world.edit(Edit::Set(OSDS.into(), id, row));
+    call.cluster.edit(Edit::Set(OSDS.into(), id, row));
     Ok(Reply::data(Value::Null))
 }
 
@@ -523,7 +523,7 @@ fn flags(call: &mut Call<'_>) -> ApiResult<Reply> {
     };
     if let Some(name) = one {
         let edit = edit(&name, call.flag("value"));
-        call.world.edit(edit);
+        call.cluster.edit(edit);
         return Ok(Reply::data(Value::Null));
     }
     let edits = ALL_FLAGS

@@ -33,7 +33,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Post, "/nodes/{node}/certificates/custom") => custom(call),
         (Delete, "/nodes/{node}/certificates/custom") => {
             let edit = Edit::Remove(key(call), "pveproxy-ssl.pem".into());
-            call.world.edit(edit);
+            call.cluster.edit(edit);
             Ok(Reply::data(Value::Null))
         }
         (Post, "/nodes/{node}/certificates/acme/certificate") => order(call, "acmenewcert"),
@@ -49,7 +49,7 @@ fn key(call: &Call<'_>) -> String {
 }
 
 fn held(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
-    let rows = call.world.records.get(key)?;
+    let rows = call.cluster.records.get(key)?;
     let found = rows.iter().find(|(own, _)| own == id);
     found.map(|(_, row)| row.clone())
 }
@@ -60,7 +60,7 @@ fn name(call: &Call<'_>) -> String {
 
 fn accounts(call: &Call<'_>) -> Reply {
     let rows = call
-        .world
+        .cluster
         .records
         .get(ACCOUNTS)
         .map_or(&[][..], Vec::as_slice);
@@ -110,7 +110,7 @@ fn account(call: &Call<'_>) -> ApiResult<Reply> {
         .unwrap_or(DIRECTORY);
     let number = mix(&name, 5) % 1_000_000_000;
     let mut shown = json!({
-        "account": { "status": "valid", "contact": contacts, "createdAt": crate::clock::iso_date(call.world.now.as_secs()) },
+        "account": { "status": "valid", "contact": contacts, "createdAt": crate::clock::iso_date(call.cluster.now.as_secs()) },
         "directory": directory, "location": format!("https://acme.example.org/acct/{number}"),
     });
     if let Some(terms) = row.get("tos_url") {
@@ -151,7 +151,7 @@ fn deactivate(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 /// A certificate in an answer.
 fn certificate(call: &Call<'_>, file: &str, issuer: &str, names: &[String], days: u64) -> Row {
-    let now = call.world.now.as_secs();
+    let now = call.cluster.now.as_secs();
     let seed = format!("{file} {now} {}", names.join(" "));
     let fingerprint: Vec<String> = (0..32)
         .map(|byte| format!("{:02X}", mix(&seed, byte) & 0xff))
@@ -167,7 +167,7 @@ fn certificate(call: &Call<'_>, file: &str, issuer: &str, names: &[String], days
 fn info(call: &Call<'_>) -> Reply {
     let node = call.owned("node");
     let booted = call
-        .world
+        .cluster
         .node(&node)
         .map_or(Duration::ZERO, |node| node.booted)
         .as_secs();
@@ -179,7 +179,7 @@ fn info(call: &Call<'_>) -> Reply {
     let issuer = "/CN=Proxmox Virtual Environment/O=PVE Cluster Manager CA";
     let mut authority = certificate(call, "pve-root-ca.pem", issuer, &[], 3_650);
     authority.insert("subject".into(), json!(issuer));
-    authority.insert("pem".into(), json!(call.world.ca_pem));
+    authority.insert("pem".into(), json!(call.cluster.ca_pem));
     let own = certificate(
         call,
         "pve-ssl.pem",
@@ -188,7 +188,7 @@ fn info(call: &Call<'_>) -> Reply {
         730,
     );
     let mut rows = vec![dated(authority, 3_650), dated(own, 730)];
-    let more = call.world.records.get(&key(call)).into_iter().flatten();
+    let more = call.cluster.records.get(&key(call)).into_iter().flatten();
     rows.extend(more.map(|(_, row)| row.clone()));
     Reply::data(rows.into_iter().map(Value::Object).collect::<Value>())
 }
@@ -212,14 +212,14 @@ fn custom(call: &mut Call<'_>) -> ApiResult<Reply> {
     let mut row = certificate(call, file, "/CN=Custom", &[node], 365);
     row.insert("pem".into(), json!(given));
     let edit = Edit::Set(key(call), file.into(), row.clone());
-    call.world.edit(edit);
+    call.cluster.edit(edit);
     Ok(Reply::data(row))
 }
 
 /// The domains in the node's configuration.
 fn domains(call: &Call<'_>) -> Vec<String> {
     let config = format!("/nodes/{}/config", call.owned("node"));
-    let Some(config) = call.world.settings.get(&config) else {
+    let Some(config) = call.cluster.settings.get(&config) else {
         return Vec::new();
     };
     let text = |key: &String, value: &Value| -> Vec<String> {
@@ -249,7 +249,7 @@ fn order(call: &mut Call<'_>, task: &str) -> ApiResult<Reply> {
     if domains.is_empty() {
         return Err(ApiError::die("No ACME domains configured"));
     }
-    if call.world.records.get(ACCOUNTS).is_none_or(Vec::is_empty) {
+    if call.cluster.records.get(ACCOUNTS).is_none_or(Vec::is_empty) {
         return Err(ApiError::die(
             "ACME account config file 'default' does not exist.",
         ));
@@ -269,7 +269,7 @@ fn order(call: &mut Call<'_>, task: &str) -> ApiResult<Reply> {
             ));
         }
         ("acmerenew", Some(ends))
-            if !call.flag("force") && ends > call.world.now.as_secs() + RENEW_BEFORE =>
+            if !call.flag("force") && ends > call.cluster.now.as_secs() + RENEW_BEFORE =>
         {
             return Err(ApiError::parameter(
                 "force",

@@ -19,7 +19,7 @@ pub(super) fn handle(call: &Call<'_>) -> Option<ApiResult<Reply>> {
         return None;
     }
     let vmid = call.vmid("vmid");
-    let guest = match (call.world).guest(Kind::Qemu, &call.owned("node"), vmid) {
+    let guest = match (call.cluster).guest(Kind::Qemu, &call.owned("node"), vmid) {
         Ok(guest) => guest,
         Err(error) => return Some(Err(error)),
     };

@@ -12,7 +12,7 @@ use crate::state::guest::Guest;
 use crate::state::storage::GIB;
 
 pub(super) fn version(call: &Call<'_>) -> ApiResult<Reply> {
-    let release = call.world.schema.release();
+    let release = call.cluster.schema.release();
     Ok(Reply::data(json!({
         "release": release.to_string(),
         "version": format!("{release}.{}", 1 + mix(&release.to_string(), 3) % 9),
@@ -24,7 +24,7 @@ pub(super) fn version(call: &Call<'_>) -> ApiResult<Reply> {
 pub(super) fn export(call: &Call<'_>) -> ApiResult<Reply> {
     let named = call.text("node-list").unwrap_or_default();
     let unknown: Vec<&str> = split_list(named)
-        .filter(|node| call.world.node(node).is_none())
+        .filter(|node| call.cluster.node(node).is_none())
         .collect();
     if unknown.is_empty() {
         return Ok(Reply::data(json!({ "data": [] })));
@@ -38,7 +38,7 @@ pub(super) fn export(call: &Call<'_>) -> ApiResult<Reply> {
 pub(super) fn next_id(call: &Call<'_>) -> ApiResult<Reply> {
     if call.text("vmid").is_some() {
         let vmid = call.vmid("vmid");
-        if call.world.guests.contains_key(&vmid) {
+        if call.cluster.guests.contains_key(&vmid) {
             return Err(ApiError::parameter(
                 "vmid",
                 format!("VM {vmid} already exists"),
@@ -46,12 +46,12 @@ pub(super) fn next_id(call: &Call<'_>) -> ApiResult<Reply> {
         }
         return Ok(Reply::data(vmid.to_string()));
     }
-    Ok(Reply::data(call.world.free_vmid(100).to_string()))
+    Ok(Reply::data(call.cluster.free_vmid(100).to_string()))
 }
 
-pub(super) fn node_row(world: &Cluster, name: &str) -> Map<String, Value> {
+pub(super) fn node_row(cluster: &Cluster, name: &str) -> Map<String, Value> {
     let mut row = Map::new();
-    let Some(node) = world.node(name) else {
+    let Some(node) = cluster.node(name) else {
         return row;
     };
     row.insert("node".into(), json!(node.name));
@@ -61,13 +61,13 @@ pub(super) fn node_row(world: &Cluster, name: &str) -> Map<String, Value> {
         row.insert("status".into(), json!("offline"));
         return row;
     }
-    let used: u64 = world
+    let used: u64 = cluster
         .guests
         .values()
         .filter(|guest| guest.node == name && guest.running())
         .map(Guest::memory)
         .sum();
-    let disk = world.storages.get("local").map_or(100 * GIB, |s| s.total);
+    let disk = cluster.storages.get("local").map_or(100 * GIB, |s| s.total);
     row.extend(
         [
             ("status", json!("online")),
@@ -80,7 +80,7 @@ pub(super) fn node_row(world: &Cluster, name: &str) -> Map<String, Value> {
             ("maxdisk", json!(disk)),
             (
                 "uptime",
-                json!(world.now.saturating_sub(node.booted).as_secs()),
+                json!(cluster.now.saturating_sub(node.booted).as_secs()),
             ),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
@@ -90,13 +90,13 @@ pub(super) fn node_row(world: &Cluster, name: &str) -> Map<String, Value> {
 
 pub(super) fn nodes(call: &Call<'_>) -> ApiResult<Reply> {
     let names: Vec<String> = call
-        .world
+        .cluster
         .nodes
         .iter()
         .map(|node| node.name.clone())
         .collect();
     let rows = names.iter().map(|name| {
-        let mut row = node_row(call.world, name);
+        let mut row = node_row(call.cluster, name);
         let fingerprint = json!(vec!["5A"; 32].join(":"));
         row.insert("ssl_fingerprint".into(), fingerprint);
         Value::Object(row)
@@ -106,10 +106,10 @@ pub(super) fn nodes(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn node_status(call: &Call<'_>) -> ApiResult<Reply> {
     let name = call.owned("node");
-    let row = node_row(call.world, &name);
+    let row = node_row(call.cluster, &name);
     let of = |key: &str| row.get(key).and_then(Value::as_u64).unwrap_or(0);
     let (mem, maxmem, disk, maxdisk) = (of("mem"), of("maxmem"), of("disk"), of("maxdisk"));
-    let release = call.world.schema.release();
+    let release = call.cluster.schema.release();
     let kernel = match release.major {
         7 => "5.15.102-1-pve",
         8 => "6.8.12-9-pve",
@@ -140,12 +140,12 @@ pub(super) fn node_status(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 pub(super) fn cluster_status(call: &Call<'_>) -> ApiResult<Reply> {
-    let world = &call.world;
+    let cluster = &call.cluster;
     let mut rows = vec![json!({
-        "type": "cluster", "id": "cluster", "name": world.cluster, "nodes": world.nodes.len(), "quorate": 1,
-        "version": world.nodes.len(),
+        "type": "cluster", "id": "cluster", "name": cluster.name, "nodes": cluster.nodes.len(), "quorate": 1,
+        "version": cluster.nodes.len(),
     })];
-    for (node, id) in world.nodes.iter().zip(1..) {
+    for (node, id) in cluster.nodes.iter().zip(1..) {
         rows.push(json!({
             "type": "node", "id": format!("node/{}", node.name), "name": node.name, "nodeid": id,
             "ip": format!("192.0.2.{id}"), "online": u8::from(node.online), "local": u8::from(id == 1), "level": "",
@@ -155,8 +155,8 @@ pub(super) fn cluster_status(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 /// A guest in the list of resources.
-pub(super) fn guest_row(world: &Cluster, vmid: u32, guest: &Guest) -> Map<String, Value> {
-    let mut row = world.guest_json(vmid, guest);
+pub(super) fn guest_row(cluster: &Cluster, vmid: u32, guest: &Guest) -> Map<String, Value> {
+    let mut row = cluster.guest_json(vmid, guest);
     row.retain(|key, _| {
         !matches!(key.as_str(), "qmpstatus" | "pid" | "maxswap" | "swap")
             && !key.starts_with("pressure")
@@ -174,33 +174,33 @@ pub(super) fn guest_row(world: &Cluster, vmid: u32, guest: &Guest) -> Map<String
 }
 
 pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
-    let world = &call.world;
+    let cluster = &call.cluster;
     let wanted = call.text("type");
     let show = |kind| wanted.is_none_or(|wanted| wanted == kind);
     let mut rows = Vec::new();
     if show("vm") {
-        for (vmid, guest) in &world.guests {
+        for (vmid, guest) in &cluster.guests {
             if !call.may(&format!("/vms/{vmid}"), "VM.Audit") {
                 continue;
             }
-            let mut row = guest_row(world, *vmid, guest);
+            let mut row = guest_row(cluster, *vmid, guest);
             if let Some(pool) = &guest.pool {
                 row.insert("pool".into(), json!(pool));
             }
-            if let Some(state) = world.ha_state(*vmid) {
+            if let Some(state) = cluster.ha_state(*vmid) {
                 row.insert("hastate".into(), json!(state));
             }
             rows.push(Value::Object(row));
         }
     }
     if show("node") {
-        for node in &world.nodes {
-            rows.push(Value::Object(node_row(world, &node.name)));
+        for node in &cluster.nodes {
+            rows.push(Value::Object(node_row(cluster, &node.name)));
         }
     }
     if show("storage") {
-        for node in &world.nodes {
-            let seen = world
+        for node in &cluster.nodes {
+            let seen = cluster
                 .storages
                 .iter()
                 .filter(|(id, _)| call.may(&format!("/storage/{id}"), "Datastore.Audit"));
@@ -208,9 +208,9 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
                 let mut row = json!({
                     "id": format!("storage/{}/{id}", node.name), "type": "storage", "storage": id, "node": node.name,
                     "status": "available", "plugintype": storage.kind, "content": storage.content.join(","),
-                    "shared": u8::from(storage.shared), "maxdisk": storage.total, "disk": world.used(&node.name, id),
+                    "shared": u8::from(storage.shared), "maxdisk": storage.total, "disk": cluster.used(&node.name, id),
                 });
-                if let Some(pool) = world.pool_of_storage(id) {
+                if let Some(pool) = cluster.pool_of_storage(id) {
                     row["pool"] = json!(pool);
                 }
                 rows.push(row);
@@ -225,8 +225,8 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
         .and_then(|items| items.properties.as_ref())
         .is_some_and(|properties| properties.contains_key("network-type"));
     if show("sdn") {
-        for node in &world.nodes {
-            let running = world.sdn_running.get("/cluster/sdn/zones");
+        for node in &cluster.nodes {
+            let running = cluster.sdn_running.get("/cluster/sdn/zones");
             let zones = running.into_iter().flatten().map(|(zone, _)| zone.as_str());
             let zones = std::iter::once("localnetwork").chain(zones);
             for zone in zones.filter(|zone| call.may(&format!("/sdn/zones/{zone}"), "SDN.Audit")) {
@@ -250,11 +250,11 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
     let name = call.owned("node");
-    let Some(node) = call.world.node(&name) else {
+    let Some(node) = call.cluster.node(&name) else {
         return Ok(Reply::data(json!([])));
     };
     let (memory, cpus) = (node.memory, node.cores);
-    let young = call.world.schema.release().major >= 9;
+    let young = call.cluster.schema.release().major >= 9;
     let times = sample_times(call);
     let latest = times.clone().last();
     let rows = times.map(|time| {
@@ -291,7 +291,7 @@ pub(super) fn sample_times(call: &Call<'_>) -> impl Iterator<Item = u64> + Clone
         Some("year") => 604_800,
         _ => 60,
     };
-    let now = call.world.now.as_secs() / step * step;
+    let now = call.cluster.now.as_secs() / step * step;
     (0..70).map(move |row: u64| now.saturating_sub((69 - row) * step))
 }
 

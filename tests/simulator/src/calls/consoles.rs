@@ -17,7 +17,7 @@ fn place(call: &Call<'_>, guest: Option<Kind>) -> ApiResult<(String, String, boo
     match guest {
         Some(kind) => {
             let vmid = call.vmid("vmid");
-            let guest = call.world.guest(kind, &node, vmid)?;
+            let guest = call.cluster.guest(kind, &node, vmid)?;
             Ok((
                 format!("/vms/{vmid}"),
                 guest.name(vmid).replace(' ', "-"),
@@ -53,7 +53,7 @@ pub(super) fn proxy(
     let user = call.who.full();
     // The display of a virtual machine has a password unless it is a serial port.
     let serial = call
-        .world
+        .cluster
         .guests
         .get(&call.vmid("vmid"))
         .is_some_and(|guest| {
@@ -64,32 +64,34 @@ pub(super) fn proxy(
         || call.flag("generate-password")
         || guest == Some(Kind::Qemu) && !serial;
     let password = (screen == Screen::Display && wants_password).then(|| {
-        let bits = call.world.random();
+        let bits = call.cluster.random();
         format!("{:08x}", bits >> 32)
     });
     let id = call.text("vmid").unwrap_or("").to_owned();
     let node = call.owned("node");
     let who = call.who.clone();
-    let upid = call.world.begin(&node, task, &id, &who);
-    let world = &mut *call.world;
+    let upid = call.cluster.begin(&node, task, &id, &who);
+    let cluster = &mut *call.cluster;
     // The requested node connects to the guest's node itself, and only then notices that it is
     // down.
-    let away = world.node(&node).is_none_or(|node| !node.online);
+    let away = cluster.node(&node).is_none_or(|node| !node.online);
     if away {
         let text = "command '/usr/bin/termproxy' failed: exit code 255";
-        world.end_task(&upid, Err(text));
+        cluster.end_task(&upid, Err(text));
     } else if dead {
         let noun = guest.map_or("VM", Kind::noun);
-        world.end_task(&upid, Err(&format!("{noun} {id} not running")));
+        cluster.end_task(&upid, Err(&format!("{noun} {id} not running")));
     }
     let dead = dead || away;
-    let port = world.free_port();
-    let ticket = world.access.console_ticket(&path, &user, port, world.now);
+    let port = cluster.free_port();
+    let ticket = cluster
+        .access
+        .console_ticket(&path, &user, port, cluster.now);
     let shown = match &password {
         Some(password) => format!("{password}:{ticket}"),
         None => ticket.clone(),
     };
-    world.open_console(Console {
+    cluster.open_console(Console {
         port,
         path,
         user: user.clone(),
@@ -99,14 +101,14 @@ pub(super) fn proxy(
         screen,
         host,
         dead,
-        issued: world.now,
+        issued: cluster.now,
         links: 0,
     });
     // In some releases the port is a string, contrary to the schema.
     let mut answer =
         json!({ "user": user, "ticket": shown, "port": port.to_string(), "upid": upid });
     if screen == Screen::Display {
-        answer["cert"] = json!(call.world.ca_pem);
+        answer["cert"] = json!(call.cluster.ca_pem);
         if let Some(password) = password.filter(|_| has_field(call, "password")) {
             answer["password"] = json!(password);
         }
@@ -123,7 +125,7 @@ pub(super) fn connect(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Rep
     let (port, ticket) = (call.owned("port"), call.owned("vncticket"));
     let user = call.who.full();
     let console = call
-        .world
+        .cluster
         .consoles
         .iter()
         .find(|console| {
@@ -148,7 +150,7 @@ pub(super) fn check_ticket(call: &Call<'_>) -> ApiResult<Reply> {
         call.owned("vncticket"),
     );
     let known = call
-        .world
+        .cluster
         .consoles
         .iter()
         .any(|console| console.user == user && console.path == path && console.takes(&ticket));
@@ -172,19 +174,19 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
     }
     let id = call.text("vmid").unwrap_or("").to_owned();
     let who = call.who.clone();
-    let now = call.world.now;
+    let now = call.cluster.now;
     // The display behind the proxy sends nothing, so the task ends immediately.
-    let upid = call.world.begin(&node, "spiceproxy", &id, &who);
-    call.world.end_task(&upid, Ok(0));
+    let upid = call.cluster.begin(&node, "spiceproxy", &id, &who);
+    call.cluster.end_task(&upid, Ok(0));
     let proxy = call.text("proxy").unwrap_or(&node).to_owned();
     let proxy = if proxy.contains("://") {
         proxy
     } else {
-        format!("http://{proxy}:{}", call.world.spice_port)
+        format!("http://{proxy}:{}", call.cluster.spice_port)
     };
     let port = 61_000;
     let ticket = call
-        .world
+        .cluster
         .access
         .spice_ticket(call.vmid("vmid"), &node, port, now);
     let title = match guest {
@@ -197,8 +199,8 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
         "host": ticket,
         "tls-port": port,
         "proxy": proxy,
-        "password": format!("{:016x}", call.world.random()),
-        "ca": Cluster::one_line(&call.world.ca_pem),
+        "password": format!("{:016x}", call.cluster.random()),
+        "ca": Cluster::one_line(&call.cluster.ca_pem),
         "host-subject": format!("CN={node}"),
         "delete-this-file": 1,
         "secure-attention": "Ctrl+Alt+Ins",
@@ -211,9 +213,9 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
 pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     for storage in split_list(&call.owned("storages")) {
-        call.world.storage(storage)?;
+        call.cluster.storage(storage)?;
     }
-    if call.world.guests.contains_key(&vmid) {
+    if call.cluster.guests.contains_key(&vmid) {
         let noun = kind.noun();
         return Err(ApiError::parameter(
             "vmid",
@@ -222,17 +224,17 @@ pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     let mut guest = Guest::new(kind, &node, Config::new());
     guest.lock = Some("create".into());
-    call.world.guests.insert(vmid, guest);
+    call.cluster.guests.insert(vmid, guest);
     let (folder, task) = match kind {
         Kind::Qemu => ("qemu-server", "qmtunnel"),
         Kind::Lxc => ("lxc", "vzmtunnel"),
     };
     let socket = format!("/run/{folder}/{vmid}.mtunnel");
     let (user, who) = (call.who.full(), call.who.clone());
-    let world = &mut *call.world;
-    let upid = world.begin(&node, task, &vmid.to_string(), &who);
-    let ticket = world.access.tunnel_ticket(&socket, &user, world.now);
-    world.open_console(Console {
+    let cluster = &mut *call.cluster;
+    let upid = cluster.begin(&node, task, &vmid.to_string(), &who);
+    let ticket = cluster.access.tunnel_ticket(&socket, &user, cluster.now);
+    cluster.open_console(Console {
         port: 0,
         path: socket.clone(),
         user,
@@ -242,7 +244,7 @@ pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         screen: Screen::Tunnel,
         host: vmid.to_string(),
         dead: false,
-        issued: world.now,
+        issued: cluster.now,
         links: 0,
     });
     Ok(Reply::data(
@@ -253,9 +255,9 @@ pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
 /// `mtunnelwebsocket`.
 pub(super) fn enter_tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    call.world.guest(kind, &node, vmid)?;
+    call.cluster.guest(kind, &node, vmid)?;
     let (socket, ticket, user) = (call.owned("socket"), call.owned("ticket"), call.who.full());
-    let mut consoles = call.world.consoles.iter();
+    let mut consoles = call.cluster.consoles.iter();
     let console = consoles
         .find(|console| {
             console.screen == Screen::Tunnel

@@ -24,8 +24,8 @@ fn stores(node: &str, kind: &str) -> String {
 }
 
 /// The disks of a new node: one with the system, and three unused.
-pub(crate) fn inventory(world: &mut Cluster) {
-    let names: Vec<String> = world.nodes.iter().map(|node| node.name.clone()).collect();
+pub(crate) fn inventory(cluster: &mut Cluster) {
+    let names: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
     for node in names {
         let rows = ["sda", "sdb", "sdc", "nvme0n1"]
             .iter()
@@ -47,7 +47,7 @@ pub(crate) fn inventory(world: &mut Cluster) {
                 (path, row.as_object().cloned().unwrap_or_default())
             })
             .collect();
-        world.records.insert(disks(&node), rows);
+        cluster.records.insert(disks(&node), rows);
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 }
 
 fn rows<'a>(call: &'a Call<'_>, key: &str) -> &'a [(String, Row)] {
-    call.world.records.get(key).map_or(&[], Vec::as_slice)
+    call.cluster.records.get(key).map_or(&[], Vec::as_slice)
 }
 
 fn list(call: &Call<'_>) -> ApiResult<Reply> {
@@ -220,7 +220,7 @@ fn make(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
         }));
     }
     let adds = call.flag("add_storage");
-    if adds && call.world.storages.contains_key(&name) {
+    if adds && call.cluster.storages.contains_key(&name) {
         return Err(ApiError::die(format!(
             "storage ID '{name}' already defined"
         )));

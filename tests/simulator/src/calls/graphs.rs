@@ -42,7 +42,7 @@ const LATER_GUEST: [&str; 1] = ["memhost"];
 const COLOURS: usize = 2;
 
 fn is_9(call: &Call<'_>) -> bool {
-    call.world.schema.release().major >= 9
+    call.cluster.schema.release().major >= 9
 }
 
 pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
@@ -51,7 +51,7 @@ pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
         false => "pve2-node",
     };
     let name = call.owned("node");
-    let there = call.world.node(&name).is_some();
+    let there = call.cluster.node(&name).is_some();
     graph(
         call,
         &format!("{folder}/{name}"),
@@ -63,7 +63,7 @@ pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn guest(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let vmid = call.vmid("vmid");
-    let there = (call.world.guests.get(&vmid)).is_some_and(|guest| guest.kind == kind);
+    let there = (call.cluster.guests.get(&vmid)).is_some_and(|guest| guest.kind == kind);
     let file = guest_file(call, vmid);
     graph(call, &file, there, &[&GUEST], &[&LATER_GUEST, &PRESSURE])
 }
@@ -79,7 +79,7 @@ pub(super) fn guest_file(call: &Call<'_>, vmid: u32) -> String {
 /// The handler has kept the old folder, which a server set up with 9 does not have.
 pub(super) fn storage(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, storage) = (call.owned("node"), call.owned("storage"));
-    let there = !is_9(call) && call.world.storages.contains_key(&storage);
+    let there = !is_9(call) && call.cluster.storages.contains_key(&storage);
     graph(
         call,
         &format!("pve2-storage/{node}/{storage}"),

@@ -31,13 +31,13 @@ impl Motion {
 }
 
 /// The resource ids as rules write them.
-pub(super) fn sid_of(world: &Cluster, vmid: u32) -> String {
-    full_id(world, &vmid.to_string())
+pub(super) fn sid_of(cluster: &Cluster, vmid: u32) -> String {
+    full_id(cluster, &vmid.to_string())
 }
 
-pub(super) fn motion(world: &Cluster, vmid: u32) -> Motion {
+pub(super) fn motion(cluster: &Cluster, vmid: u32) -> Motion {
     let mut motion = Motion::default();
-    if world.schema.release().major < 9 || world.ha_resource(vmid).is_none() {
+    if cluster.schema.release().major < 9 || cluster.ha_resource(vmid).is_none() {
         return motion;
     }
     let text = |row: &Row, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -49,10 +49,14 @@ pub(super) fn motion(world: &Cluster, vmid: u32) -> Motion {
         row.get("disable")
             .is_some_and(|off| *off == json!(1) || *off == json!("1"))
     };
-    let rules: Vec<&Row> = (world.records.get("/cluster/ha/rules").into_iter().flatten())
-        .map(|(_, row)| row)
-        .filter(|row| !is_off(row))
-        .collect();
+    let rules: Vec<&Row> = (cluster
+        .records
+        .get("/cluster/ha/rules")
+        .into_iter()
+        .flatten())
+    .map(|(_, row)| row)
+    .filter(|row| !is_off(row))
+    .collect();
     let affinity = |row: &&&Row| text(row, "affinity");
     let mut group = vec![vmid];
     let mut at = 0;
@@ -76,8 +80,8 @@ pub(super) fn motion(world: &Cluster, vmid: u32) -> Motion {
                     .into_iter()
                     .filter(|other| !group.contains(other));
                 motion.blocked.extend(others.filter_map(|other| {
-                    let node = world.guests.get(&other)?.node.clone();
-                    Some((node, sid_of(world, other), "resource-affinity"))
+                    let node = cluster.guests.get(&other)?.node.clone();
+                    Some((node, sid_of(cluster, other), "resource-affinity"))
                 }));
             }
             let strict = rule
@@ -87,12 +91,12 @@ pub(super) fn motion(world: &Cluster, vmid: u32) -> Motion {
                 let named: Vec<String> = split_list(&nodes)
                     .map(|node| node.split(':').next().unwrap_or_default().to_owned())
                     .collect();
-                let away = world
+                let away = cluster
                     .nodes
                     .iter()
                     .filter(|node| !named.contains(&node.name));
                 motion.blocked.extend(
-                    away.map(|node| (node.name.clone(), sid_of(world, *one), "node-affinity")),
+                    away.map(|node| (node.name.clone(), sid_of(cluster, *one), "node-affinity")),
                 );
             }
         }
@@ -107,15 +111,15 @@ pub(super) fn motion(world: &Cluster, vmid: u32) -> Motion {
 pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -> Reply {
     let line = format!("asking for the state {state:?} of guest {vmid}");
     let reply = call.start(task, vmid, 0.5, vec![line], Effect::Nothing);
-    call.world.ask_ha(vmid, state);
+    call.cluster.ask_ha(vmid, state);
     changed(call, RESOURCES, &vmid.to_string());
     reply
 }
 
 /// The same for moving a guest.
 pub(super) fn hand_on_to(call: &mut Call<'_>, vmid: u32, target: &str) -> Reply {
-    let motion = motion(call.world, vmid);
-    let sid = sid_of(call.world, vmid);
+    let motion = motion(call.cluster, vmid);
+    let sid = sid_of(call.cluster, vmid);
     if motion.blocks(target) {
         let problem = format!("cannot migrate resource '{sid}' to node '{target}'");
         return call.fail("hamigrate", vmid, problem);
@@ -137,17 +141,17 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         let unknown = !sid.contains(':')
             && sid
                 .parse()
-                .is_ok_and(|vmid: u32| !call.world.guests.contains_key(&vmid));
+                .is_ok_and(|vmid: u32| !call.cluster.guests.contains_key(&vmid));
         if unknown {
             return Some(Err(ApiError::die(format!(
                 "unable to detect SID from VMID - VM/CT {sid} does not exist"
             ))));
         }
-        let sid = full_id(call.world, sid);
+        let sid = full_id(call.cluster, sid);
         call.params
             .insert("sid".into(), crate::params::Param::Text(sid));
     }
-    let migrated = call.world.schema.release().major >= 9;
+    let migrated = call.cluster.schema.release().major >= 9;
     Some(match (call.method, call.path) {
         (Method::Get, "/cluster/ha/groups") if migrated => Err(ApiError::die(
             "cannot index groups: ha groups have been migrated to rules",
@@ -162,8 +166,10 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             let text = format!("cannot {doing} group: ha groups have been migrated to rules");
             Err(ApiError::die(text))
         }
-        (Method::Get, "/cluster/ha/status/current") => Ok(Reply::data(status(call.world))),
-        (Method::Get, "/cluster/ha/status/manager_status") => Ok(Reply::data(manager(call.world))),
+        (Method::Get, "/cluster/ha/status/current") => Ok(Reply::data(status(call.cluster))),
+        (Method::Get, "/cluster/ha/status/manager_status") => {
+            Ok(Reply::data(manager(call.cluster)))
+        }
         (
             Method::Post,
             "/cluster/ha/resources/{sid}/migrate" | "/cluster/ha/resources/{sid}/relocate",
@@ -174,11 +180,11 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
     if list == RESOURCES {
-        if call.params.contains_key("group") && call.world.schema.release().major >= 9 {
+        if call.params.contains_key("group") && call.cluster.schema.release().major >= 9 {
             let text = "invalid parameter 'group': ha groups have been migrated to rules";
             return Err(ApiError::die(text));
         }
-        let guest = vmid_of(id).and_then(|vmid| call.world.guests.get(&vmid));
+        let guest = vmid_of(id).and_then(|vmid| call.cluster.guests.get(&vmid));
         let Some(guest) = guest else {
             return Err(ApiError::die(format!(
                 "resource '{id}' does not exist in cluster"
@@ -218,7 +224,7 @@ pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> Api
     };
     let (resources, nodes) = (list("resources"), list("nodes"));
     let managed =
-        |sid: &&str| vmid_of(sid).is_some_and(|vmid| call.world.ha_resource(vmid).is_some());
+        |sid: &&str| vmid_of(sid).is_some_and(|vmid| call.cluster.ha_resource(vmid).is_some());
     let unmanaged: Vec<&str> = resources
         .iter()
         .copied()
@@ -234,7 +240,7 @@ pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> Api
     let unknown: Vec<String> = nodes
         .iter()
         .map(name)
-        .filter(|node| call.world.node(node).is_none())
+        .filter(|node| call.cluster.node(node).is_none())
         .collect();
     if !unknown.is_empty() {
         return refuse(format!(
@@ -249,7 +255,7 @@ pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> Api
             "rule is ineffective as there are less than two resources",
         ),
         Some("node-affinity") => {
-            let others = call.world.records.get("/cluster/ha/rules");
+            let others = call.cluster.records.get("/cluster/ha/rules");
             let mut others = others.into_iter().flatten().filter(|(own, other)| {
                 own != id && kind(other).as_deref() == Some("node-affinity")
             });
@@ -276,8 +282,8 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
         return;
     }
     let Some(vmid) = vmid_of(sid) else { return };
-    let state = call.world.ha_state(vmid).unwrap_or("").to_owned();
-    let Some(guest) = call.world.guests.get(&vmid) else {
+    let state = call.cluster.ha_state(vmid).unwrap_or("").to_owned();
+    let Some(guest) = call.cluster.guests.get(&vmid) else {
         return;
     };
     let lxc = guest.kind == Kind::Lxc;
@@ -296,7 +302,7 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
         user: "root@pam".into(),
         token: None,
     };
-    call.world.start(Plan {
+    call.cluster.start(Plan {
         node: &node,
         kind: task,
         id: vmid.to_string(),
@@ -307,21 +313,21 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
     });
 }
 
-fn first(world: &Cluster) -> String {
-    world
+fn first(cluster: &Cluster) -> String {
+    cluster
         .nodes
         .first()
         .map(|node| node.name.clone())
         .unwrap_or_default()
 }
 
-fn status(world: &Cluster) -> Value {
-    let now = world.now.as_secs();
-    let home = first(world);
+fn status(cluster: &Cluster) -> Value {
+    let now = cluster.now.as_secs();
+    let home = first(cluster);
     let mut rows = vec![json!({
         "id": "quorum", "type": "quorum", "node": home, "status": "OK", "quorate": 1,
     })];
-    let resources = world
+    let resources = cluster
         .records
         .get("/cluster/ha/resources")
         .map_or(&[][..], Vec::as_slice);
@@ -329,7 +335,7 @@ fn status(world: &Cluster) -> Value {
         rows.push(json!({
             "id": "master", "type": "master", "node": home, "status": format!("{home} (active)"), "timestamp": now,
         }));
-        for node in &world.nodes {
+        for node in &cluster.nodes {
             let state = if node.online {
                 "active"
             } else {
@@ -342,7 +348,7 @@ fn status(world: &Cluster) -> Value {
         }
     }
     for (sid, row) in resources {
-        let guest = vmid_of(sid).and_then(|vmid| world.guests.get(&vmid));
+        let guest = vmid_of(sid).and_then(|vmid| cluster.guests.get(&vmid));
         let node = guest.map_or("", |guest| guest.node.as_str());
         let wanted = row
             .get("state")
@@ -373,8 +379,8 @@ fn status(world: &Cluster) -> Value {
     Value::Array(rows)
 }
 
-fn manager(world: &Cluster) -> Value {
-    let nodes: Map<String, Value> = world
+fn manager(cluster: &Cluster) -> Value {
+    let nodes: Map<String, Value> = cluster
         .nodes
         .iter()
         .map(|node| {
@@ -384,21 +390,21 @@ fn manager(world: &Cluster) -> Value {
         .collect();
     json!({
         "manager_status": {
-            "master_node": first(world), "node_status": nodes, "service_status": {}, "timestamp": world.now.as_secs(),
+            "master_node": first(cluster), "node_status": nodes, "service_status": {}, "timestamp": cluster.now.as_secs(),
         },
-        "quorum": { "node": first(world), "quorate": "1" },
+        "quorum": { "node": first(cluster), "quorate": "1" },
     })
 }
 
 fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (sid, target) = (call.owned("sid"), call.owned("node"));
-    let vmid = vmid_of(&sid).filter(|vmid| call.world.ha_state(*vmid).is_some());
+    let vmid = vmid_of(&sid).filter(|vmid| call.cluster.ha_state(*vmid).is_some());
     let Some(vmid) = vmid else {
         return Err(ApiError::die(format!("resource '{sid}' is not HA managed")));
     };
-    let motion = motion(call.world, vmid);
+    let motion = motion(call.cluster, vmid);
     // The request is stored; the manager finds out later that there is no such node.
-    if call.world.node(&target).is_some() && !motion.blocks(&target) {
+    if call.cluster.node(&target).is_some() && !motion.blocks(&target) {
         send_to(call, vmid, &target);
         for other in &motion.along {
             send_to(call, *other, &target);
@@ -415,7 +421,10 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     match (blocking.is_empty(), motion.along.is_empty()) {
         (false, _) => row["blocking-resources"] = Value::Array(blocking),
         (true, false) => {
-            let along = motion.along.iter().map(|other| sid_of(call.world, *other));
+            let along = motion
+                .along
+                .iter()
+                .map(|other| sid_of(call.cluster, *other));
             row["comigrated-resources"] = along.collect();
         }
         (true, true) => {}
@@ -426,7 +435,7 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
 /// Requests a move from the manager; returns whether there is anything to do.
 fn send_to(call: &mut Call<'_>, vmid: u32, target: &str) -> bool {
     let elsewhere = |guest: &&Guest| guest.node != target;
-    let Some(guest) = call.world.guests.get(&vmid).filter(elsewhere) else {
+    let Some(guest) = call.cluster.guests.get(&vmid).filter(elsewhere) else {
         return false;
     };
     let from = guest.node.clone();
@@ -436,7 +445,7 @@ fn send_to(call: &mut Call<'_>, vmid: u32, target: &str) -> bool {
     };
     let who = call.who.clone();
     let target = target.to_owned();
-    call.world.start(Plan {
+    call.cluster.start(Plan {
         node: &from,
         kind,
         id: vmid.to_string(),

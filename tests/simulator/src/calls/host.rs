@@ -22,7 +22,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "hosts") => Ok(hosts(call)),
         (Post, "hosts") => change_hosts(call),
         (Post, "aplinfo") => template(call),
-        (Post, "wakeonlan") => match call.world.nodes.first() {
+        (Post, "wakeonlan") => match call.cluster.nodes.first() {
             // The node that answers is the first.
             Some(own) if own.name == call.owned("node") => Err(ApiError::die(format!(
                 "'{}' is local node, cannot wake my self!",
@@ -32,7 +32,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         },
         (Get, "subscription") if !may_audit(call) => {
             let key = crate::calls::records::rows::place(call, call.path);
-            if call.world.settings.contains_key(&key) {
+            if call.cluster.settings.contains_key(&key) {
                 return None;
             }
             Ok(Reply::data(json!({
@@ -42,7 +42,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Delete, "subscription") => {
             let key = crate::calls::records::rows::place(call, call.path);
-            call.world.settings.remove(&key);
+            call.cluster.settings.remove(&key);
             Ok(Reply::data(Value::Null))
         }
         _ => return None,
@@ -54,9 +54,9 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
     let node = call.owned("node");
     let again = call.text("command") == Some("reboot");
-    call.world.later(2.0, Effect::NodeDown(node.clone()));
+    call.cluster.later(2.0, Effect::NodeDown(node.clone()));
     if again {
-        call.world.later(60.0, Effect::NodeUp(node));
+        call.cluster.later(60.0, Effect::NodeUp(node));
     }
     Ok(Reply::data(Value::Null))
 }
@@ -66,7 +66,7 @@ pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
 fn traffic(call: &Call<'_>) -> Reply {
     let node = call.owned("node");
     let mut rows = Vec::new();
-    let guests = call.world.guests.iter();
+    let guests = call.cluster.guests.iter();
     for (vmid, guest) in guests.filter(|(_, guest)| guest.node == node && guest.running()) {
         let devices = guest
             .config
@@ -90,7 +90,7 @@ fn list(call: &Call<'_>) -> String {
 /// The release's services whose state can be queried.
 fn names(call: &Call<'_>) -> Vec<String> {
     let state = call
-        .world
+        .cluster
         .schema
         .endpoint(Method::Get, "/nodes/{node}/services/{service}/state");
     state
@@ -99,7 +99,7 @@ fn names(call: &Call<'_>) -> Vec<String> {
 }
 
 fn service(call: &Call<'_>, name: &str) -> Value {
-    let held = call.world.records.get(&list(call));
+    let held = call.cluster.records.get(&list(call));
     let stopped = held.is_some_and(|rows| rows.iter().any(|(own, _)| own == name));
     let (state, active) = if stopped {
         ("dead", "inactive")
@@ -136,10 +136,14 @@ fn command(call: &mut Call<'_>, verb: &str) -> ApiResult<Reply> {
 
 fn hosts_file(call: &Call<'_>) -> String {
     let key = format!("/nodes/{}/hosts", call.owned("node"));
-    let held = call.world.settings.get(&key).map(|row| field(row, "data"));
+    let held = call
+        .cluster
+        .settings
+        .get(&key)
+        .map(|row| field(row, "data"));
     held.and_then(Value::as_str).map_or_else(
         || {
-            let nodes = call.world.nodes.iter().zip(1..);
+            let nodes = call.cluster.nodes.iter().zip(1..);
             let lines = nodes.map(|(node, n)| format!("192.0.2.{n} {}\n", node.name));
             let own = "127.0.0.1 localhost.localdomain localhost\n".to_owned();
             std::iter::once(own).chain(lines).collect()
@@ -157,7 +161,7 @@ fn change_hosts(call: &mut Call<'_>) -> ApiResult<Reply> {
     crate::calls::records::rows::check_digest(call, &digest(&hosts_file(call)))?;
     let key = format!("/nodes/{}/hosts", call.owned("node"));
     let data = json!(call.owned("data"));
-    let row = call.world.settings.entry(key).or_default();
+    let row = call.cluster.settings.entry(key).or_default();
     row.insert("data".into(), data);
     Ok(Reply::data(Value::Null))
 }
@@ -168,20 +172,20 @@ fn template(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.owned("storage"),
         call.owned("template"),
     );
-    if !call.world.storage(&id)?.holds("vztmpl") {
+    if !call.cluster.storage(&id)?.holds("vztmpl") {
         return Err(ApiError::die(format!(
             "storage '{id}' does not support templates"
         )));
     }
     let volid = format!("{id}:vztmpl/{name}");
-    let key = call.world.volume_key(&node, &volid);
+    let key = call.cluster.volume_key(&node, &volid);
     let volume = Volume {
         storage: id,
         content: "vztmpl".into(),
         format: "tzst".into(),
         size: 120 << 20,
         vmid: None,
-        created: call.world.now.as_secs(),
+        created: call.cluster.now.as_secs(),
         notes: None,
         protected: false,
         saved: None,

@@ -314,24 +314,24 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// A cluster with one node, one virtual machine and one container.
-    fn world(schema: &Arc<ApiSchema>) -> Cluster {
+    fn cluster(schema: &Arc<ApiSchema>) -> Cluster {
         let now = Duration::from_secs(1_800_000_000);
-        let mut world = Cluster::new(Arc::clone(schema), now, 0.0, 1);
-        world.nodes.push(Node {
+        let mut cluster = Cluster::new(Arc::clone(schema), now, 0.0, 1);
+        cluster.nodes.push(Node {
             name: "pve1".into(),
             online: true,
             cores: 4,
             memory: 1 << 34,
             booted: now,
         });
-        world.configure_basics();
-        disks::inventory(&mut world);
+        cluster.configure_basics();
+        disks::inventory(&mut cluster);
         for (vmid, kind) in [(100, Kind::Qemu), (101, Kind::Lxc)] {
             let mut guest = Guest::new(kind, "pve1", Config::new());
             guest.started = Some(now);
-            world.guests.insert(vmid, guest);
+            cluster.guests.insert(vmid, guest);
         }
-        world
+        cluster
     }
 
     /// The calls of the newest release without state: writes to them cannot be read back.
@@ -343,7 +343,7 @@ mod tests {
             .expect("the newest release");
         // Writes come first, because they decide what reads return.
         requests.sort_by_key(|request| (request.method == "GET", request.method == "DELETE"));
-        let mut world = world(&schema);
+        let mut cluster = cluster(&schema);
         let mut counts = BTreeMap::<&str, usize>::new();
         let mut shapes = BTreeSet::new();
         for request in &requests {
@@ -366,7 +366,7 @@ mod tests {
             }
             let endpoint = schema.endpoint(method, &request.template).expect("known");
             let mut call = Call {
-                world: &mut world,
+                cluster: &mut cluster,
                 method,
                 path: &request.template,
                 endpoint,

@@ -28,8 +28,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             )))
         }
         (Method::Delete, LIST) => {
-            let old = rows(call.world, &running(&node)).to_vec();
-            call.world.records.insert(planned(&node), old);
+            let old = rows(call.cluster, &running(&node)).to_vec();
+            call.cluster.records.insert(planned(&node), old);
             Some(Ok(Reply::data(Value::Null)))
         }
         (Method::Post, LIST) => check(call, &node, true).err().map(Err),
@@ -41,7 +41,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 fn exists(call: &Call<'_>, node: &str) -> ApiResult<()> {
     let iface = call.text("iface").unwrap_or("");
-    if rows(call.world, &planned(node))
+    if rows(call.cluster, &planned(node))
         .iter()
         .any(|(own, _)| own == iface)
     {
@@ -52,7 +52,7 @@ fn exists(call: &Call<'_>, node: &str) -> ApiResult<()> {
 
 fn check(call: &Call<'_>, node: &str, new: bool) -> ApiResult<()> {
     let iface = call.owned("iface");
-    let all = rows(call.world, &planned(node));
+    let all = rows(call.cluster, &planned(node));
     let known = all.iter().any(|(own, _)| *own == iface);
     if new && known {
         return Err(ApiError::parameter("iface", "interface already exists"));
@@ -94,7 +94,7 @@ pub(super) fn fits(wanted: &str, own: &str) -> bool {
 /// system.
 pub(super) fn complete(call: &Call<'_>, iface: &str, row: &mut Row) {
     let node = call.text("node").unwrap_or("");
-    let there = rows(call.world, &running(node))
+    let there = rows(call.cluster, &running(node))
         .iter()
         .any(|(own, _)| own == iface);
     for key in ["active", "exists"] {
@@ -114,7 +114,7 @@ pub(super) fn vnets(call: &Call<'_>) -> Vec<Value> {
     ) {
         return Vec::new();
     }
-    let running = call.world.sdn_running.get("/cluster/sdn/vnets");
+    let running = call.cluster.sdn_running.get("/cluster/sdn/vnets");
     let vnets = running.into_iter().flatten();
     vnets
         .map(|(vnet, _)| json!({ "iface": vnet, "type": "vnet", "active": 1 }))
@@ -125,8 +125,8 @@ pub(super) fn vnets(call: &Call<'_>) -> Vec<Value> {
 pub(super) fn changes(call: &Call<'_>) -> Option<String> {
     let node = call.text("node").unwrap_or("");
     let (old, new) = (
-        lines(rows(call.world, &running(node))),
-        lines(rows(call.world, &planned(node))),
+        lines(rows(call.cluster, &running(node))),
+        lines(rows(call.cluster, &planned(node))),
     );
     if old == new {
         return None;

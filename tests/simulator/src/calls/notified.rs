@@ -34,7 +34,11 @@ pub(super) fn may_make(call: &Call<'_>, list: &str, id: &str, row: &Row) -> ApiR
     if !is_ours(list) {
         return Ok(());
     }
-    let mut lists = call.world.records.iter().filter(|(list, _)| is_ours(list));
+    let mut lists = call
+        .cluster
+        .records
+        .iter()
+        .filter(|(list, _)| is_ours(list));
     if lists.any(|(_, rows)| has(rows, id)) {
         return Err(bad(format!(
             "Cannot create '{id}', an entity with the same name already exists"
@@ -54,7 +58,7 @@ pub(super) fn may_be(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
     }
     if list == MATCHERS {
         let known = |target: &str| {
-            let mut lists = call.world.records.iter();
+            let mut lists = call.cluster.records.iter();
             lists.any(|(list, rows)| list.starts_with(NOTIFIED) && has(rows, target))
         };
         let targets = texts(row, "target");
@@ -72,16 +76,16 @@ pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiRes
     if !is_ours(list) {
         return None;
     }
-    let rows = call.world.records.get(list)?;
+    let rows = call.cluster.records.get(list)?;
     let (_, row) = rows.iter().find(|(own, _)| own == id)?;
     if field(row, "origin") != "user-created" {
         let first = defaults(list, id)?;
-        let rows = call.world.records.get_mut(list)?;
+        let rows = call.cluster.records.get_mut(list)?;
         let (_, row) = rows.iter_mut().find(|(own, _)| own == id)?;
         *row = first;
         return Some(Ok(()));
     }
-    let matchers = call.world.records.get(MATCHERS).into_iter().flatten();
+    let matchers = call.cluster.records.get(MATCHERS).into_iter().flatten();
     let users: Vec<&str> = matchers
         .filter(|(_, row)| list != MATCHERS && texts(row, "target").contains(&id))
         .map(|(name, _)| name.as_str())

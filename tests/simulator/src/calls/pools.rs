@@ -12,39 +12,43 @@ use crate::state::effect::Edit;
 use crate::state::records::Row;
 
 fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     let wanted = |kind: &str| call.text("type").is_none_or(|wanted| wanted == kind);
-    let mut members: Vec<Value> = world
+    let mut members: Vec<Value> = cluster
         .guests
         .iter()
         .filter(|(_, guest)| guest.pool.as_deref() == Some(pool) && wanted(guest.kind.api()))
-        .map(|(vmid, guest)| Value::Object(cluster::guest_row(world, *vmid, guest)))
+        .map(|(vmid, guest)| Value::Object(cluster::guest_row(cluster, *vmid, guest)))
         .collect();
-    let held = world.records.get(&storages(pool)).into_iter().flatten();
+    let held = cluster.records.get(&storages(pool)).into_iter().flatten();
     for (id, _) in held.filter(|_| wanted("storage")) {
-        let (Ok(storage), Some(node)) = (world.storage(id), world.nodes.first()) else {
+        let (Ok(storage), Some(node)) = (cluster.storage(id), cluster.nodes.first()) else {
             continue;
         };
         members.push(json!({
             "id": format!("storage/{}/{id}", node.name), "type": "storage", "node": node.name, "storage": id,
             "status": "available", "plugintype": storage.kind, "content": storage.content.join(","),
-            "shared": u8::from(storage.shared), "disk": world.used(&node.name, id), "maxdisk": storage.total,
+            "shared": u8::from(storage.shared), "disk": cluster.used(&node.name, id), "maxdisk": storage.total,
         }));
     }
     members
 }
 
 /// A pool in a list.
-fn row(world: &Cluster, pool: &str) -> Value {
+fn row(cluster: &Cluster, pool: &str) -> Value {
     let mut row = json!({ "poolid": pool });
-    if let Some(comment) = world.pools.get(pool).filter(|comment| !comment.is_empty()) {
+    if let Some(comment) = cluster
+        .pools
+        .get(pool)
+        .filter(|comment| !comment.is_empty())
+    {
         row["comment"] = json!(comment);
     }
     row
 }
 
-fn existing(world: &Cluster, pool: &str) -> ApiResult<()> {
-    if world.pools.contains_key(pool) {
+fn existing(cluster: &Cluster, pool: &str) -> ApiResult<()> {
+    if cluster.pools.contains_key(pool) {
         Ok(())
     } else {
         Err(ApiError::die(format!("pool '{pool}' does not exist")))
@@ -53,23 +57,23 @@ fn existing(world: &Cluster, pool: &str) -> ApiResult<()> {
 
 pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
     if let Some(pool) = call.text("poolid") {
-        existing(call.world, pool)?;
-        let mut row = row(call.world, pool);
+        existing(call.cluster, pool)?;
+        let mut row = row(call.cluster, pool);
         row["members"] = json!(members(call, pool));
         return Ok(Reply::data(json!([row])));
     }
-    let seen = call.world.pools.keys().filter(|pool| {
+    let seen = call.cluster.pools.keys().filter(|pool| {
         let path = format!("/pool/{pool}");
         call.may(&path, "Pool.Audit") || call.may(&path, "Pool.Allocate")
     });
-    let rows = seen.map(|pool| row(call.world, pool));
+    let rows = seen.map(|pool| row(call.cluster, pool));
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
 pub(super) fn get(call: &Call<'_>) -> ApiResult<Reply> {
     let pool = call.owned("poolid");
-    existing(call.world, &pool)?;
-    let mut row = row(call.world, &pool);
+    existing(call.cluster, &pool)?;
+    let mut row = row(call.cluster, &pool);
     row["members"] = json!(members(call, &pool));
     Ok(Reply::data(row))
 }
@@ -77,24 +81,24 @@ pub(super) fn get(call: &Call<'_>) -> ApiResult<Reply> {
 pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (pool, comment) = (call.owned("poolid"), call.owned("comment"));
     let fail = |text: String| ApiError::die(format!("create pool failed: {text}"));
-    if call.world.pools.contains_key(&pool) {
+    if call.cluster.pools.contains_key(&pool) {
         return Err(fail(format!("pool '{pool}' already exists")));
     }
     if let Some((parent, _)) = pool.rsplit_once('/')
-        && !call.world.pools.contains_key(parent)
+        && !call.cluster.pools.contains_key(parent)
     {
         return Err(fail(format!(
             "parent '{parent}' of pool '{pool}' does not exist"
         )));
     }
-    call.world.pools.insert(pool, comment);
+    call.cluster.pools.insert(pool, comment);
     Ok(Reply::data(Value::Null))
 }
 
 pub(super) fn change(call: &mut Call<'_>) -> ApiResult<Reply> {
     let pool = call.owned("poolid");
     let fail = |text: String| ApiError::die(format!("update pools failed: {text}"));
-    existing(call.world, &pool).map_err(|error| fail(error.reason().to_owned()))?;
+    existing(call.cluster, &pool).map_err(|error| fail(error.reason().to_owned()))?;
     let (delete, moving) = (call.flag("delete"), call.flag("allow-move"));
     let ids: Vec<u32> = split_list(call.text("vms").unwrap_or(""))
         .filter_map(|id| id.parse().ok())
@@ -103,7 +107,7 @@ pub(super) fn change(call: &mut Call<'_>) -> ApiResult<Reply> {
         .map(str::to_owned)
         .collect();
     for vmid in &ids {
-        let own = call.world.guests.get(vmid);
+        let own = call.cluster.guests.get(vmid);
         let own = own.and_then(|guest| guest.pool.as_ref());
         match own {
             _ if delete && own != Some(&pool) => {
@@ -121,43 +125,43 @@ pub(super) fn change(call: &mut Call<'_>) -> ApiResult<Reply> {
         }
     }
     for id in &stores {
-        match (delete, has_storage(call.world, &pool, id)) {
+        match (delete, has_storage(call.cluster, &pool, id)) {
             (true, false) => return Err(fail(format!("Storage '{id}' is not a pool member"))),
             (false, true) => return Err(fail(format!("Storage '{id}' is already a pool member"))),
             _ => {}
         }
     }
     for vmid in ids {
-        if let Some(guest) = call.world.guests.get_mut(&vmid) {
+        if let Some(guest) = call.cluster.guests.get_mut(&vmid) {
             guest.pool = (!delete).then(|| pool.clone());
         }
     }
     for id in stores {
         let list = storages(&pool);
-        call.world.edit(match delete {
+        call.cluster.edit(match delete {
             true => Edit::Remove(list, id),
             false => Edit::Set(list, id, Row::new()),
         });
     }
     if let Some(comment) = call.text("comment").map(str::to_owned) {
-        call.world.pools.insert(pool, comment);
+        call.cluster.pools.insert(pool, comment);
     }
     Ok(Reply::data(Value::Null))
 }
 
 pub(super) fn delete(call: &mut Call<'_>) -> ApiResult<Reply> {
     let pool = call.owned("poolid");
-    existing(call.world, &pool)
+    existing(call.cluster, &pool)
         .map_err(|error| ApiError::die(format!("delete pool failed: {}", error.reason())))?;
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     let below = format!("{pool}/");
-    let inner = world.pools.keys().find(|other| other.starts_with(&below));
-    let mut guests = world.guests.iter();
+    let inner = cluster.pools.keys().find(|other| other.starts_with(&below));
+    let mut guests = cluster.guests.iter();
     let guest = guests.find(|(_, guest)| guest.pool.as_ref() == Some(&pool));
-    let stores = world.records.get(&storages(&pool)).into_iter().flatten();
+    let stores = cluster.records.get(&storages(&pool)).into_iter().flatten();
     let store = stores
         .map(|(id, _)| id)
-        .find(|id| world.storages.contains_key(*id));
+        .find(|id| cluster.storages.contains_key(*id));
     let content = inner
         .map(|inner| format!("pool '{inner}'"))
         .or_else(|| guest.map(|(vmid, _)| format!("VM {vmid}")))
@@ -167,7 +171,7 @@ pub(super) fn delete(call: &mut Call<'_>) -> ApiResult<Reply> {
             "delete pool failed: pool '{pool}' is not empty (contains {content})"
         )));
     }
-    call.world.records.remove(&storages(&pool));
-    call.world.pools.remove(&pool);
+    call.cluster.records.remove(&storages(&pool));
+    call.cluster.pools.remove(&pool);
     Ok(Reply::data(Value::Null))
 }

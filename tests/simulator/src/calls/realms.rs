@@ -31,7 +31,7 @@ fn shown(row: &Row) -> Row {
 }
 
 pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
-    let rows = call.world.records.get(LIST).into_iter().flatten();
+    let rows = call.cluster.records.get(LIST).into_iter().flatten();
     let rows = rows.map(|(realm, row)| {
         let mut entry = json!({ "realm": realm, "type": row.get("type") });
         let row = shown(row);
@@ -59,8 +59,8 @@ fn in_order(row: &mut Row) {
 }
 
 /// Clears the default mark of all realms.
-fn prefer(world: &mut Cluster) {
-    for (_, row) in world.records.get_mut(LIST).into_iter().flatten() {
+fn prefer(cluster: &mut Cluster) {
+    for (_, row) in cluster.records.get_mut(LIST).into_iter().flatten() {
         row.remove("default");
     }
 }
@@ -90,21 +90,21 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
         return fail(text);
     }
     if call.flag("default") {
-        prefer(call.world);
+        prefer(call.cluster);
     }
-    call.world.edit(Edit::Set(LIST.into(), realm, row));
+    call.cluster.edit(Edit::Set(LIST.into(), realm, row));
     Ok(Reply::data(Value::Null))
 }
 
 fn existing(call: &Call<'_>, realm: &str) -> Option<Row> {
-    let mut rows = call.world.records.get(LIST).into_iter().flatten();
+    let mut rows = call.cluster.records.get(LIST).into_iter().flatten();
     rows.find(|(own, _)| own == realm)
         .map(|(_, row)| row.clone())
 }
 
 pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
     let realm = call.owned("realm");
-    let stamp = digest(&call.world.records.get(LIST));
+    let stamp = digest(&call.cluster.records.get(LIST));
     let row = existing(call, &realm);
     match call.method {
         Method::Get => {
@@ -123,7 +123,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
                     "delete auth server failed: authentication domain '{realm}' does not exist"
                 )));
             }
-            call.world.edit(Edit::Remove(LIST.into(), realm));
+            call.cluster.edit(Edit::Remove(LIST.into(), realm));
             Ok(Reply::data(Value::Null))
         }
         _ => {
@@ -147,9 +147,9 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
             }
             row.extend(new);
             if call.flag("default") {
-                prefer(call.world);
+                prefer(call.cluster);
             }
-            call.world.edit(Edit::Set(LIST.into(), realm, row));
+            call.cluster.edit(Edit::Set(LIST.into(), realm, row));
             Ok(Reply::data(Value::Null))
         }
     }

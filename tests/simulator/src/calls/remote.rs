@@ -34,7 +34,7 @@ impl Target {
 /// `POST /nodes/{node}/{qemu|lxc}/{vmid}/remote_migrate`.
 pub(crate) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     check_lock(guest).map_err(ApiError::die)?;
     if guest.running() && !call.flag("online") && !call.flag("restart") {
         let noun = kind.noun();
@@ -42,7 +42,7 @@ pub(crate) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             "can't migrate running {noun} without --online"
         )));
     }
-    if call.world.ha_state(vmid).is_some() {
+    if call.cluster.ha_state(vmid).is_some() {
         return Err(ApiError::die(format!(
             "cannot migrate HA-managed {} {vmid} to another cluster",
             kind.noun()
@@ -74,7 +74,7 @@ pub(crate) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     } else {
         "qmigrate"
     };
-    crate::state::cluster::guests::lock(call.world, vmid, "migrate");
+    crate::state::cluster::guests::lock(call.cluster, vmid, "migrate");
     let lines = vec![
         format!("remote: started tunnel worker for {}", target.host),
         "migration finished successfully (duration 00:00:05)".into(),

@@ -10,7 +10,7 @@ use crate::formats::split_list;
 use crate::state::records::{Row, digest};
 
 pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
-    let schema = std::sync::Arc::clone(&call.world.schema);
+    let schema = std::sync::Arc::clone(&call.cluster.schema);
     let list = call
         .path
         .strip_suffix("/{pos}")
@@ -21,7 +21,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     if list == "/cluster/firewall/groups/{group}" {
         let group = call.owned("group");
         let known = call
-            .world
+            .cluster
             .records
             .get("/cluster/firewall/groups")
             .is_some_and(|groups| groups.iter().any(|(own, _)| *own == group));
@@ -29,7 +29,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
             return Err(ApiError::die(format!("no such security group '{group}'")));
         }
     }
-    let rows = call.world.records.get(&key).cloned().unwrap_or_default();
+    let rows = call.cluster.records.get(&key).cloned().unwrap_or_default();
     let stamp = digest(&rows);
     let pos = usize::try_from(call.number("pos").unwrap_or(0)).unwrap_or(usize::MAX);
     if one && pos >= rows.len() {
@@ -111,7 +111,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
             }
         },
     }
-    call.world.records.insert(key, rows);
+    call.cluster.records.insert(key, rows);
     Ok(Reply::data(Value::Null))
 }
 
@@ -225,7 +225,7 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
     let own = key.strip_suffix("/rules").unwrap_or(key);
     let has = |list: &str, name: &str| {
         [own, "/cluster/firewall"].iter().any(|place| {
-            let rows = call.world.records.get(&format!("{place}/{list}"));
+            let rows = call.cluster.records.get(&format!("{place}/{list}"));
             let mut rows = rows.into_iter().flatten();
             rows.any(|(own, _)| own.eq_ignore_ascii_case(name))
         })

@@ -30,7 +30,7 @@ fn list_of(path: &str) -> Option<(&str, &'static str)> {
 pub(super) fn has_vnet(call: &Call<'_>) -> bool {
     let vnet = call.text("vnet").unwrap_or("");
     let mut rows = call
-        .world
+        .cluster
         .sdn_running
         .get("/cluster/sdn/vnets")
         .into_iter()
@@ -42,7 +42,7 @@ const LOCK: &str = "/cluster/sdn/lock";
 
 /// The difference between the planned and the running configuration.
 fn has_pending(call: &Call<'_>) -> bool {
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     [
         "/cluster/sdn/zones",
         "/cluster/sdn/vnets",
@@ -51,14 +51,14 @@ fn has_pending(call: &Call<'_>) -> bool {
     .iter()
     .any(|list| {
         let none = Rows::new();
-        let planned = world.records.get(*list).unwrap_or(&none);
-        planned != world.sdn_running.get(*list).unwrap_or(&none)
+        let planned = cluster.records.get(*list).unwrap_or(&none);
+        planned != cluster.sdn_running.get(*list).unwrap_or(&none)
     })
 }
 
 /// Refuses changes without the lock's token.
 fn check_lock(call: &Call<'_>) -> ApiResult<()> {
-    let held = (call.world.settings.get(LOCK)).and_then(|lock| lock.get("token")?.as_str());
+    let held = (call.cluster.settings.get(LOCK)).and_then(|lock| lock.get("token")?.as_str());
     match held {
         Some(token) if call.text("lock-token") != Some(token) => {
             Err(ApiError::die("invalid lock token provided!"))
@@ -70,7 +70,7 @@ fn check_lock(call: &Call<'_>) -> ApiResult<()> {
 /// Releases the lock after a call, unless the call keeps it.
 fn release(call: &mut Call<'_>) {
     if call.text("lock-token").is_some() && call.text("release-lock") != Some("0") {
-        call.world.settings.remove(LOCK);
+        call.cluster.settings.remove(LOCK);
     }
 }
 
@@ -80,16 +80,16 @@ fn lock(call: &mut Call<'_>) -> ApiResult<Reply> {
         if !call.flag("force") {
             check_lock(call)?;
         }
-        call.world.settings.remove(LOCK);
+        call.cluster.settings.remove(LOCK);
         return Ok(Reply::data(Value::Null));
     }
     check_lock(call)?;
     if !call.flag("allow-pending") && has_pending(call) {
         return Err(ApiError::die("configuration has pending changes"));
     }
-    let token = call.world.uuid();
+    let token = call.cluster.uuid();
     let row = Row::from_iter([("token".to_owned(), json!(token))]);
-    call.world.settings.insert(LOCK.to_owned(), row);
+    call.cluster.settings.insert(LOCK.to_owned(), row);
     Ok(Reply::data(token))
 }
 
@@ -118,16 +118,16 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Method::Post, "/cluster/sdn/rollback") => {
             release(call);
-            call.world
+            call.cluster
                 .records
                 .retain(|key, _| !key.starts_with("/cluster/sdn/"));
-            let running = call.world.sdn_running.clone();
-            call.world.records.extend(running);
+            let running = call.cluster.sdn_running.clone();
+            call.cluster.records.extend(running);
             return Some(Ok(Reply::data(Value::Null)));
         }
         (Method::Get, "/nodes/{node}/sdn/zones") => {
             let zones = call
-                .world
+                .cluster
                 .sdn_running
                 .get("/cluster/sdn/zones")
                 .map_or(&[][..], Vec::as_slice);
@@ -141,7 +141,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let (list, id) = list_of(call.path)?;
     if id == "subnet" {
         let vnet = call.owned("vnet");
-        if call.world.entry("/cluster/sdn/vnets", &vnet).is_none() {
+        if call.cluster.entry("/cluster/sdn/vnets", &vnet).is_none() {
             let text = format!("sdn vnet '{vnet}' does not exist");
             return Some(Err(ApiError::die(text)));
         }
@@ -170,8 +170,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     }
     let key = place(call, list);
     let none = Rows::new();
-    let planned = call.world.records.get(&key).unwrap_or(&none);
-    let running = call.world.sdn_running.get(&key).unwrap_or(&none);
+    let planned = call.cluster.records.get(&key).unwrap_or(&none);
+    let running = call.cluster.sdn_running.get(&key).unwrap_or(&none);
     let rows: Vec<Value> = if call.flag("running") {
         running
             .iter()
@@ -297,13 +297,13 @@ fn shown(id: &str, own: &str, row: &Row) -> Value {
 
 /// The zone of the call's virtual network.
 fn zone_of(call: &Call<'_>) -> String {
-    let zone = call.world.zone_of_vnet(call.text("vnet").unwrap_or(""));
+    let zone = call.cluster.zone_of_vnet(call.text("vnet").unwrap_or(""));
     zone.unwrap_or("").to_owned()
 }
 
 /// Whether there are subnets in a zone.
 fn has_subnets(call: &Call<'_>, zone: &str) -> bool {
-    let subnets = call.world.records.iter();
+    let subnets = call.cluster.records.iter();
     let mut subnets = subnets
         .filter(|(key, _)| key.starts_with("/cluster/sdn/vnets/") && key.ends_with("/subnets"))
         .flat_map(|(_, rows)| rows);
@@ -320,7 +320,7 @@ fn refused(doing: &str, problems: &[(&str, String)]) -> ApiError {
 }
 
 fn zone_kind<'a>(call: &'a Call<'_>, zone: &str) -> Option<&'a str> {
-    call.world
+    call.cluster
         .entry("/cluster/sdn/zones", zone)?
         .get("type")?
         .as_str()
@@ -343,18 +343,18 @@ pub(super) fn verify(
         "/cluster/sdn/zones" => {
             let refuse = |problems: &[(&str, String)]| Err(refused(&doing("zone"), problems));
             let own = |row: &Row| row.get("ipam").cloned();
-            let old = call.world.entry(list, id).and_then(own);
+            let old = call.cluster.entry(list, id).and_then(own);
             if !creates && old != own(row) && has_subnets(call, id) {
                 let text = "can't change ipam if a subnet is already defined in this zone";
                 return refuse(&[("ipam", text.into())]);
             }
             if let Some(ipam) =
-                text("ipam").filter(|ipam| call.world.entry("/cluster/sdn/ipams", ipam).is_none())
+                text("ipam").filter(|ipam| call.cluster.entry("/cluster/sdn/ipams", ipam).is_none())
             {
                 return refuse(&[("ipam", format!("{ipam} not existing"))]);
             }
             if let Some(dns) =
-                text("dns").filter(|dns| call.world.entry("/cluster/sdn/dns", dns).is_none())
+                text("dns").filter(|dns| call.cluster.entry("/cluster/sdn/dns", dns).is_none())
             {
                 return refuse(&[("dns", format!("{dns} don't exist"))]);
             }
@@ -371,7 +371,7 @@ pub(super) fn verify(
             }
             if let Some(controller) = text("controller")
                 && call
-                    .world
+                    .cluster
                     .entry("/cluster/sdn/controllers", controller)
                     .is_none()
             {
@@ -405,10 +405,10 @@ pub(super) fn verify(
                     return Err(ApiError::die(text));
                 }
                 let old = call
-                    .world
+                    .cluster
                     .entry(list, id)
                     .and_then(|row| row.get("zone")?.as_str());
-                let filled = call.world.records.get(&format!("{list}/{id}/subnets"));
+                let filled = call.cluster.records.get(&format!("{list}/{id}/subnets"));
                 if old != Some(zone) && filled.is_some_and(|rows| !rows.is_empty()) {
                     let text = "can't change zone if subnets exist";
                     return Err(refused(&doing("vnet"), &[("zone", text.into())]));
@@ -431,7 +431,7 @@ pub(super) fn verify(
             if kind == "simple" {
                 return refuse("vlan tag is not allowed on simple zone".into());
             }
-            let rows = call.world.records.get("/cluster/sdn/vnets");
+            let rows = call.cluster.records.get("/cluster/sdn/vnets");
             let other = rows.into_iter().flatten().find(|(own, row)| {
                 own != id
                     && row.get("zone") == Some(&json!(zone))
@@ -445,7 +445,7 @@ pub(super) fn verify(
         "/cluster/sdn/vnets/{vnet}/subnets" => {
             let refuse = |name: &str, text: String| Err(refused(&doing("subnet"), &[(name, text)]));
             let vnet = call.owned("vnet");
-            let rows = call.world.records.get("/cluster/sdn/vnets");
+            let rows = call.cluster.records.get("/cluster/sdn/vnets");
             let aware = rows
                 .into_iter()
                 .flatten()
@@ -498,7 +498,7 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, _id: &str, row: &mut Row) -> A
         }
         "/cluster/sdn/vnets/{vnet}/subnets" => {
             let vnet = call.owned("vnet");
-            if call.world.entry("/cluster/sdn/vnets", &vnet).is_none() {
+            if call.cluster.entry("/cluster/sdn/vnets", &vnet).is_none() {
                 return Err(ApiError::die(format!("sdn vnet '{vnet}' does not exist")));
             }
             row.insert("type".into(), json!("subnet"));
@@ -534,7 +534,7 @@ pub(super) fn no_addresses(call: &Call<'_>, list: &str) -> Option<ApiError> {
         return None;
     }
     let zone = zone_of(call);
-    let zone = call.world.entry("/cluster/sdn/zones", &zone);
+    let zone = call.cluster.entry("/cluster/sdn/zones", &zone);
     let managed = zone.is_some_and(|zone| zone.contains_key("ipam"));
     managed
         .then(|| ApiError::die("delete sdn subnet object failed: zone '' doesn't exist in IPAM DB"))
@@ -547,7 +547,7 @@ pub(super) fn may_remove(call: &Call<'_>, list: &str, id: &str) -> ApiResult<()>
         "/cluster/sdn/controllers" => ("/cluster/sdn/zones", "controller", ""),
         _ => return Ok(()),
     };
-    let mut rows = call.world.records.get(users).into_iter().flatten();
+    let mut rows = call.cluster.records.get(users).into_iter().flatten();
     match rows.find(|(_, row)| row.get(member) == Some(&json!(id))) {
         Some((user, _)) => Err(ApiError::die(format!(
             "delete sdn {member} object failed: {member} {id} is used by {what}{user}"

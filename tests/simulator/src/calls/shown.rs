@@ -62,7 +62,7 @@ pub(super) fn complete(
             row.remove("id");
         }
         "/cluster/backup" => {
-            times(call.world, row, view);
+            times(call.cluster, row, view);
         }
         "/cluster/jobs/realm-sync" => {
             row.insert("type".into(), json!("realm-sync"));
@@ -71,7 +71,7 @@ pub(super) fn complete(
                 row.remove("id");
             } else {
                 row.insert("last-run".into(), Value::Null);
-                times(call.world, row, view);
+                times(call.cluster, row, view);
             }
         }
         _ => {}
@@ -79,7 +79,7 @@ pub(super) fn complete(
 }
 
 /// The schedule of a job. The older settings for it are not returned.
-fn times(world: &Cluster, row: &mut Row, view: View) {
+fn times(cluster: &Cluster, row: &mut Row, view: View) {
     let days = row.remove("dow");
     if let Some(Value::String(time)) = row.remove("starttime") {
         let days = days.as_ref().and_then(Value::as_str);
@@ -91,7 +91,7 @@ fn times(world: &Cluster, row: &mut Row, view: View) {
         row.insert("schedule".into(), json!(schedule));
     }
     let next = (row.get("schedule").and_then(Value::as_str))
-        .and_then(|schedule| next_run(schedule, world.now.as_secs()));
+        .and_then(|schedule| next_run(schedule, cluster.now.as_secs()));
     if let Some(next) = next.filter(|_| view == View::List) {
         row.insert("next-run".into(), json!(next));
     }
@@ -157,7 +157,7 @@ fn has_device(kind: &str, fits: impl Fn(&Value) -> bool) -> bool {
 
 /// The tags that the caller may assign, from those of guests and the registered ones.
 pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
-    let settings = call.world.settings.get("/cluster/options");
+    let settings = call.cluster.settings.get("/cluster/options");
     let text = |key: &str| {
         let value = settings.and_then(|row| row.get(key));
         value.and_then(Value::as_str).unwrap_or("").to_owned()
@@ -175,7 +175,7 @@ pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
         tags.extend(split(part("user-allow-list").unwrap_or("")));
     }
     if matches!(allow, "free" | "existing") || privileged {
-        for (vmid, guest) in &call.world.guests {
+        for (vmid, guest) in &call.cluster.guests {
             if privileged || call.may(&format!("/vms/{vmid}"), "VM.Audit") {
                 let own = guest.config.get("tags").map_or("", String::as_str);
                 tags.extend(crate::formats::split_list(own).map(str::to_owned));
@@ -205,7 +205,7 @@ pub(super) fn options(call: &Call<'_>, row: &mut Row) {
             false => format!("{text}\n"),
         };
         row.insert("description".into(), json!(text));
-        let held = call.world.settings.get(call.path);
+        let held = call.cluster.settings.get(call.path);
         if let Some(Value::String(list)) = held.and_then(|row| row.get("registered-tags")) {
             let tags: Vec<&str> = list.split(';').collect();
             row.insert("registered-tags".into(), json!(tags));

@@ -11,7 +11,7 @@ use crate::state::guest::{GuestEffect, Kind, check_lock};
 
 pub(super) fn list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let mut rows: Vec<Value> = guest
         .snapshots
         .iter()
@@ -55,7 +55,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             "unable to use snapshot name '{name}' (reserved name)"
         )));
     }
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let task = if kind == Kind::Lxc {
         "vzsnapshot"
     } else {
@@ -72,7 +72,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         return Ok(call.fail(task, vmid, format!("snapshot name '{name}' already used")));
     }
     if !call
-        .world
+        .cluster
         .has_feature(Feature::Snapshot, kind, &node, &guest.config, false)
     {
         return Ok(call.fail(task, vmid, "snapshot feature is not available".to_owned()));
@@ -90,7 +90,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         description: call.text("description").map(str::to_owned),
         vmstate: call.flag("vmstate"),
     };
-    lock(call.world, vmid, "snapshot");
+    lock(call.cluster, vmid, "snapshot");
     Ok(call.start(task, vmid, 1.0, lines, Effect::Guest(vmid, effect)))
 }
 
@@ -100,7 +100,7 @@ pub(super) fn delete(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         call.vmid("vmid"),
         call.owned("snapname"),
     );
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let task = if kind == Kind::Lxc {
         "vzdelsnapshot"
     } else {
@@ -112,7 +112,7 @@ pub(super) fn delete(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     if !guest.snapshots.contains_key(&name) {
         return Ok(call.fail(task, vmid, format!("snapshot '{name}' does not exist")));
     }
-    lock(call.world, vmid, "snapshot-delete");
+    lock(call.cluster, vmid, "snapshot-delete");
     let effect = GuestEffect::DeleteSnapshot { name };
     Ok(call.start(task, vmid, 1.0, Vec::new(), Effect::Guest(vmid, effect)))
 }
@@ -123,12 +123,12 @@ pub(super) fn config(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         call.vmid("vmid"),
         call.owned("snapname"),
     );
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let snapshot = guest
         .snapshots
         .get(&name)
         .ok_or_else(|| ApiError::die(format!("snapshot '{name}' does not exist")))?;
-    let mut row = call.world.config_json(kind, &snapshot.config);
+    let mut row = call.cluster.config_json(kind, &snapshot.config);
     row.insert("snaptime".into(), json!(snapshot.time));
     if let Some(description) = &snapshot.description {
         row.insert("description".into(), json!(description));
@@ -145,10 +145,10 @@ pub(super) fn edit(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         call.vmid("vmid"),
         call.owned("snapname"),
     );
-    call.world.guest(kind, &node, vmid)?;
+    call.cluster.guest(kind, &node, vmid)?;
     let description = call.text("description").map(str::to_owned);
     let snapshot = call
-        .world
+        .cluster
         .guests
         .get_mut(&vmid)
         .and_then(|guest| guest.snapshots.get_mut(&name))
@@ -165,7 +165,7 @@ pub(super) fn rollback(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         call.vmid("vmid"),
         call.owned("snapname"),
     );
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let task = if kind == Kind::Lxc {
         "vzrollback"
     } else {
@@ -187,6 +187,6 @@ pub(super) fn rollback(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         name,
         start: call.flag("start"),
     };
-    lock(call.world, vmid, "rollback");
+    lock(call.cluster, vmid, "rollback");
     Ok(call.start(task, vmid, 1.0, lines, Effect::Guest(vmid, effect)))
 }

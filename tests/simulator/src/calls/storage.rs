@@ -74,7 +74,7 @@ fn apply(call: &Call<'_>, storage: &mut Storage) {
 
 pub(super) fn storage_create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (id, kind) = (call.owned("storage"), call.owned("type"));
-    if call.world.storages.contains_key(&id) {
+    if call.cluster.storages.contains_key(&id) {
         return Err(ApiError::die(format!(
             "create storage failed: storage ID '{id}' already defined"
         )));
@@ -104,14 +104,14 @@ pub(super) fn storage_create(call: &mut Call<'_>) -> ApiResult<Reply> {
         settings: std::collections::BTreeMap::new(),
     };
     apply(call, &mut storage);
-    call.world.storages.insert(id.clone(), storage);
+    call.cluster.storages.insert(id.clone(), storage);
     Ok(Reply::data(json!({ "storage": id, "type": kind })))
 }
 
 pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
     let fail = |text: &str| ApiError::die(format!("update storage failed: {text}"));
-    let mut storage = match call.world.storage(&id) {
+    let mut storage = match call.cluster.storage(&id) {
         Ok(storage) => storage.clone(),
         Err(error) => return Err(fail(error.message.trim_end())),
     };
@@ -145,26 +145,26 @@ pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     apply(call, &mut storage);
     let kind = storage.kind.clone();
-    call.world.storages.insert(id.clone(), storage);
+    call.cluster.storages.insert(id.clone(), storage);
     Ok(Reply::data(json!({ "storage": id, "type": kind })))
 }
 
 pub(super) fn storage_delete(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
-    call.world.storage(&id).map_err(|error| {
+    call.cluster.storage(&id).map_err(|error| {
         ApiError::die(format!(
             "delete storage failed: {}",
             error.message.trim_end()
         ))
     })?;
-    call.world.storages.remove(&id);
+    call.cluster.storages.remove(&id);
     Ok(Reply::data(Value::Null))
 }
 
 pub(super) fn storage_configs(call: &Call<'_>) -> ApiResult<Reply> {
     let wanted = call.text("type");
     let rows = call
-        .world
+        .cluster
         .storages
         .iter()
         .filter(|(_, storage)| wanted.is_none_or(|kind| kind == storage.kind))
@@ -174,17 +174,17 @@ pub(super) fn storage_configs(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn storage_config(call: &Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
-    Ok(Reply::data(config_json(&id, call.world.storage(&id)?)))
+    Ok(Reply::data(config_json(&id, call.cluster.storage(&id)?)))
 }
 
-pub(super) fn storage_row(world: &Cluster, node: &str, id: &str, storage: &Storage) -> Value {
+pub(super) fn storage_row(cluster: &Cluster, node: &str, id: &str, storage: &Storage) -> Value {
     if storage.disabled {
         return json!({
             "storage": id, "type": storage.kind, "content": storage.content.join(","), "active": 0, "enabled": 0,
             "shared": u8::from(storage.shared), "total": 0, "used": 0, "avail": 0,
         });
     }
-    let used = world.used(node, id);
+    let used = cluster.used(node, id);
     // Per mille is exact enough for these figures.
     let share = used
         .saturating_mul(1_000)
@@ -205,7 +205,7 @@ pub(super) fn storage_list(call: &Call<'_>) -> ApiResult<Reply> {
         .map(|text| split_list(text).collect())
         .unwrap_or_default();
     let rows = call
-        .world
+        .cluster
         .storages
         .iter()
         .filter(|(id, _)| {
@@ -213,17 +213,17 @@ pub(super) fn storage_list(call: &Call<'_>) -> ApiResult<Reply> {
                 .is_none_or(|wanted| wanted == id.as_str())
         })
         .filter(|(_, storage)| content.is_empty() || content.iter().any(|c| storage.holds(c)))
-        .map(|(id, storage)| storage_row(call.world, &node, id, storage));
+        .map(|(id, storage)| storage_row(call.cluster, &node, id, storage));
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
 pub(super) fn storage_status(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
     let storage = call
-        .world
+        .cluster
         .storage(&id)
         .map_err(|_| ApiError::parameter("storage", "No such storage."))?;
-    let mut row = storage_row(call.world, &node, &id, storage);
+    let mut row = storage_row(call.cluster, &node, &id, storage);
     for name in ["storage", "used_fraction"] {
         row.as_object_mut().and_then(|row| row.remove(name));
     }
@@ -233,7 +233,7 @@ pub(super) fn storage_status(call: &Call<'_>) -> ApiResult<Reply> {
 /// The current usage, repeated for all times.
 pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
-    let row = storage_row(call.world, &node, &id, call.world.storage(&id)?);
+    let row = storage_row(call.cluster, &node, &id, call.cluster.storage(&id)?);
     let sample = |time: u64| json!({ "time": time, "total": row["total"], "used": row["used"] });
     Ok(Reply::data(
         cluster::sample_times(call).map(sample).collect::<Value>(),
@@ -242,7 +242,7 @@ pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
 
 /// Refuses a volume whose name is invalid on the storage; `None` if it is valid.
 pub(super) fn no_volume(call: &Call<'_>) -> Option<ApiResult<Reply>> {
-    let storage = call.world.storage(&call.owned("storage")).ok()?;
+    let storage = call.cluster.storage(&call.owned("storage")).ok()?;
     let name = own_name(call, &call.owned("volume"));
     let text = format!("unable to parse directory volume name '{name}'");
     (storage.is_file_based() && !is_file_name(&name)).then(|| Err(ApiError::die(text)))
@@ -250,7 +250,7 @@ pub(super) fn no_volume(call: &Call<'_>) -> Option<ApiResult<Reply>> {
 
 /// Only backup servers have a fingerprint.
 pub(super) fn identity(call: &Call<'_>) -> Option<ApiResult<Reply>> {
-    let storage = match call.world.storage(&call.owned("storage")) {
+    let storage = match call.cluster.storage(&call.owned("storage")) {
         Ok(storage) => storage,
         Err(error) => return Some(Err(error)),
     };
@@ -263,10 +263,10 @@ pub(super) fn identity(call: &Call<'_>) -> Option<ApiResult<Reply>> {
 
 pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
-    let files = call.world.enabled_storage(&id, &node)?.is_file_based();
+    let files = call.cluster.enabled_storage(&id, &node)?.is_file_based();
     let vmid = call.text("vmid").map(|_| call.vmid("vmid"));
     let rows = call
-        .world
+        .cluster
         .volumes
         .iter()
         .filter(|((on, _), volume)| volume.storage == id && (on.is_empty() || *on == node))
@@ -298,7 +298,7 @@ pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
-    let storage = call.world.storage(&id)?;
+    let storage = call.cluster.storage(&id)?;
     let (vmid, name) = (call.vmid("vmid"), call.owned("filename"));
     let files = storage.is_file_based();
     let volid = if files {
@@ -334,14 +334,14 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
         Some(path) if files => format!("{path}/images/{vmid}/{name}"),
         _ => volid.clone(),
     };
-    let key = call.world.volume_key(&node, &volid);
-    if call.world.volumes.contains_key(&key) {
+    let key = call.cluster.volume_key(&node, &volid);
+    if call.cluster.volumes.contains_key(&key) {
         return Err(ApiError::die(format!(
             "disk image '{place}' already exists"
         )));
     }
-    let created = call.world.now.as_secs();
-    call.world.volumes.insert(
+    let created = call.cluster.now.as_secs();
+    call.cluster.volumes.insert(
         key,
         Volume {
             storage: id,
@@ -369,9 +369,9 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
     } else {
         format!("{id}:{given}")
     };
-    let key = call.world.volume_key(&node, &volid);
+    let key = call.cluster.volume_key(&node, &volid);
     let path = call
-        .world
+        .cluster
         .storage(&id)?
         .path
         .clone()
@@ -381,8 +381,8 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.text("protected").map(|p| p == "1"),
     );
     let method = call.method;
-    let files = call.world.storage(&id)?.is_file_based();
-    let Some(volume) = call.world.volumes.get_mut(&key) else {
+    let files = call.cluster.storage(&id)?.is_file_based();
+    let Some(volume) = call.cluster.volumes.get_mut(&key) else {
         // A missing file needs no removal, and notes are stored beside it.
         let backup = volid.contains(":backup/");
         let name = volid.split_once(':').map_or("", |(_, name)| name);
@@ -437,7 +437,7 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
 pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, id, url) = (call.owned("node"), call.owned("storage"), call.owned("url"));
     let content = call.owned("content");
-    let storage = call.world.enabled_storage(&id, &node)?;
+    let storage = call.cluster.enabled_storage(&id, &node)?;
     if !storage.is_file_based() {
         return Err(ApiError::die(format!(
             "can't upload to storage type '{}', not a file based storage!",
@@ -467,11 +467,11 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
         storage.path.clone().unwrap_or_default()
     );
     let volid = format!("{id}:{content}/{name}");
-    let key = call.world.volume_key(&node, &volid);
-    let there = call.world.volumes.contains_key(&key);
+    let key = call.cluster.volume_key(&node, &volid);
+    let there = call.cluster.volumes.contains_key(&key);
     let file = match there {
-        true => call.world.downloads.get(&key).cloned(),
-        false => call.world.web.get(&url).cloned(),
+        true => call.cluster.downloads.get(&key).cloned(),
+        false => call.cluster.web.get(&url).cloned(),
     };
     let wanted = (call.text("checksum")).zip(call.text("checksum-algorithm"));
     let sum = wanted.map(|(wanted, algorithm)| {
@@ -521,7 +521,7 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
         content,
         size,
         vmid: None,
-        created: call.world.now.as_secs(),
+        created: call.cluster.now.as_secs(),
         notes: None,
         protected: false,
         saved: None,
@@ -541,7 +541,7 @@ pub(super) fn pull(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.owned("storage"),
         call.owned("reference"),
     );
-    let storage = call.world.enabled_storage(&id, &node)?;
+    let storage = call.cluster.enabled_storage(&id, &node)?;
     if !storage.holds("vztmpl") {
         return Err(ApiError::die(format!(
             "storage '{id}' is not configured for content-type 'vztmpl'"
@@ -549,13 +549,15 @@ pub(super) fn pull(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let given = call.text("filename").unwrap_or(&reference);
     let name = format!("{}.tar", stored_name(given));
-    let key = call.world.volume_key(&node, &format!("{id}:vztmpl/{name}"));
-    if call.world.volumes.contains_key(&key) {
+    let key = call
+        .cluster
+        .volume_key(&node, &format!("{id}:vztmpl/{name}"));
+    if call.cluster.volumes.contains_key(&key) {
         return Err(ApiError::die(format!(
             "refusing to override existing file '{name}'"
         )));
     }
-    let Some(image) = call.world.web.get(&format!("oci:{reference}")) else {
+    let Some(image) = call.cluster.web.get(&format!("oci:{reference}")) else {
         let text = format!("reading manifest of docker://{reference}: manifest unknown");
         return Ok(call.fail("ociregistrypull", name, text));
     };
@@ -565,7 +567,7 @@ pub(super) fn pull(call: &mut Call<'_>) -> ApiResult<Reply> {
         format: "tar".into(),
         size: u64::try_from(image.len()).unwrap_or(u64::MAX),
         vmid: None,
-        created: call.world.now.as_secs(),
+        created: call.cluster.now.as_secs(),
         notes: None,
         protected: false,
         saved: None,
@@ -584,7 +586,7 @@ pub(super) fn pull(call: &mut Call<'_>) -> ApiResult<Reply> {
 pub(super) fn tags(call: &Call<'_>) -> ApiResult<Reply> {
     let start = format!("oci:{}:", call.owned("reference"));
     let tags = call
-        .world
+        .cluster
         .web
         .keys()
         .filter_map(|key| key.strip_prefix(&start));
@@ -598,7 +600,7 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.owned("content"),
     );
     let name = stored_name(&call.owned("filename"));
-    let storage = call.world.storage(&id)?;
+    let storage = call.cluster.storage(&id)?;
     if !storage.holds(&content) {
         return Err(ApiError::die(format!(
             "can't upload to storage type '{}', not configured for '{content}'",
@@ -628,7 +630,7 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
         content,
         size,
         vmid: None,
-        created: call.world.now.as_secs(),
+        created: call.cluster.now.as_secs(),
         notes: None,
         protected: false,
         saved: None,
@@ -638,6 +640,6 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
         format!("file size is: {}", volume.size),
         "finished file import successfully".into(),
     ];
-    let key = call.world.volume_key(&node, &volid);
+    let key = call.cluster.volume_key(&node, &volid);
     Ok(call.start("imgcopy", "", 0.5, lines, Effect::AddVolume(key, volume)))
 }

@@ -11,7 +11,7 @@ use crate::state::tasks::{Task, is_upid};
 pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
     let all = call.may("/", "Sys.Audit");
     let shown = call
-        .world
+        .cluster
         .tasks
         .iter()
         .rev()
@@ -42,7 +42,7 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
     let (since, until) = (call.number("since"), call.number("until"));
     let all = call.may(&format!("/nodes/{node}"), "Sys.Audit");
     let mut found: Vec<&Task> = call
-        .world
+        .cluster
         .tasks
         .iter()
         .rev()
@@ -98,7 +98,7 @@ pub(super) fn task<'a>(call: &'a Call<'_>) -> ApiResult<&'a Task> {
         return Err(ApiError::parameter("upid", "unable to parse worker upid"));
     }
     let task =
-        (call.world.task(upid)).ok_or_else(|| ApiError::parameter("upid", "no such task"))?;
+        (call.cluster.task(upid)).ok_or_else(|| ApiError::parameter("upid", "no such task"))?;
     may_see(call, "Sys.Audit")?;
     Ok(task)
 }
@@ -109,12 +109,12 @@ pub(super) fn task_log(call: &Call<'_>) -> ApiResult<Reply> {
         return Err(ApiError::parameter("upid", "unable to parse worker upid"));
     }
     may_see(call, "Sys.Audit")?;
-    let lines: Vec<&str> = match call.world.task(upid) {
+    let lines: Vec<&str> = match call.cluster.task(upid) {
         None => vec!["unable to open file - No such file or directory"],
-        Some(task) => task.log(call.world.now),
+        Some(task) => task.log(call.cluster.now),
     };
     if call.flag("download") {
-        let name = call.world.task(upid).map_or_else(
+        let name = call.cluster.task(upid).map_or_else(
             || "task.log".to_owned(),
             |task| {
                 format!(
@@ -159,9 +159,9 @@ pub(super) fn task_stop(call: &mut Call<'_>) -> ApiResult<Reply> {
     if !is_upid(&upid) {
         return Err(ApiError::parameter("upid", "unable to parse worker upid"));
     }
-    if call.world.task(&upid).is_none() {
+    if call.cluster.task(&upid).is_none() {
         return Err(ApiError::parameter("upid", "no such task"));
     }
-    call.world.stop_task(&upid);
+    call.cluster.stop_task(&upid);
     Ok(Reply::data(Value::Null))
 }

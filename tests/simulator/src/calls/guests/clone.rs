@@ -18,10 +18,10 @@ struct Source {
 /// Refuses an impossible copy, in the server's order of checks.
 fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
     let (node, vmid, newid) = (call.owned("node"), call.vmid("vmid"), call.vmid("newid"));
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     if let Some(pool) = call
         .text("pool")
-        .filter(|pool| !world.pools.contains_key(*pool))
+        .filter(|pool| !cluster.pools.contains_key(*pool))
     {
         return Err(ApiError::permission(&format!(
             "pool '{pool}' does not exist"
@@ -29,17 +29,17 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
     }
     let elsewhere = call.text("target").filter(|target| *target != node);
     if let Some(target) = elsewhere {
-        world.known_node(target)?;
+        cluster.known_node(target)?;
     }
     let storage = call.text("storage");
     if let Some(id) = storage {
-        let holder = world.enabled_storage(id, &node)?;
+        let holder = cluster.enabled_storage(id, &node)?;
         if kind == Kind::Qemu && !holder.holds("images") {
             let text = format!("storage '{id}' does not support vm images");
             return Err(ApiError::parameter("storage", text));
         }
         if let Some(target) = elsewhere {
-            world.enabled_storage(id, target)?;
+            cluster.enabled_storage(id, target)?;
             if !holder.shared {
                 return Err(ApiError::die(format!(
                     "can't clone to non-shared storage '{id}'"
@@ -47,9 +47,9 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
             }
         }
     }
-    let guest = world.guest(kind, &node, vmid)?.clone();
+    let guest = cluster.guest(kind, &node, vmid)?.clone();
     check_lock(&guest).map_err(ApiError::die)?;
-    let taken = world.guests.get(&newid);
+    let taken = cluster.guests.get(&newid);
     if let (Some(other), Kind::Lxc) = (taken, kind) {
         return Err(ApiError::die(other.taken(newid)));
     }
@@ -103,7 +103,7 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
             }
             continue;
         };
-        local |= !world
+        local |= !cluster
             .storages
             .get(storage.unwrap_or(own))
             .is_some_and(|s| s.shared);
@@ -121,7 +121,7 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
         } else {
             Feature::Clone
         };
-        if refusal.is_none() && !world.volume_has(feature, kind, &node, volid, from.is_some()) {
+        if refusal.is_none() && !cluster.volume_has(feature, kind, &node, volid, from.is_some()) {
             let of = if from.is_some() { " a snapshot of" } else { "" };
             refusal = Some(match (kind, copied) {
                 (Kind::Lxc, false) => {
@@ -177,7 +177,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     };
     let storage = call.text("storage").map(str::to_owned);
     let format = call.text("format").map(str::to_owned);
-    call.world.uncommitted_volumes.clear();
+    call.cluster.uncommitted_volumes.clear();
     let mut config = Config::new();
     let mut lines = Vec::new();
     for (key, value) in from {
@@ -196,7 +196,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
                 volume_of(&value)
             ));
             let copy = if copied {
-                call.world.copy_disk(
+                call.cluster.copy_disk(
                     kind,
                     &node,
                     newid,
@@ -205,12 +205,12 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
                     format.as_deref(),
                 )
             } else {
-                call.world.link_disk(&node, newid, &value)
+                call.cluster.link_disk(&node, newid, &value)
             };
             match copy {
                 Ok(value) => value,
                 Err(error) => {
-                    call.world.remove_uncommitted();
+                    call.cluster.remove_uncommitted();
                     return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
                 }
             }
@@ -219,17 +219,17 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
                 let (_, mac) = part.split_once('=')?;
                 (mac.matches(':').count() == 5).then_some(mac)
             });
-            let mac = call.world.mac();
+            let mac = call.cluster.mac();
             old.map_or_else(|| value.clone(), |old| value.replace(old, &mac))
         } else if key == "smbios1" {
-            let uuid = format!("uuid={}", call.world.uuid());
+            let uuid = format!("uuid={}", call.cluster.uuid());
             let rest = value.split(',').filter(|part| !part.starts_with("uuid="));
             std::iter::once(uuid.as_str())
                 .chain(rest)
                 .collect::<Vec<_>>()
                 .join(",")
         } else if key == "vmgenid" {
-            call.world.uuid()
+            call.cluster.uuid()
         } else {
             value
         };
@@ -268,8 +268,8 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     if let Some(files) = files {
         guest.inside(newid).files = files;
     }
-    call.world.guests.insert(newid, guest);
-    if let (Some(source), Some(lock)) = (call.world.guests.get_mut(&vmid), source_lock) {
+    call.cluster.guests.insert(newid, guest);
+    if let (Some(source), Some(lock)) = (call.cluster.guests.get_mut(&vmid), source_lock) {
         source.lock = Some(lock.into());
     }
     let seconds = if full { 4.0 } else { 1.0 };

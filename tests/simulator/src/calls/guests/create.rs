@@ -49,7 +49,7 @@ pub(super) fn check_storages(call: &Call<'_>, given: &Config) -> ApiResult<()> {
         }
         let cdrom = value.contains("media=cdrom");
         let fresh = name.parse::<f64>().is_ok();
-        let storage = call.world.storage(id)?;
+        let storage = call.cluster.storage(id)?;
         if fresh && !cdrom {
             if !storage.holds("images") {
                 let text = format!("storage '{id}' does not support vm images");
@@ -88,7 +88,7 @@ fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
             "Only root can pass arbitrary filesystem paths.",
         ));
     };
-    let release = call.world.schema.release();
+    let release = call.cluster.schema.release();
     let (content, _) = parse_volume_name(name);
     let imports = (release.major, release.minor) >= (8, 3);
     if content == "images" || imports && content == "import" {
@@ -108,7 +108,7 @@ pub(super) fn check_names(call: &Call<'_>, kind: Kind, given: &Config) -> ApiRes
         let Some((id, name)) = volume_of(value).split_once(':') else {
             continue;
         };
-        let files = call.world.storage(id)?.is_file_based();
+        let files = call.cluster.storage(id)?.is_file_based();
         let fresh = name == "cloudinit" || name.parse::<f64>().is_ok();
         if files && !fresh && !name.contains('/') && !key.starts_with("unused") {
             return Err(ApiError::die(format!(
@@ -159,7 +159,7 @@ pub(super) fn check_cpu(call: &Call<'_>, given: &Config) -> ApiResult<()> {
         ))
     };
     if let Some(name) = kind.strip_prefix("custom-") {
-        let models = call.world.records.get("/cluster/qemu/custom-cpu-models");
+        let models = call.cluster.records.get("/cluster/qemu/custom-cpu-models");
         let known = models
             .into_iter()
             .flatten()
@@ -221,9 +221,9 @@ struct Origin {
 fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiResult<()> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let pool = |call: &Call<'_>| match call.text("pool") {
-        Some(pool) if !call.world.pools.contains_key(pool) => Err(ApiError::permission(&format!(
-            "pool '{pool}' does not exist"
-        ))),
+        Some(pool) if !call.cluster.pools.contains_key(pool) => Err(ApiError::permission(
+            &format!("pool '{pool}' does not exist"),
+        )),
         _ => Ok(()),
     };
     let wanted = match (kind, origin.restore) {
@@ -242,11 +242,11 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
         )));
     }
     let present = |source: &str| {
-        let key = call.world.volume_key(&node, source);
-        call.world.volumes.contains_key(&key)
+        let key = call.cluster.volume_key(&node, source);
+        call.cluster.volumes.contains_key(&key)
     };
     let force = origin.restore && call.flag("force");
-    let other = call.world.guests.get(&vmid);
+    let other = call.cluster.guests.get(&vmid);
     let same = other.filter(|other| force && other.kind == kind && other.node == node);
     match kind {
         Kind::Qemu => {
@@ -258,7 +258,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
                     return Err(ApiError::parameter(key, text));
                 }
                 if let Some((storage, _)) = source.split_once(':') {
-                    call.world.storage(storage)?;
+                    call.cluster.storage(storage)?;
                     if !present(source) {
                         let text = format!("volume '{source}' does not exist");
                         return Err(ApiError::die(text));
@@ -313,7 +313,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
                 storages.push(call.text("storage").unwrap_or("local"));
             }
             for id in storages {
-                if !call.world.enabled_storage(id, &node)?.holds("rootdir") {
+                if !call.cluster.enabled_storage(id, &node)?.holds("rootdir") {
                     let text = format!("storage '{id}' does not support container directories");
                     return Err(ApiError::parameter("storage", text));
                 }
@@ -357,7 +357,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         (Kind::Lxc, true) => "vzrestore",
     };
     let verb = if origin.restore { "restore" } else { "create" };
-    if let Some(old) = call.world.guests.get(&vmid) {
+    if let Some(old) = call.cluster.guests.get(&vmid) {
         // The task checks the machine that a backup replaces.
         let refusal = if old.protected() {
             Some(format!(
@@ -379,8 +379,8 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     let mut lines = Vec::new();
     if let Some(source) = &origin.source {
-        let key = call.world.volume_key(&node, source);
-        let Some(volume) = call.world.volumes.get(&key) else {
+        let key = call.cluster.volume_key(&node, source);
+        let Some(volume) = call.cluster.volumes.get(&key) else {
             let what = match source.contains(':') {
                 true => format!("volume '{source}' does not exist"),
                 false => format!("can't find file '{source}'"),
@@ -401,15 +401,15 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
         lines.push(format!("extracting archive '{source}'"));
     }
-    call.world.guests.remove(&vmid);
-    call.world
+    call.cluster.guests.remove(&vmid);
+    call.cluster
         .volumes
         .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
     if kind == Kind::Lxc && !given.contains_key("rootfs") {
         let storage = call.text("storage").unwrap_or("local");
         given.insert("rootfs".into(), format!("{storage}:4"));
     }
-    let config = match call.world.build(kind, &node, vmid, &given) {
+    let config = match call.cluster.build(kind, &node, vmid, &given) {
         Ok((config, made)) => {
             lines.splice(0..0, made);
             config
@@ -422,7 +422,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let mut guest = Guest::new(kind, &node, config);
     guest.lock = Some("create".into());
     guest.pool = call.text("pool").map(str::to_owned);
-    call.world.guests.insert(vmid, guest);
+    call.cluster.guests.insert(vmid, guest);
     let effect = GuestEffect::Created {
         start: call.flag("start"),
     };

@@ -64,7 +64,7 @@ pub(super) fn resize(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     if later {
         return Ok(call.start("resize", vmid, 0.5, Vec::new(), Effect::Guest(vmid, effect)));
     }
-    call.world
+    call.cluster
         .apply_to_guest(vmid, effect)
         .map_err(ApiError::die)?;
     Ok(Reply::data(Value::Null))
@@ -78,7 +78,7 @@ fn resizable(
     disk: &str,
     size: &str,
 ) -> ApiResult<()> {
-    let guest = call.world.guest(kind, node, vmid)?;
+    let guest = call.cluster.guest(kind, node, vmid)?;
     let stale = call
         .text("digest")
         .is_some_and(|digest| digest != guest.digest());
@@ -106,8 +106,12 @@ fn resizable(
             if stale {
                 return Err(ApiError::die(MODIFIED));
             }
-            let key = call.world.volume_key(node, volume_of(value));
-            let was = call.world.volumes.get(&key).map_or(0, |volume| volume.size);
+            let key = call.cluster.volume_key(node, volume_of(value));
+            let was = call
+                .cluster
+                .volumes
+                .get(&key)
+                .map_or(0, |volume| volume.size);
             match wanted(size, was) {
                 Some(now) if now < was => return Err(ApiError::die("unable to shrink disk size")),
                 Some(now) if now == was => {
@@ -187,7 +191,7 @@ fn movable(
     disk: &str,
     storage: &str,
 ) -> ApiResult<()> {
-    let guest = call.world.guest(kind, node, vmid)?;
+    let guest = call.cluster.guest(kind, node, vmid)?;
     let die = |text: &str| Err(ApiError::die(text));
     check_lock(guest).map_err(ApiError::die)?;
     let stale = call
@@ -221,9 +225,9 @@ fn movable(
     }
     let volid = volume_of(value);
     let own = volid.split_once(':').map_or("", |(own, _)| own);
-    let key = call.world.volume_key(node, volid);
+    let key = call.cluster.volume_key(node, volid);
     let format = call
-        .world
+        .cluster
         .volumes
         .get(&key)
         .map(|volume| volume.format.as_str());
@@ -231,7 +235,7 @@ fn movable(
     if own == storage && (wanted.is_none() || format.is_none() || wanted == format) {
         return die("you can't move to the same storage with same format");
     }
-    if !call.world.enabled_storage(storage, node)?.holds("images") {
+    if !call.cluster.enabled_storage(storage, node)?.holds("images") {
         let text = format!("storage '{storage}' does not support vm images");
         return Err(ApiError::parameter("storage", text));
     }
@@ -250,7 +254,7 @@ fn reassignable(
     target_disk: &str,
 ) -> ApiResult<()> {
     let vmid = call.vmid("vmid");
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     let lxc = kind == Kind::Lxc;
     let noun = kind.noun();
     let die = |text: String| Err(ApiError::die(text));
@@ -264,8 +268,8 @@ fn reassignable(
     if lxc && disk.starts_with("unused") && !target_disk.starts_with("unused") {
         return die("Moving an unused volume to a used one is not possible".into());
     }
-    let source = world.guest(kind, call.text("node").unwrap_or(""), vmid)?;
-    let Some(other) = world.guests.get(&target) else {
+    let source = cluster.guest(kind, call.text("node").unwrap_or(""), vmid)?;
+    let Some(other) = cluster.guests.get(&target) else {
         let what = if lxc { "target CT" } else { "target VM" };
         return die(format!("could not find {what} {target}"));
     };
@@ -276,7 +280,7 @@ fn reassignable(
             source.node, other.node
         ));
     }
-    let other = world.guest(kind, &other.node, target)?;
+    let other = cluster.guest(kind, &other.node, target)?;
     check_lock(source).map_err(ApiError::die)?;
     check_lock(other).map_err(ApiError::die)?;
     if source.template() || other.template() {
@@ -332,7 +336,7 @@ fn reassignable(
             Kind::Lxc => "Cannot move volume used by a snapshot to another container".into(),
         });
     }
-    if !world.volume_has(Feature::Rename, kind, &source.node, volid, false) {
+    if !cluster.volume_has(Feature::Rename, kind, &source.node, volid, false) {
         let to = if lxc { "container" } else { "VM" };
         return die(format!(
             "Storage does not support moving of this disk to another {to}"
@@ -357,7 +361,7 @@ pub(super) fn unlink(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let keys: Vec<String> = split_list(&call.owned("idlist"))
         .map(str::to_owned)
         .collect();
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let volumes: Vec<String> = keys
         .iter()
         .filter_map(|key| guest.config.get(key))
@@ -367,17 +371,19 @@ pub(super) fn unlink(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         delete: keys,
         ..Change::default()
     };
-    call.world.check_change(kind, &change)?;
-    call.world.configure(vmid, &change).map_err(ApiError::die)?;
+    call.cluster.check_change(kind, &change)?;
+    call.cluster
+        .configure(vmid, &change)
+        .map_err(ApiError::die)?;
     if call.flag("force") {
         for volume in volumes {
             let owner = parse_volume_name(volume.split_once(':').map_or("", |(_, name)| name)).1;
             if owner != Some(vmid) {
                 continue;
             }
-            let key = call.world.volume_key(&node, &volume);
-            call.world.volumes.remove(&key);
-            if let Some(guest) = call.world.guests.get_mut(&vmid) {
+            let key = call.cluster.volume_key(&node, &volume);
+            call.cluster.volumes.remove(&key);
+            if let Some(guest) = call.cluster.guests.get_mut(&vmid) {
                 guest.config.retain(|_, value| volume_of(value) != volume);
             }
         }

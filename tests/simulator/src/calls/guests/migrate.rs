@@ -16,8 +16,8 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     if target == node {
         return Err(ApiError::parameter("target", "target is local node."));
     }
-    call.world.known_node(&target)?;
-    let guest = call.world.guest(kind, &node, vmid)?;
+    call.cluster.known_node(&target)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let lxc = kind == Kind::Lxc;
     let task = if lxc { "vzmigrate" } else { "qmigrate" };
     let (online, restart) = (call.flag("online"), call.flag("restart"));
@@ -35,12 +35,12 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         for (key, value) in &guest.config {
             let storage = volume_of(value).split_once(':').map(|(storage, _)| storage);
             if let Some(storage) = storage.filter(|_| kind.is_disk(key)) {
-                call.world.enabled_storage(storage, &node)?;
-                call.world.enabled_storage(storage, &target)?;
+                call.cluster.enabled_storage(storage, &node)?;
+                call.cluster.enabled_storage(storage, &target)?;
             }
         }
     }
-    if call.world.ha_state(vmid).is_some() {
+    if call.cluster.ha_state(vmid).is_some() {
         return Ok(ha::hand_on_to(call, vmid, &target));
     }
     if let Err(error) = check_lock(guest) {
@@ -60,7 +60,7 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         Kind::Qemu => call.owned("targetstorage"),
         Kind::Lxc => call.owned("target-storage"),
     };
-    lock(call.world, vmid, "migrate");
+    lock(call.cluster, vmid, "migrate");
     let lines = vec![
         format!(
             "starting migration of {} {vmid} to node '{target}'",
@@ -79,12 +79,12 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
 
 /// The error that a started migration fails with.
 fn problems(call: &Call<'_>, guest: &Guest, vmid: u32, target: &str) -> Vec<String> {
-    let world = &*call.world;
-    if !world.node(target).is_some_and(|node| node.online) {
+    let cluster = &*call.cluster;
+    if !cluster.node(target).is_some_and(|node| node.online) {
         return vec!["Can't connect to destination address using public key".into()];
     }
     let mut found = Vec::new();
-    for (volid, value, _) in local_volumes(world, guest) {
+    for (volid, value, _) in local_volumes(cluster, guest) {
         let fault = |text: &str| format!("can't migrate local disk '{volid}': {text}");
         if guest.kind == Kind::Lxc {
             if guest.running() && !call.flag("restart") {
@@ -108,14 +108,14 @@ fn problems(call: &Call<'_>, guest: &Guest, vmid: u32, target: &str) -> Vec<Stri
         }
         let kept = guest.snapshots.values().flat_map(|s| s.config.values());
         let snapshots = kept.into_iter().any(|value| volume_of(value) == volid);
-        let key = world.volume_key(&guest.node, &volid);
-        let format = world
+        let key = cluster.volume_key(&guest.node, &volid);
+        let format = cluster
             .volumes
             .get(&key)
             .map_or("raw", |volume| volume.format.as_str());
         let storage = volid
             .split_once(':')
-            .and_then(|(id, _)| world.storages.get(id));
+            .and_then(|(id, _)| cluster.storages.get(id));
         let carries = format == "qcow2" || storage.is_some_and(|s| s.kind == "zfspool");
         if snapshots && guest.running() {
             found.push(fault(
@@ -128,7 +128,7 @@ fn problems(call: &Call<'_>, guest: &Guest, vmid: u32, target: &str) -> Vec<Stri
                 "can't live migrate attached local disks without with-local-disks option",
             ));
         }
-        if world.is_base_in_use(&volid) {
+        if cluster.is_base_in_use(&volid) {
             found.push(fault("referenced by linked clone(s)"));
         }
     }
@@ -136,11 +136,11 @@ fn problems(call: &Call<'_>, guest: &Guest, vmid: u32, target: &str) -> Vec<Stri
 }
 
 /// Volumes of a guest that exist on this node only, with the values and keys that name them.
-fn local_volumes(world: &Cluster, guest: &Guest) -> Vec<(String, String, String)> {
+fn local_volumes(cluster: &Cluster, guest: &Guest) -> Vec<(String, String, String)> {
     let local = |volid: &str| {
         volid
             .split_once(':')
-            .and_then(|(storage, _)| world.storages.get(storage))
+            .and_then(|(storage, _)| cluster.storages.get(storage))
             .is_some_and(|storage| !storage.shared)
     };
     let disks = guest
@@ -156,20 +156,20 @@ fn local_volumes(world: &Cluster, guest: &Guest) -> Vec<(String, String, String)
 /// The possible targets of a guest.
 pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     check_lock(guest).map_err(ApiError::die)?;
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     let lxc = kind == Kind::Lxc;
-    let motion = ha::motion(world, vmid);
+    let motion = ha::motion(cluster, vmid);
     let mut allowed = Vec::new();
     let mut blocked = Map::new();
-    for other in world.nodes.iter().filter(|other| other.name != node) {
+    for other in cluster.nodes.iter().filter(|other| other.name != node) {
         let mut missing: Vec<&str> = guest
             .config
             .iter()
             .filter(|(key, _)| kind.is_disk(key))
             .filter_map(|(_, value)| Some(volume_of(value).split_once(':')?.0))
-            .filter(|storage| world.enabled_storage(storage, &other.name).is_err())
+            .filter(|storage| cluster.enabled_storage(storage, &other.name).is_err())
             .collect();
         missing.sort_unstable();
         missing.dedup();
@@ -190,7 +190,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         if against.is_empty() {
             allowed.push(other.name.as_str());
             // The newest code has an empty reason where there should be one.
-            if !lxc && world.schema.release().major >= 9 {
+            if !lxc && cluster.schema.release().major >= 9 {
                 blocked.insert(other.name.clone(), json!({}));
             }
         } else {
@@ -199,7 +199,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     let mut row = json!({ "running": u8::from(guest.running()) });
     if !motion.along.is_empty() {
-        let along = motion.along.iter().map(|other| ha::sid_of(world, *other));
+        let along = motion.along.iter().map(|other| ha::sid_of(cluster, *other));
         row["dependent-ha-resources"] = along.collect();
     }
     if lxc {
@@ -208,12 +208,12 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         return Ok(Reply::data(row));
     }
     // Older releases checked the nodes for stopped machines only.
-    if world.schema.release().major >= 9 || !guest.running() {
+    if cluster.schema.release().major >= 9 || !guest.running() {
         row["allowed_nodes"] = json!(allowed);
         row["not_allowed_nodes"] = Value::Object(blocked);
     }
-    let disks = local_volumes(world, guest).into_iter().map(|(volid, value, key)| {
-        let size = world.volumes.get(&world.volume_key(&node, &volid));
+    let disks = local_volumes(cluster, guest).into_iter().map(|(volid, value, key)| {
+        let size = cluster.volumes.get(&cluster.volume_key(&node, &volid));
         let unused = key.starts_with("unused");
         let mut disk = json!({
             "volid": volid, "size": size.map_or(0, |volume| volume.size), "cdrom": u8::from(value.contains("media=cdrom")),

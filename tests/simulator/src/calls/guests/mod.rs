@@ -32,7 +32,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         (Post, "") => create::create(call, kind),
         (Get, "/{vmid}" | "/{vmid}/status") => {
             let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-            match call.world.guest(kind, &node, vmid) {
+            match call.cluster.guest(kind, &node, vmid) {
                 Ok(_) => return None,
                 Err(error) => Err(error),
             }
@@ -147,10 +147,10 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
 fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let no_file = call.world.guest(kind, &node, vmid).err()?.message;
+    let no_file = call.cluster.guest(kind, &node, vmid).err()?.message;
     let no_machine = format!("unable to find configuration file for VM {vmid} on node '{node}'");
     let later = |call: &mut Call<'_>, task, text: &str| {
-        let managed = call.world.ha_state(vmid).is_some();
+        let managed = call.cluster.ha_state(vmid).is_some();
         Some(Ok(match rest {
             "/{vmid}/status/start" if managed => ha::hand_on(call, vmid, "hastart", "started"),
             "/{vmid}/status/stop" | "/{vmid}/status/shutdown" if managed => {
@@ -185,7 +185,7 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
             Kind::Lxc,
             Post,
             "/{vmid}/status/stop" | "/{vmid}/status/shutdown" | "/{vmid}/status/suspend",
-        ) if call.world.ha_state(vmid).is_none() => at_once(format!("CT {vmid} not running")),
+        ) if call.cluster.ha_state(vmid).is_none() => at_once(format!("CT {vmid} not running")),
         (Kind::Lxc, Post, "/{vmid}/status/stop") => later(call, "vzstop", &no_file),
         (Kind::Lxc, Post, "/{vmid}/status/shutdown") => later(call, "vzshutdown", &no_file),
         (Kind::Lxc, Post, "/{vmid}/status/reboot") => at_once(format!("VM {vmid} not running")),
@@ -209,7 +209,7 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
 /// access to them.
 fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let config = match call.text("snapname") {
         Some(name) => guest
             .snapshots
@@ -224,14 +224,14 @@ fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         _ => Feature::Copy,
     };
     let snapshot = call.text("snapname").is_some();
-    let world = &*call.world;
-    let has = world.has_feature(wanted, kind, &node, config, snapshot);
+    let cluster = &*call.cluster;
+    let has = cluster.has_feature(wanted, kind, &node, config, snapshot);
     let shared = config
         .iter()
         .filter(|(key, _)| kind.is_disk(key))
         .filter_map(|(_, value)| Some(volume_of(value).split_once(':')?.0))
-        .all(|storage| world.storages.get(storage).is_some_and(|s| s.shared));
-    let nodes = world.nodes.iter().map(|other| other.name.as_str());
+        .all(|storage| cluster.storages.get(storage).is_some_and(|s| s.shared));
+    let nodes = cluster.nodes.iter().map(|other| other.name.as_str());
     let nodes: Vec<&str> = nodes.filter(|name| shared || *name == node).collect();
     let mut row = json!({ "hasFeature": u8::from(has) });
     if kind == Kind::Qemu {
@@ -243,7 +243,7 @@ fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
 fn rrd(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let vmid = call.vmid("vmid");
     // Every node has the metrics of all guests.
-    let guests = &call.world.guests;
+    let guests = &call.cluster.guests;
     let Some(guest) = guests.get(&vmid).filter(|guest| guest.kind == kind) else {
         return Err(graphs::missing(&graphs::guest_file(call, vmid)));
     };
@@ -259,13 +259,13 @@ pub(super) fn guest_list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let node = call.owned("node");
     let full = call.flag("full");
     let rows = call
-        .world
+        .cluster
         .guests
         .iter()
         .filter(|(_, guest)| guest.kind == kind && guest.node == node)
         .filter(|(vmid, _)| call.may(&format!("/vms/{vmid}"), "VM.Audit"))
         .map(|(vmid, guest)| {
-            let mut row = call.world.guest_json(*vmid, guest);
+            let mut row = call.cluster.guest_json(*vmid, guest);
             if !full {
                 row.remove("qmpstatus");
             }
@@ -281,7 +281,7 @@ pub(super) fn config(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         let errors = ["current", "snapshot"].map(|name| (name.to_owned(), text.to_owned()));
         return Err(ApiError::parameters(errors.into()));
     }
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let config = match call.text("snapshot") {
         Some(name) => guest
             .snapshots
@@ -291,7 +291,7 @@ pub(super) fn config(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         None if call.flag("current") => guest.config.clone(),
         None => guest.planned(),
     };
-    let mut row = call.world.config_json(kind, &config);
+    let mut row = call.cluster.config_json(kind, &config);
     row.insert("digest".into(), json!(guest.digest()));
     if let Some(snapshot) = call
         .text("snapshot")
@@ -334,7 +334,7 @@ pub(super) fn change(call: &Call<'_>, kind: Kind) -> ApiResult<Change> {
     if change.is_empty() {
         return Err(ApiError::die("no options specified"));
     }
-    call.world.check_change(kind, &change)?;
+    call.cluster.check_change(kind, &change)?;
     if kind == Kind::Qemu {
         create::check_encoded_keys(call)?;
         create::check_drives(&change.set)?;
@@ -345,21 +345,23 @@ pub(super) fn change(call: &Call<'_>, kind: Kind) -> ApiResult<Change> {
         create::check_storages(call, &change.set)?;
         create::check_names(call, kind, &change.set)?;
     }
-    call.world.guest(kind, &node, vmid)?;
+    call.cluster.guest(kind, &node, vmid)?;
     Ok(change)
 }
 
 pub(super) fn configure(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let change = change(call, kind)?;
     let vmid = call.vmid("vmid");
-    call.world.configure(vmid, &change).map_err(ApiError::die)?;
+    call.cluster
+        .configure(vmid, &change)
+        .map_err(ApiError::die)?;
     Ok(Reply::data(Value::Null))
 }
 
 pub(super) fn configure_later(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let change = change(call, kind)?;
     let vmid = call.vmid("vmid");
-    let guest = call.world.guest(kind, &call.owned("node"), vmid)?;
+    let guest = call.cluster.guest(kind, &call.owned("node"), vmid)?;
     may_configure(guest, &change).map_err(ApiError::die)?;
     if let Err(error) = crate::calls::rights::guests::in_task(call) {
         return Ok(call.fail("qmconfig", vmid, error.message.trim_end().to_owned()));
@@ -380,16 +382,16 @@ pub(super) fn configure_later(call: &mut Call<'_>, kind: Kind) -> ApiResult<Repl
 
 pub(super) fn pending(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let mut config = guest.config.clone();
     config.insert("digest".into(), guest.digest());
-    let values = call.world.config_json(kind, &config);
+    let values = call.cluster.config_json(kind, &config);
     let planned = guest
         .pending
         .iter()
         .filter_map(|(key, value)| Some((key.clone(), value.clone()?)))
         .collect();
-    let waiting = call.world.config_json(kind, &planned);
+    let waiting = call.cluster.config_json(kind, &planned);
     let mut rows = Vec::new();
     for (key, value) in &values {
         let mut row = json!({ "key": key, "value": value });
@@ -410,11 +412,11 @@ pub(super) fn pending(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
 
 pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
-    let mut row = call.world.guest_json(vmid, guest);
+    let guest = call.cluster.guest(kind, &node, vmid)?;
+    let mut row = call.cluster.guest_json(vmid, guest);
     let mut ha = json!({ "managed": 0 });
     if let Some(resource) =
-        (call.world.ha_resource(vmid)).filter(|_| call.world.ha_state(vmid).is_some())
+        (call.cluster.ha_resource(vmid)).filter(|_| call.cluster.ha_state(vmid).is_some())
     {
         ha["managed"] = json!(1);
         for key in ["state", "group"] {

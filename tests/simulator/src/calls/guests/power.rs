@@ -12,7 +12,7 @@ use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 pub(crate) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     call.root_only("skiplock")?;
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let noun = kind.noun();
     if guest.protected() {
         return Err(ApiError::die(format!(
@@ -24,7 +24,7 @@ pub(crate) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     } else {
         "qmdestroy"
     };
-    if call.world.ha_resource(vmid).is_some() && !call.flag("purge") {
+    if call.cluster.ha_resource(vmid).is_some() && !call.flag("purge") {
         return Err(ApiError::die(format!(
             "unable to remove {noun} {vmid} - used in HA resources and purge parameter not set."
         )));
@@ -40,7 +40,8 @@ pub(crate) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     let disks = guest.config.iter().filter(|(key, _)| kind.is_disk(key));
     let mut bases = disks.map(|(_, value)| volume_of(value));
-    if let Some(volid) = bases.find(|volid| guest.template() && call.world.is_base_in_use(volid)) {
+    if let Some(volid) = bases.find(|volid| guest.template() && call.cluster.is_base_in_use(volid))
+    {
         let text = format!("base volume '{volid}' is still in use by linked cloned");
         return Ok(call.fail(task, vmid, text));
     }
@@ -58,7 +59,7 @@ pub(crate) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         })
         .collect();
     let force = call.flag("force");
-    if let Some(guest) = call.world.guests.get_mut(&vmid) {
+    if let Some(guest) = call.cluster.guests.get_mut(&vmid) {
         if force && kind == Kind::Lxc {
             guest.started = None;
         }
@@ -95,7 +96,7 @@ pub(crate) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     } else {
         "qmstart"
     };
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     if kind == Kind::Lxc && guest.running() {
         return Err(ApiError::die(format!("CT {vmid} already running")));
     }
@@ -111,7 +112,7 @@ pub(crate) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     if error.is_none() && guest.template() {
         error = Some(guest.template_cannot_start());
     }
-    let managed = call.world.ha_state(vmid).is_some();
+    let managed = call.cluster.ha_state(vmid).is_some();
     match error {
         Some(error) => Ok(call.fail(task, vmid, error)),
         None if managed => Ok(ha::hand_on(call, vmid, "hastart", "started")),
@@ -155,7 +156,7 @@ pub(crate) fn power(
         GuestEffect::Reboot => "VM",
         _ => kind.noun(),
     };
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     if must_run && !guest.running() {
         return Err(ApiError::die(format!("{noun} {vmid} not running")));
     }
@@ -172,7 +173,7 @@ pub(crate) fn power(
         return Ok(call.fail(task, vmid, error));
     }
     let stops = matches!(effect, GuestEffect::Stop);
-    if stops && call.world.ha_state(vmid).is_some() {
+    if stops && call.cluster.ha_state(vmid).is_some() {
         return Ok(ha::hand_on(call, vmid, "hastop", "stopped"));
     }
     let effect = lenient(call.flag("skiplock"), effect);
@@ -181,7 +182,7 @@ pub(crate) fn power(
 
 pub(crate) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let guest = call.cluster.guest(kind, &node, vmid)?;
     let noun = kind.noun();
     check_lock(guest).map_err(ApiError::die)?;
     if !guest.snapshots.is_empty() {
@@ -203,7 +204,7 @@ pub(crate) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             let volid = volume_of(value);
             let fits = !kind.is_disk(key)
                 || key.starts_with("unused")
-                || (call.world).volume_has(Feature::Template, kind, &node, volid, false);
+                || (call.cluster).volume_has(Feature::Template, kind, &node, volid, false);
             (!fits).then(|| format!("Template feature is not available for '{volid}'"))
         });
         // The answer does not name the task.
@@ -233,9 +234,9 @@ pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
         if node.as_ref() == Some(&target) {
             return Err(ApiError::parameter("target", "target is local node."));
         }
-        call.world.known_node(&target)?;
+        call.cluster.known_node(&target)?;
         let workers = ["max-workers", "maxworkers"].map(|name| call.text(name));
-        let options = call.world.settings.get("/cluster/options");
+        let options = call.cluster.settings.get("/cluster/options");
         if workers.iter().all(Option::is_none)
             && options.is_none_or(|options| !options.contains_key("max_workers"))
         {
@@ -243,7 +244,7 @@ pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
                 "either 'max-workers' parameter or max_workers in datacenter.cfg must be set!",
             ));
         }
-        if !call.world.node(&target).is_some_and(|node| node.online) {
+        if !call.cluster.node(&target).is_some_and(|node| node.online) {
             return Ok(call.fail(task, "", format!("target node '{target}' is not online")));
         }
     }
@@ -262,7 +263,7 @@ pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
         _ => guest.running() == (action != "start") && !guest.template(),
     };
     let guests: Vec<(u32, GuestEffect)> = call
-        .world
+        .cluster
         .guests
         .iter()
         .filter(|(vmid, guest)| {
@@ -281,5 +282,5 @@ pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
 
 pub(crate) fn running(call: &Call<'_>, kind: Kind) -> ApiResult<bool> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    Ok(call.world.guest(kind, &node, vmid)?.running())
+    Ok(call.cluster.guest(kind, &node, vmid)?.running())
 }

@@ -13,7 +13,7 @@ use crate::state::records::{MATCHERS, NOTIFIED, Row};
 
 /// Adds derived members of an entry, and refuses invalid ones.
 pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
-    let world = &*call.world;
+    let cluster = &*call.cluster;
     let mut set = |key: &str, value: Value| {
         row.entry(key.to_owned()).or_insert(value);
     };
@@ -29,12 +29,12 @@ pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
         }
         "/cluster/replication" => {
             let (vmid, number) = id.split_once('-').unwrap_or((id, "0"));
-            let guest = vmid.parse().ok().and_then(|vmid| world.guests.get(&vmid));
+            let guest = vmid.parse().ok().and_then(|vmid| cluster.guests.get(&vmid));
             let Some(guest) = guest else {
                 return Err(ApiError::die(format!("Guest '{vmid}' does not exist.")));
             };
             let target = call.text("target").unwrap_or("");
-            if world.node(target).is_none() {
+            if cluster.node(target).is_none() {
                 return Err(ApiError::die(format!("Target '{target}' does not exist.")));
             }
             if target == guest.node {
@@ -89,7 +89,7 @@ fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
     let given = |name: &str| call.text(name).is_some_and(|text| !text.is_empty());
     let set = |name: &str| call.flag(name);
     if let Some(pool) = call.text("pool").filter(|pool| !pool.is_empty())
-        && !call.world.pools.contains_key(pool)
+        && !call.cluster.pools.contains_key(pool)
     {
         return Err(ApiError::permission(&format!(
             "pool '{pool}' does not exist"
@@ -163,7 +163,7 @@ pub(crate) fn may_change(
 /// An entry of a set requires the set, and the alias that it names.
 pub(crate) fn needs_set(call: &Call<'_>, key: &str, cidr: &str) -> ApiResult<()> {
     let has = |list: &str, name: &str| {
-        let mut rows = call.world.records.get(list).into_iter().flatten();
+        let mut rows = call.cluster.records.get(list).into_iter().flatten();
         rows.any(|(own, _)| own.eq_ignore_ascii_case(name))
     };
     let (sets, name) = key.rsplit_once('/').unwrap_or_default();
@@ -180,16 +180,16 @@ pub(crate) fn needs_set(call: &Call<'_>, key: &str, cidr: &str) -> ApiResult<()>
     Ok(())
 }
 
-pub(crate) fn move_children(world: &mut Cluster, from: &str, to: &str) {
-    let below: Vec<String> = world
+pub(crate) fn move_children(cluster: &mut Cluster, from: &str, to: &str) {
+    let below: Vec<String> = cluster
         .records
         .keys()
         .filter(|key| *key == from || key.starts_with(&format!("{from}/")))
         .cloned()
         .collect();
     for key in below {
-        if let Some(rows) = world.records.remove(&key) {
-            world.records.insert(key.replacen(from, to, 1), rows);
+        if let Some(rows) = cluster.records.remove(&key) {
+            cluster.records.insert(key.replacen(from, to, 1), rows);
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::state::records::digest;
 
 /// Answers from stored configuration; `None` leaves the call to the samples.
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
-    let schema = std::sync::Arc::clone(&call.world.schema);
+    let schema = std::sync::Arc::clone(&call.cluster.schema);
     let path = call.path.to_owned();
     if path.starts_with("/cluster/sdn/vnets/{vnet}/firewall/") && !sdn::has_vnet(call) {
         return Some(Err(ApiError::die("invalid vnet specified")));
@@ -103,16 +103,20 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 }
 
 fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
-    let schema = std::sync::Arc::clone(&call.world.schema);
+    let schema = std::sync::Arc::clone(&call.cluster.schema);
     let key = place(call, list.path);
-    let rows = call.world.records.get(&key).map_or(&[][..], Vec::as_slice);
+    let rows = call
+        .cluster
+        .records
+        .get(&key)
+        .map_or(&[][..], Vec::as_slice);
     if rows.is_empty() && !list.strict {
         return None;
     }
     // An entry of a list can be a list itself; then it has to exist.
     if let Some((parent, id)) = key.rsplit_once('/').filter(|_| list.path.ends_with('}'))
         && !call
-            .world
+            .cluster
             .records
             .get(parent)
             .is_some_and(|rows| rows.iter().any(|(own, _)| own == id))
@@ -189,10 +193,10 @@ fn stamped(call: &Call<'_>, list: &List<'_>) -> bool {
 }
 
 pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
-    let schema = std::sync::Arc::clone(&call.world.schema);
+    let schema = std::sync::Arc::clone(&call.cluster.schema);
     let id = call.owned(list.id);
     let rows = call
-        .world
+        .cluster
         .records
         .get(&place(call, list.path))
         .map_or(&[][..], Vec::as_slice);
@@ -239,7 +243,7 @@ pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>
 fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     let mut id = call.owned(list.id);
     if id.is_empty() {
-        let bits = call.world.random();
+        let bits = call.cluster.random();
         id = format!("backup-{:08x}-{:04x}", bits >> 32, bits & 0xffff);
     }
     let key = place(call, list.path);
@@ -254,11 +258,17 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     if list.path.ends_with(ENTRIES) {
         needs_set(call, &key, &id)?;
     }
-    let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
+    let stamp = digest(
+        &call
+            .cluster
+            .records
+            .get(&key)
+            .map_or(&[][..], Vec::as_slice),
+    );
     check_digest(call, &stamp).map_err(|error| notified::stale(list.path, error))?;
     notified::may_make(call, list.path, &id, &row)?;
     let old = call.text("rename").map(str::to_owned);
-    let rows = call.world.records.entry(key.clone()).or_default();
+    let rows = call.cluster.records.entry(key.clone()).or_default();
     let at = |id: &str| rows.iter().position(|(own, _)| own == id);
     if let Some(old) = old {
         let from = at(&old).ok_or_else(|| match list.path.rsplit('/').next() {
@@ -273,9 +283,13 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         }
         rows[from].0.clone_from(&id);
         rows[from].1.extend(row);
-        move_children(call.world, &format!("{key}/{old}"), &format!("{key}/{id}"));
+        move_children(
+            call.cluster,
+            &format!("{key}/{old}"),
+            &format!("{key}/{id}"),
+        );
         if list.path == "/cluster/firewall/groups" {
-            let rows = call.world.records.iter_mut();
+            let rows = call.cluster.records.iter_mut();
             let rules = rows.filter(|(key, _)| key.ends_with("/firewall/rules"));
             for (_, rule) in rules.flat_map(|(_, rows)| rows) {
                 if field(rule, "type") == "group" && field(rule, "action") == old.as_str() {
@@ -293,7 +307,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     } else if list.path == "/cluster/ha/rules" {
         ha::verify(call, &id, &row, true)?;
     }
-    let rows = call.world.records.entry(key.clone()).or_default();
+    let rows = call.cluster.records.entry(key.clone()).or_default();
     if list.path == NETWORK {
         ports::check_duplicates(rows, &id, &row)?;
         ports::rejoin(&mut row);
@@ -316,13 +330,19 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, list.path);
     let mut id = call.owned(list.id);
     let mut row = given(call, list.id);
-    let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
+    let stamp = digest(
+        &call
+            .cluster
+            .records
+            .get(&key)
+            .map_or(&[][..], Vec::as_slice),
+    );
     if let Err(error) = check_digest(call, &stamp) {
         return Some(Err(notified::stale(list.path, error)));
     }
     let delete = listed(call.params.get("delete")).join(",");
     let rename = call.text("rename").map(str::to_owned);
-    let rows = call.world.records.entry(key.clone()).or_default();
+    let rows = call.cluster.records.entry(key.clone()).or_default();
     if rename
         .as_ref()
         .is_some_and(|name| rows.iter().any(|(own, _)| own == name))
@@ -345,7 +365,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     if let Err(error) = may_change(call, list, &id, &row, &planned) {
         return Some(Err(error));
     }
-    let rows = call.world.records.entry(key.clone()).or_default();
+    let rows = call.cluster.records.entry(key.clone()).or_default();
     let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
         return absent(list, &id, call.method);
     };
@@ -360,7 +380,11 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     notified::changed(list.path, held);
     if let Some(name) = rename {
         own.clone_from(&name);
-        move_children(call.world, &format!("{key}/{id}"), &format!("{key}/{name}"));
+        move_children(
+            call.cluster,
+            &format!("{key}/{id}"),
+            &format!("{key}/{name}"),
+        );
         id = name;
     }
     ha::changed(call, list.path, &id);
@@ -370,7 +394,11 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
 fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, list.path);
     let id = call.owned(list.id);
-    let rows = call.world.records.get(&key).map_or(&[][..], Vec::as_slice);
+    let rows = call
+        .cluster
+        .records
+        .get(&key)
+        .map_or(&[][..], Vec::as_slice);
     if !rows.iter().any(|(own, _)| *own == id) {
         if let Some(error) = sdn::no_addresses(call, list.path) {
             return Some(Err(error));
@@ -379,7 +407,7 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     }
     let below = format!("{key}/{id}");
     let holds = |key: &str| {
-        call.world
+        call.cluster
             .records
             .get(key)
             .is_some_and(|rows| !rows.is_empty())
@@ -407,10 +435,10 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         return Some(done.map(|()| Reply::data(Value::Null)));
     }
     let prefix = format!("{below}/");
-    call.world
+    call.cluster
         .records
         .retain(|key, _| *key != below && !key.starts_with(&prefix));
-    if let Some(rows) = call.world.records.get_mut(&key) {
+    if let Some(rows) = call.cluster.records.get_mut(&key) {
         rows.retain(|(own, _)| *own != id);
     }
     Some(Ok(Reply::data(Value::Null)))

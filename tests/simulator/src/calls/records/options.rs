@@ -14,7 +14,7 @@ use crate::state::records::{Row, digest};
 
 /// Options that are read and written at one path.
 pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
-    let schema = std::sync::Arc::clone(&call.world.schema);
+    let schema = std::sync::Arc::clone(&call.cluster.schema);
     let read = schema.endpoint(Method::Get, call.path)?;
     schema.endpoint(Method::Put, call.path)?;
     if !matches!(returns_type(&read.returns), Type::Object | Type::Any) {
@@ -23,7 +23,7 @@ pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, call.path);
     match call.method {
         Method::Get if plain_options(call.path) => {
-            let held = call.world.settings.get(&key).cloned().unwrap_or_default();
+            let held = call.cluster.settings.get(&key).cloned().unwrap_or_default();
             let mut row = shown_options(call, &schema, &held);
             if call.path.ends_with("/firewall/options") {
                 row.insert("digest".into(), json!(digest(&held)));
@@ -32,7 +32,7 @@ pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             Some(Ok(Reply::data(row)))
         }
         Method::Put if returns_type(&call.endpoint.returns) == Type::Null => {
-            let held = call.world.settings.get(&key).cloned().unwrap_or_default();
+            let held = call.cluster.settings.get(&key).cloned().unwrap_or_default();
             if call.path.ends_with("/firewall/options")
                 && let Err(error) = check_digest(call, &digest(&held))
             {
@@ -46,7 +46,7 @@ pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                 let text = format!("no such option '{name}'");
                 return Some(Err(ApiError::parameter("delete", text)));
             }
-            let held = call.world.settings.entry(key).or_default();
+            let held = call.cluster.settings.entry(key).or_default();
             for name in split_list(&delete) {
                 held.remove(name);
             }
@@ -77,8 +77,8 @@ fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row)
 
 /// Merges stored options over an answer made from the schema.
 pub(crate) fn lay_over(call: &Call<'_>, answer: &mut Value) {
-    let schema = std::sync::Arc::clone(&call.world.schema);
-    let Some(held) = call.world.settings.get(&place(call, call.path)) else {
+    let schema = std::sync::Arc::clone(&call.cluster.schema);
+    let Some(held) = call.cluster.settings.get(&place(call, call.path)) else {
         return;
     };
     if let (Method::Get, Some(object)) = (call.method, answer.as_object_mut()) {

@@ -15,8 +15,8 @@ use crate::state::records::{NOTIFIED, Row};
 
 /// Answers derived from lists.
 pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
-    let world = &*call.world;
-    let rows = |key: &str| world.records.get(key).map_or(&[][..], Vec::as_slice);
+    let cluster = &*call.cluster;
+    let rows = |key: &str| cluster.records.get(key).map_or(&[][..], Vec::as_slice);
     Some(match (call.method, call.path) {
         (Method::Get, path) if path.ends_with("/firewall/refs") => {
             let own = place(call, path.strip_suffix("/refs").unwrap_or(path));
@@ -44,7 +44,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Method::Get, "/cluster/notifications/targets") => {
             let mut found = Vec::new();
-            for (list, rows) in &world.records {
+            for (list, rows) in &cluster.records {
                 let Some(kind) = list.strip_prefix(NOTIFIED) else {
                     continue;
                 };
@@ -104,7 +104,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Method::Get, "/cluster/backup-info/not-backed-up") => {
             let jobs = rows("/cluster/backup");
-            let left = world
+            let left = cluster
                 .guests
                 .iter()
                 .filter(|(vmid, guest)| !jobs.iter().any(|(_, job)| covers(job, **vmid, guest)));
@@ -122,7 +122,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                         .is_none_or(|guest| row.get("guest") == Some(&json!(guest)))
             });
             Ok(Reply::data(
-                jobs.map(|(id, row)| replica(world, id, row))
+                jobs.map(|(id, row)| replica(cluster, id, row))
                     .collect::<Value>(),
             ))
         }
@@ -132,7 +132,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                 .iter()
                 .find(|(own, _)| *own == id)
             {
-                Some((_, row)) => Ok(Reply::data(replica(world, &id, row))),
+                Some((_, row)) => Ok(Reply::data(replica(cluster, &id, row))),
                 None => Err(ApiError::die(format!("no such replication job '{id}'"))),
             }
         }
@@ -142,7 +142,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 /// The guests of a backup job, with their volumes and why these are included or not.
 fn included(call: &Call<'_>, job: &Row) -> Vec<Value> {
-    let guests = call.world.guests.iter();
+    let guests = call.cluster.guests.iter();
     let taken = guests.filter(|(vmid, guest)| {
         covers(job, **vmid, guest) && call.may(&format!("/vms/{vmid}"), "VM.Audit")
     });
@@ -191,17 +191,17 @@ fn covers(job: &Row, vmid: u32, guest: &crate::state::guest::Guest) -> bool {
     chosen && (text("node").is_empty() || text("node") == guest.node)
 }
 
-fn replica(world: &Cluster, id: &str, row: &Row) -> Value {
+fn replica(cluster: &Cluster, id: &str, row: &Row) -> Value {
     let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or("");
     let guest: u32 = text("guest").parse().unwrap_or(0);
-    let kind = world
+    let kind = cluster
         .guests
         .get(&guest)
         .map_or("qemu", |guest| guest.kind.api());
     let mut entry = json!({
         "id": id, "guest": guest, "jobnum": text("jobnum").parse::<u32>().unwrap_or(0), "type": "local",
         "source": text("source"), "target": text("target"), "vmtype": kind, "fail_count": 0, "last_sync": 0,
-        "last_try": 0, "duration": 0, "next_sync": world.now.as_secs() / 900 * 900 + 900,
+        "last_try": 0, "duration": 0, "next_sync": cluster.now.as_secs() / 900 * 900 + 900,
         "schedule": row.get("schedule").cloned().unwrap_or_else(|| json!("*/15")),
     });
     for key in ["comment", "disable", "rate"] {

@@ -19,7 +19,7 @@ use crate::state::guest::volumes::{parse_volume_name, volume_of};
 
 /// The configuration of the guest a call is about.
 fn held(call: &Call<'_>) -> Config {
-    let guest = call.world.guests.get(&call.vmid("vmid"));
+    let guest = call.cluster.guests.get(&call.vmid("vmid"));
     guest.map(|guest| guest.planned()).unwrap_or_default()
 }
 
@@ -43,7 +43,7 @@ pub(super) fn move_disk(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
 
 pub(super) fn clone(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     let vmid = call.vmid("vmid");
-    let Some(guest) = call.world.guests.get(&vmid) else {
+    let Some(guest) = call.cluster.guests.get(&vmid) else {
         return Ok(());
     };
     let snapshot = call
@@ -78,7 +78,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if privileged {
         call.require("/", &["Sys.Modify"])?;
     }
-    if let Some(pool) = pool.filter(|pool| !call.world.pools.contains_key(*pool)) {
+    if let Some(pool) = pool.filter(|pool| !call.cluster.pools.contains_key(*pool)) {
         return Err(ApiError::permission(&format!(
             "pool '{pool}' does not exist"
         )));
@@ -96,7 +96,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
         || pool.is_some_and(|pool| call.may(&format!("/pool/{pool}"), "VM.Allocate"))
         || restore
             && call.flag("force")
-            && call.world.guests.contains_key(&vmid)
+            && call.cluster.guests.contains_key(&vmid)
             && call.may(&format!("/vms/{vmid}"), "VM.Backup");
     if !allowed {
         return Err(ApiError::permission(""));
@@ -331,7 +331,7 @@ impl Asked<'_> {
         if call.may("/", "Sys.Modify") {
             return Ok(());
         }
-        let options = call.world.settings.get("/cluster/options");
+        let options = call.cluster.settings.get("/cluster/options");
         let registered = options.and_then(|row| row.get("registered-tags")?.as_str());
         let old = self.old.get("tags").map_or("", String::as_str);
         let new = call.text("tags").unwrap_or("");
@@ -488,7 +488,7 @@ impl Asked<'_> {
 /// Only root@pam may assign a device of the host, unless there is a mapping for it.
 fn device(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     let usb = key.starts_with("usb");
-    let parts = call.world.parts(Kind::Qemu, key, value);
+    let parts = call.cluster.parts(Kind::Qemu, key, value);
     if let Some(host) = parts.get("host") {
         if usb && host.eq_ignore_ascii_case("spice") {
             return Ok(());

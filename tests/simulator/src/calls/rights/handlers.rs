@@ -148,7 +148,7 @@ pub(crate) fn read_volume(call: &Call<'_>) -> ApiResult<()> {
     let wanted = call.path.contains("file-restore").then_some("backup");
     let name = own_name(call, &call.owned("volume"));
     let files = call
-        .world
+        .cluster
         .storage(&call.owned("storage"))
         .is_ok_and(|storage| storage.is_file_based());
     if files && !is_file_name(&name) {
@@ -235,7 +235,7 @@ pub(crate) fn monitor(call: &Call<'_>) -> ApiResult<()> {
     if matches!(word, "help" | "info" | "?") {
         return Ok(());
     }
-    let sorted = call.world.schema.release().major >= 9;
+    let sorted = call.cluster.schema.release().major >= 9;
     if sorted && HOST_COMMANDS.split_whitespace().any(|own| own == word) {
         return Err(ApiError::die(format!("root-only command '{word}'")));
     }

@@ -31,7 +31,7 @@ impl Call<'_> {
         }
         let given = |name: &str| self.text(name).map(str::to_owned);
         let zone_of_vnet = || {
-            let zone = self.world.zone_of_vnet(self.text("vnet")?);
+            let zone = self.cluster.zone_of_vnet(self.text("vnet")?);
             zone.map(str::to_owned)
         };
         // The zone a network is in, and not the one that it is to come into.
@@ -132,14 +132,14 @@ impl Call<'_> {
     /// Use of the bridge or virtual network of a network card.
     pub(crate) fn require_bridge(&self, kind: Kind, value: &str) -> ApiResult<()> {
         // Releases before 8.0 made no check.
-        if self.world.schema.release().major < 8 {
+        if self.cluster.schema.release().major < 8 {
             return Ok(());
         }
-        let parts = self.world.parts(kind, "net0", value);
+        let parts = self.cluster.parts(kind, "net0", value);
         let Some(bridge) = parts.get("bridge") else {
             return Ok(());
         };
-        let vnets = self.world.records.get(VNETS).into_iter().flatten();
+        let vnets = self.cluster.records.get(VNETS).into_iter().flatten();
         let zone = vnets
             .filter(|(vnet, _)| vnet == bridge)
             .find_map(|(_, row)| row.get("zone")?.as_str())

@@ -270,8 +270,8 @@ impl Cluster {
 /// The time a guest's system takes to boot, before the time factor.
 const BOOT: Duration = Duration::from_secs(10);
 
-pub(crate) fn lock(world: &mut Cluster, vmid: u32, why: &str) {
-    if let Some(guest) = world.guests.get_mut(&vmid) {
+pub(crate) fn lock(cluster: &mut Cluster, vmid: u32, why: &str) {
+    if let Some(guest) = cluster.guests.get_mut(&vmid) {
         guest.lock = Some(why.to_owned());
     }
 }

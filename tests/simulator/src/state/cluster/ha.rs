@@ -41,14 +41,14 @@ pub(crate) fn vmid_of(sid: &str) -> Option<u32> {
 }
 
 /// `vm:100` of `vm:100`, `ct:100` or `100`.
-pub(crate) fn full_id(world: &Cluster, sid: &str) -> String {
+pub(crate) fn full_id(cluster: &Cluster, sid: &str) -> String {
     if sid.contains(':') {
         return sid.to_owned();
     }
     let container = sid
         .parse()
         .ok()
-        .and_then(|vmid| world.guests.get(&vmid))
+        .and_then(|vmid| cluster.guests.get(&vmid))
         .is_some_and(|guest| guest.kind == Kind::Lxc);
     format!("{}:{sid}", if container { "ct" } else { "vm" })
 }

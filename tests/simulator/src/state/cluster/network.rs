@@ -21,6 +21,6 @@ pub(crate) fn running(node: &str) -> String {
     format!("/running/nodes/{node}/network")
 }
 
-pub(crate) fn rows<'a>(world: &'a Cluster, key: &str) -> &'a [(String, Row)] {
-    world.records.get(key).map_or(&[][..], Vec::as_slice)
+pub(crate) fn rows<'a>(cluster: &'a Cluster, key: &str) -> &'a [(String, Row)] {
+    cluster.records.get(key).map_or(&[][..], Vec::as_slice)
 }

@@ -15,7 +15,7 @@ pub(crate) fn storages(pool: &str) -> String {
     format!("/pools/{pool}/storage")
 }
 
-pub(crate) fn has_storage(world: &Cluster, pool: &str, storage: &str) -> bool {
-    let held = world.records.get(&storages(pool));
+pub(crate) fn has_storage(cluster: &Cluster, pool: &str, storage: &str) -> bool {
+    let held = cluster.records.get(&storages(pool));
     held.is_some_and(|rows| rows.iter().any(|(own, _)| own == storage))
 }
