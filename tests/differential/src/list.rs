@@ -11,7 +11,7 @@ use proxmox_simulator::releases;
 use serde::Deserialize;
 
 use crate::call::Call;
-use crate::server::Who;
+use crate::server::Caller;
 
 /// A parameter that no endpoint has: a call with it is refused before it does anything.
 pub const UNDECLARED: &str = "differential-undeclared";
@@ -135,10 +135,10 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    pub(crate) fn who(&self) -> Who {
+    pub(crate) fn caller(&self) -> Caller {
         match self.nobody {
-            true => Who::Nobody,
-            false => Who::Caller,
+            true => Caller::Unprivileged,
+            false => Caller::Configured,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::call::{Call, Words};
 use crate::compare::{Depth, compare};
 use crate::list::{self, Scenario, Trace};
 use crate::report::{Exchange, Report};
-use crate::server::{Names, Server, Who};
+use crate::server::{Caller, Names, Server};
 
 /// The calls to send.
 #[derive(Clone, Debug)]
@@ -158,14 +158,16 @@ impl Run<'_> {
             .ok()
             .and_then(|call| call.fill(words).ok());
         if let Some(call) = call {
-            server.send(&call, Who::Caller, self.plan.patience).await;
+            server
+                .send(&call, Caller::Configured, self.plan.patience)
+                .await;
         }
     }
 
-    async fn both(&self, first: &Call, second: &Call, who: Who) -> (Answer, Answer) {
+    async fn both(&self, first: &Call, second: &Call, caller: Caller) -> (Answer, Answer) {
         tokio::join!(
-            self.first.send(first, who, self.plan.patience),
-            self.second.send(second, who, self.plan.patience)
+            self.first.send(first, caller, self.plan.patience),
+            self.second.send(second, caller, self.plan.patience)
         )
     }
 
@@ -174,7 +176,7 @@ impl Run<'_> {
         &mut self,
         group: &str,
         call: &Call,
-        who: Who,
+        caller: Caller,
         depth: Depth,
         report: &mut Report,
     ) {
@@ -186,7 +188,7 @@ impl Run<'_> {
                 return;
             }
         };
-        let (mut a, mut b) = self.both(&first, &second, who).await;
+        let (mut a, mut b) = self.both(&first, &second, caller).await;
         let differences = compare(
             &first.path,
             (&a, &self.first.words),
@@ -248,7 +250,7 @@ impl Run<'_> {
                     params: params.clone(),
                 };
                 let (one, other) = (with(&a), with(&b));
-                let (mut one, mut other) = self.both(&one, &other, Who::Caller).await;
+                let (mut one, mut other) = self.both(&one, &other, Caller::Configured).await;
                 let differences = compare(
                     &a,
                     (&one, &self.first.words),
@@ -281,7 +283,7 @@ impl Run<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            self.compare("refusals", &call, Who::Caller, Depth::Values, report)
+            self.compare("refusals", &call, Caller::Configured, Depth::Values, report)
                 .await;
         }
         bar.finish_and_clear();
@@ -334,8 +336,14 @@ impl Run<'_> {
                 if self.stop.load(Ordering::Relaxed) {
                     break;
                 }
-                self.compare(&scenario.name, call, scenario.who(), Depth::Values, report)
-                    .await;
+                self.compare(
+                    &scenario.name,
+                    call,
+                    scenario.caller(),
+                    Depth::Values,
+                    report,
+                )
+                .await;
                 let fell = report.exchanges.last().is_some_and(|exchange| {
                     exchange.call == *call
                         && exchange.first.accepted() != exchange.second.accepted()
@@ -368,7 +376,7 @@ impl Run<'_> {
         for call in &scenario.before {
             let filled = (call.fill(&self.first.words), call.fill(&self.second.words));
             if let (Ok(first), Ok(second)) = filled {
-                let (a, b) = self.both(&first, &second, Who::Caller).await;
+                let (a, b) = self.both(&first, &second, Caller::Configured).await;
                 remember(&a, &mut self.first.words);
                 remember(&b, &mut self.second.words);
             }
@@ -380,7 +388,7 @@ impl Run<'_> {
         if let (Ok(first), Ok(second)) =
             (call.fill(&self.first.words), call.fill(&self.second.words))
         {
-            self.both(&first, &second, Who::Caller).await;
+            self.both(&first, &second, Caller::Configured).await;
         }
     }
 
@@ -398,8 +406,12 @@ impl Run<'_> {
                 path: format!("/access/users/{user}/token/differential"),
                 params: vec![("privsep".into(), "0".into())],
             };
-            server.send(&make, Who::Caller, self.plan.patience).await;
-            let answer = server.send(&token, Who::Caller, self.plan.patience).await;
+            server
+                .send(&make, Caller::Configured, self.plan.patience)
+                .await;
+            let answer = server
+                .send(&token, Caller::Configured, self.plan.patience)
+                .await;
             let data = answer.body.as_ref().map(|body| &body["data"]);
             let secret = data.and_then(|data| data["value"].as_str());
             let Some(secret) = secret else {

@@ -129,12 +129,12 @@ impl Names {
 
 /// The caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Who {
+pub enum Caller {
     /// The configured login.
     #[default]
-    Caller,
+    Configured,
     /// A token without privileges, created for the run.
-    Nobody,
+    Unprivileged,
 }
 
 /// A server to send calls to.
@@ -333,7 +333,7 @@ impl Server {
         Ok((nodes, self.list("/storage").await?))
     }
 
-    /// Sends calls of [`Who::Nobody`] with this token.
+    /// Sends calls of [`Caller::Unprivileged`] with this token.
     ///
     /// # Errors The client cannot be built.
     pub fn set_nobody(&mut self, id: &str, secret: &str) -> Result<(), String> {
@@ -347,10 +347,10 @@ impl Server {
     }
 
     /// Sends a call with filled placeholders, and waits for its task.
-    pub async fn send(&self, call: &Call, who: Who, patience: Duration) -> Answer {
-        let client = match who {
-            Who::Caller => &self.client,
-            Who::Nobody => self.nobody.as_ref().unwrap_or(&self.client),
+    pub async fn send(&self, call: &Call, caller: Caller, patience: Duration) -> Answer {
+        let client = match caller {
+            Caller::Configured => &self.client,
+            Caller::Unprivileged => self.nobody.as_ref().unwrap_or(&self.client),
         };
         let mut request = client.request(call.method, call.path.as_str());
         let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -274,15 +274,15 @@ impl Builder {
     /// Gives a user, or a token named `user@realm!name`, a role at a path and below it. Users
     /// without a rule are administrators.
     #[must_use]
-    pub fn acl(mut self, path: &str, who: &str, role: &str) -> Self {
+    pub fn acl(mut self, path: &str, ugid: &str, role: &str) -> Self {
         self.rules.push(Rule {
             path: path.to_owned(),
-            subject: if who.contains('!') {
+            subject: if ugid.contains('!') {
                 Subject::Token
             } else {
                 Subject::User
             },
-            who: who.to_owned(),
+            ugid: ugid.to_owned(),
             role: role.to_owned(),
             propagate: true,
         });
@@ -495,11 +495,11 @@ impl Builder {
         let mut cluster = Cluster::new(schema, now, self.factor, self.seed);
         cluster.name.clone_from(&self.cluster);
         for (userid, user) in self.users.drain(..) {
-            if userid != "root@pam" && !self.rules.iter().any(|rule| rule.who == userid) {
+            if userid != "root@pam" && !self.rules.iter().any(|rule| rule.ugid == userid) {
                 self.rules.push(Rule {
                     path: "/".into(),
                     subject: Subject::User,
-                    who: userid.clone(),
+                    ugid: userid.clone(),
                     role: "Administrator".into(),
                     propagate: true,
                 });

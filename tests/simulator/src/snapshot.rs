@@ -103,7 +103,7 @@ fn task_json(task: &Task) -> Value {
         .collect();
     json!({
         "upid": task.upid, "node": task.node, "pid": task.pid, "pstart": task.pstart, "start": millis(task.start),
-        "kind": task.kind, "id": task.id, "user": task.who.user, "token": task.who.token, "lines": lines,
+        "kind": task.kind, "id": task.id, "user": task.caller.user, "token": task.caller.token, "lines": lines,
         "end": task.end.as_ref().map(|(at, status)| (millis(*at), status.as_str())),
     })
 }
@@ -151,7 +151,7 @@ fn access_json(cluster: &Cluster) -> Value {
         .iter()
         .map(|rule| {
             json!({
-                "path": rule.path, "type": rule.subject.name(), "who": rule.who, "role": rule.role,
+                "path": rule.path, "type": rule.subject.name(), "who": rule.ugid, "role": rule.role,
                 "propagate": rule.propagate,
             })
         })
@@ -364,7 +364,7 @@ fn read_task(task: &At<'_>, shift: &impl Fn(Duration) -> Duration, now: Duration
         start: shift(task.get("start").time()?),
         kind: task.get("kind").text()?,
         id: task.get("id").text()?,
-        who: Identity {
+        caller: Identity {
             user: task.get("user").text()?,
             token: task.get("token").read()?,
         },
@@ -421,7 +421,7 @@ fn read_access(cluster: &mut Cluster, from: &At<'_>) -> Read<()> {
         Ok(Rule {
             path: rule.get("path").text()?,
             subject,
-            who: rule.get("who").text()?,
+            ugid: rule.get("who").text()?,
             role: rule.get("role").text()?,
             propagate: rule.get("propagate").read()?,
         })

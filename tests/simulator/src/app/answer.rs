@@ -33,7 +33,7 @@ impl App {
         fault: Option<&Fault>,
     ) -> Response {
         let path = format!("/{}", admitted.segments.join("/"));
-        let user = admitted.who.as_ref().map(Identity::full);
+        let user = admitted.caller.as_ref().map(Identity::full);
         let (_, query) = head.path_and_query();
         let mut file: Option<Received> = None;
         let mut params = match body {
@@ -171,7 +171,7 @@ impl App {
             endpoint: found.endpoint,
             params,
             upload,
-            who: admitted.who.clone().unwrap_or(nobody),
+            caller: admitted.caller.clone().unwrap_or(nobody),
         };
         match calls::handle(&mut call) {
             Some(Ok(mut reply)) => {
@@ -217,7 +217,12 @@ impl App {
             known.insert("node".into(), home);
         }
         if is_task(call.method, call.path, call.endpoint) {
-            return Reply::data(start_plain(call.cluster, call.endpoint, &call.who, &known));
+            return Reply::data(start_plain(
+                call.cluster,
+                call.endpoint,
+                &call.caller,
+                &known,
+            ));
         }
         let returns = &call.endpoint.returns;
         if let Some(index) = directory(returns, &self.schema, segments) {
@@ -229,7 +234,7 @@ impl App {
             .as_ref()
             .is_some_and(|p| p.contains_key("upid"));
         if forks && call.method == Method::Post {
-            let upid = start_plain(call.cluster, call.endpoint, &call.who, &known);
+            let upid = start_plain(call.cluster, call.endpoint, &call.caller, &known);
             known.insert("upid".into(), upid.as_str().unwrap_or("").to_owned());
         }
         let sampler = self.sampler(&known, call.cluster.now);
@@ -255,29 +260,29 @@ impl App {
         endpoint: &Endpoint,
         params: &Params,
     ) -> ApiResult<()> {
-        let Some(who) = &admitted.who else {
+        let Some(caller) = &admitted.caller else {
             return Ok(());
         };
-        if who.token.is_some() && !endpoint.allowtoken {
+        if caller.token.is_some() && !endpoint.allowtoken {
             return Err(ApiError::permission(&format!(
                 "URI '{path}' not available with API token, need proper ticket.\n"
             )));
         }
         let Some(permissions) = &endpoint.permissions else {
-            return if who.is_root() {
+            return if caller.is_root() {
                 Ok(())
             } else {
                 Err(ApiError::permission("user != root@pam"))
             };
         };
-        if who.is_root() || permissions.user.is_some() {
+        if caller.is_root() || permissions.user.is_some() {
             return Ok(());
         }
         let Some(check) = &permissions.check else {
             return Ok(());
         };
         let texts = crate::calls::call::texts(params);
-        cluster.check(who, check, &texts)
+        cluster.check(caller, check, &texts)
     }
 
     /// Forwards the call to the node in its path, if that is another node.
@@ -447,7 +452,7 @@ impl From<ApiError> for Failure {
 fn start_plain(
     cluster: &mut Cluster,
     endpoint: &Endpoint,
-    who: &Identity,
+    caller: &Identity,
     known: &BTreeMap<String, String>,
 ) -> Value {
     let kind = endpoint
@@ -466,7 +471,7 @@ fn start_plain(
         node: known.get("node").map_or("", String::as_str),
         kind: &kind,
         id,
-        who,
+        caller,
         seconds: 1.0,
         lines: vec![line],
         effect: Effect::Nothing,

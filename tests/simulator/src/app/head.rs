@@ -30,7 +30,7 @@ impl App {
     /// Records a request that gets no answer.
     pub(crate) fn unanswered(&self, admitted: &Admitted) {
         let path = format!("/{}", admitted.segments.join("/"));
-        let user = admitted.who.as_ref().map(Identity::full);
+        let user = admitted.caller.as_ref().map(Identity::full);
         self.record(&admitted.method.to_string(), &path, user, Value::Null, 0);
     }
 
@@ -80,7 +80,7 @@ impl App {
         if !named {
             return Err(self.server_error(501, "no such uri"));
         }
-        let who = match self.authenticate(head, method, &segments) {
+        let caller = match self.authenticate(head, method, &segments) {
             Err(refusal) if format == "html" => {
                 let mut response = Response::new(301, "Moved");
                 response.delayed = refusal.delayed;
@@ -114,7 +114,7 @@ impl App {
         let uploading = is_upload(method, &segments);
         let boundary = head.header("content-type").and_then(upload::boundary);
         if uploading && body_length > 0 {
-            self.check_upload(head, who.as_ref(), &segments, boundary.is_some())?;
+            self.check_upload(head, caller.as_ref(), &segments, boundary.is_some())?;
         } else if body_length > 0 {
             if !matches!(method, Method::Post | Method::Put) {
                 let text = format!("Unexpected content for method '{}'", method);
@@ -136,7 +136,7 @@ impl App {
             format,
             method,
             segments,
-            who,
+            caller,
             body_length,
             json: content_type == "application/json",
             upload: boundary.filter(|_| uploading).map(str::to_owned),
@@ -147,16 +147,16 @@ impl App {
     fn check_upload(
         &self,
         head: &Head,
-        who: Option<&Identity>,
+        caller: Option<&Identity>,
         segments: &[String],
         multipart: bool,
     ) -> Result<(), Response> {
         let path = format!("/storage/{}", segments.get(3).map_or("", String::as_str));
-        let allowed = who.is_some_and(|who| {
-            who.is_root()
+        let allowed = caller.is_some_and(|caller| {
+            caller.is_root()
                 || self
                     .cluster()
-                    .privileges(who, &path)
+                    .privileges(caller, &path)
                     .contains("Datastore.AllocateTemplate")
         });
         if !allowed {
@@ -250,7 +250,7 @@ pub(crate) struct Admitted {
     pub(crate) format: Format,
     pub(crate) method: Method,
     pub(crate) segments: Vec<String>,
-    pub(crate) who: Option<Identity>,
+    pub(crate) caller: Option<Identity>,
     pub(crate) body_length: u64,
     pub(crate) json: bool,
     /// The boundary of an upload's parts.

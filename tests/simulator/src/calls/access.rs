@@ -39,11 +39,11 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
         Login::Refused => return Err(refused()),
         Login::Ok => {
             answer["ticket"] = json!(access.ticket(&user, now));
-            let who = Identity {
+            let caller = Identity {
                 user: user.clone(),
                 token: None,
             };
-            answer["cap"] = access.capabilities(&who, call.cluster.schema.release().major);
+            answer["cap"] = access.capabilities(&caller, call.cluster.schema.release().major);
         }
         Login::NeedsSecondFactor => {
             answer["ticket"] = json!(access.challenge(&user, now));
@@ -67,8 +67,8 @@ const SHOWN: [&str; 8] = [
 
 pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     let access = &call.cluster.access;
-    let who = call.text("userid").map_or_else(
-        || call.who.clone(),
+    let caller = call.text("userid").map_or_else(
+        || call.caller.clone(),
         |userid| match userid.split_once('!') {
             Some((user, token)) => Identity {
                 user: user.to_owned(),
@@ -89,10 +89,10 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     }
     let mut answer = Map::new();
     for path in paths {
-        let privileges = access.privileges(&who, &path);
+        let privileges = access.privileges(&caller, &path);
         if !privileges.is_empty() || call.text("path").is_some() {
             // Whether the privilege propagates.
-            let here = |rule: &&Rule| rule.path == path && who.full().starts_with(&rule.who);
+            let here = |rule: &&Rule| rule.path == path && caller.full().starts_with(&rule.ugid);
             let stays = access.rules.iter().filter(here).any(|rule| !rule.propagate);
             let held: Map<String, Value> = privileges
                 .into_iter()
@@ -144,8 +144,8 @@ pub(super) fn token_json(token: &Token) -> Map<String, Value> {
 pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
     let full = call.flag("full");
     let all = call.may("/access/groups", "User.Modify") || call.may("/access/groups", "Sys.Audit");
-    let me = call.who.user.as_str();
-    let separated = call.who.token.is_some();
+    let me = call.caller.user.as_str();
+    let separated = call.caller.token.is_some();
     let shown = call
         .cluster
         .access
@@ -306,7 +306,7 @@ pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
             let token = format!("{userid}!");
             access
                 .rules
-                .retain(|rule| rule.who != userid && !rule.who.starts_with(&token));
+                .retain(|rule| rule.ugid != userid && !rule.ugid.starts_with(&token));
         }
         _ => {
             join_groups(call, &userid)?;
@@ -448,7 +448,7 @@ pub(super) fn group(call: &mut Call<'_>) -> ApiResult<Reply> {
             access.groups.remove(&id);
             access
                 .rules
-                .retain(|rule| rule.subject != Subject::Group || rule.who != id);
+                .retain(|rule| rule.subject != Subject::Group || rule.ugid != id);
         }
         _ => group.comment = comment.or(group.comment.take()),
     }
@@ -545,7 +545,7 @@ pub(super) fn role(call: &mut Call<'_>) -> ApiResult<Reply> {
 pub(super) fn rule_list(call: &Call<'_>) -> ApiResult<Reply> {
     let rows = call.cluster.access.rules.iter().map(|rule| {
         json!({
-            "path": rule.path, "type": rule.subject.name(), "ugid": rule.who, "roleid": rule.role,
+            "path": rule.path, "type": rule.subject.name(), "ugid": rule.ugid, "roleid": rule.role,
             "propagate": u8::from(rule.propagate),
         })
     });
@@ -578,7 +578,7 @@ pub(super) fn rule_change(call: &mut Call<'_>) -> ApiResult<Reply> {
         ("tokens", Subject::Token),
     ]
     .into_iter()
-    .flat_map(|(name, subject)| list(name).into_iter().map(move |who| (subject, who)))
+    .flat_map(|(name, subject)| list(name).into_iter().map(move |ugid| (subject, ugid)))
     .collect();
     if subjects.is_empty() {
         let text = "either 'users', 'groups' or 'tokens' is required.";
@@ -591,35 +591,35 @@ pub(super) fn rule_change(call: &mut Call<'_>) -> ApiResult<Reply> {
         if !access.roles.contains_key(role) {
             return fail(format!("role '{role}' does not exist"));
         }
-        for (subject, who) in &subjects {
+        for (subject, ugid) in &subjects {
             let exists = match subject {
-                Subject::User => access.users.contains_key(who),
-                Subject::Group => access.groups.contains_key(who),
-                Subject::Token => who
+                Subject::User => access.users.contains_key(ugid),
+                Subject::Group => access.groups.contains_key(ugid),
+                Subject::Token => ugid
                     .split_once('!')
                     .and_then(|(user, token)| access.users.get(user)?.tokens.get(token))
                     .is_some(),
             };
             if !exists {
-                return fail(match (subject, who.split_once('!')) {
+                return fail(match (subject, ugid.split_once('!')) {
                     (Subject::Token, Some((user, token))) if access.users.contains_key(user) => {
                         format!("no such token '{token}' for user '{user}'")
                     }
                     (Subject::Token, Some((user, _))) => format!("no such user ('{user}')"),
-                    _ => format!("{} '{who}' does not exist", subject.name()),
+                    _ => format!("{} '{ugid}' does not exist", subject.name()),
                 });
             }
             access.rules.retain(|rule| {
                 !(rule.path == path
                     && rule.subject == *subject
-                    && rule.who == *who
+                    && rule.ugid == *ugid
                     && rule.role == *role)
             });
             if !delete {
                 access.rules.push(Rule {
                     path: path.clone(),
                     subject: *subject,
-                    who: who.clone(),
+                    ugid: ugid.clone(),
                     role: role.clone(),
                     propagate,
                 });

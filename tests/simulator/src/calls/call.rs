@@ -23,7 +23,7 @@ pub(crate) struct Call<'a> {
     pub(crate) params: Params,
     /// The uploaded file.
     pub(crate) upload: Option<Received>,
-    pub(crate) who: Identity,
+    pub(crate) caller: Identity,
 }
 
 /// The answer of a call.
@@ -78,7 +78,11 @@ impl Call<'_> {
     }
 
     pub(crate) fn may(&self, path: &str, privilege: &str) -> bool {
-        self.who.is_root() || self.cluster.privileges(&self.who, path).contains(privilege)
+        self.caller.is_root()
+            || self
+                .cluster
+                .privileges(&self.caller, path)
+                .contains(privilege)
     }
 
     pub(crate) fn start(
@@ -98,12 +102,12 @@ impl Call<'_> {
                 .map(|n| n.name.clone())
                 .unwrap_or_default(),
         };
-        let who = self.who.clone();
+        let caller = self.caller.clone();
         Reply::data(self.cluster.start(Plan {
             node: &node,
             kind,
             id: id.to_string(),
-            who: &who,
+            caller: &caller,
             seconds,
             lines,
             effect,
@@ -117,7 +121,7 @@ impl Call<'_> {
 
     /// An option that only root@pam itself may use.
     pub(crate) fn root_only(&self, option: &str) -> ApiResult<()> {
-        if self.flag(option) && !self.who.is_root() {
+        if self.flag(option) && !self.caller.is_root() {
             return Err(ApiError::parameter(
                 option,
                 "Only root may use this option.",

@@ -43,14 +43,14 @@ pub(super) fn proxy(
     task: &str,
     screen: Screen,
 ) -> ApiResult<Reply> {
-    if task == "vncshell" && screen == Screen::Display && call.who.token.is_some() {
+    if task == "vncshell" && screen == Screen::Display && call.caller.token.is_some() {
         return Err(ApiError::die(format!(
             "value '{}' does not look like a valid user name",
-            call.who.full()
+            call.caller.full()
         )));
     }
     let (path, host, dead) = place(call, guest)?;
-    let user = call.who.full();
+    let user = call.caller.full();
     // The display of a virtual machine has a password unless it is a serial port.
     let serial = call
         .cluster
@@ -69,8 +69,8 @@ pub(super) fn proxy(
     });
     let id = call.text("vmid").unwrap_or("").to_owned();
     let node = call.owned("node");
-    let who = call.who.clone();
-    let upid = call.cluster.begin(&node, task, &id, &who);
+    let caller = call.caller.clone();
+    let upid = call.cluster.begin(&node, task, &id, &caller);
     let cluster = &mut *call.cluster;
     // The requested node connects to the guest's node itself, and only then notices that it is
     // down.
@@ -123,7 +123,7 @@ pub(super) fn connect(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Rep
         None => format!("/nodes/{}", call.owned("node")),
     };
     let (port, ticket) = (call.owned("port"), call.owned("vncticket"));
-    let user = call.who.full();
+    let user = call.caller.full();
     let console = call
         .cluster
         .consoles
@@ -173,10 +173,10 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
         )));
     }
     let id = call.text("vmid").unwrap_or("").to_owned();
-    let who = call.who.clone();
+    let caller = call.caller.clone();
     let now = call.cluster.now;
     // The display behind the proxy sends nothing, so the task ends immediately.
-    let upid = call.cluster.begin(&node, "spiceproxy", &id, &who);
+    let upid = call.cluster.begin(&node, "spiceproxy", &id, &caller);
     call.cluster.end_task(&upid, Ok(0));
     let proxy = call.text("proxy").unwrap_or(&node).to_owned();
     let proxy = if proxy.contains("://") {
@@ -230,9 +230,9 @@ pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         Kind::Lxc => ("lxc", "vzmtunnel"),
     };
     let socket = format!("/run/{folder}/{vmid}.mtunnel");
-    let (user, who) = (call.who.full(), call.who.clone());
+    let (user, caller) = (call.caller.full(), call.caller.clone());
     let cluster = &mut *call.cluster;
-    let upid = cluster.begin(&node, task, &vmid.to_string(), &who);
+    let upid = cluster.begin(&node, task, &vmid.to_string(), &caller);
     let ticket = cluster.access.tunnel_ticket(&socket, &user, cluster.now);
     cluster.open_console(Console {
         port: 0,
@@ -256,7 +256,11 @@ pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
 pub(super) fn enter_tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     call.cluster.guest(kind, &node, vmid)?;
-    let (socket, ticket, user) = (call.owned("socket"), call.owned("ticket"), call.who.full());
+    let (socket, ticket, user) = (
+        call.owned("socket"),
+        call.owned("ticket"),
+        call.caller.full(),
+    );
     let mut consoles = call.cluster.consoles.iter();
     let console = consoles
         .find(|console| {

@@ -298,7 +298,7 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
         _ => return,
     };
     let node = guest.node.clone();
-    let who = crate::state::access::Identity {
+    let caller = crate::state::access::Identity {
         user: "root@pam".into(),
         token: None,
     };
@@ -306,7 +306,7 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
         node: &node,
         kind: task,
         id: vmid.to_string(),
-        who: &who,
+        caller: &caller,
         seconds: 2.0,
         lines: Vec::new(),
         effect: Effect::Guest(vmid, effect),
@@ -443,13 +443,13 @@ fn send_to(call: &mut Call<'_>, vmid: u32, target: &str) -> bool {
         Kind::Lxc => "vzmigrate",
         Kind::Qemu => "qmigrate",
     };
-    let who = call.who.clone();
+    let caller = call.caller.clone();
     let target = target.to_owned();
     call.cluster.start(Plan {
         node: &from,
         kind,
         id: vmid.to_string(),
-        who: &who,
+        caller: &caller,
         seconds: 3.0,
         lines: Vec::new(),
         effect: Effect::Guest(

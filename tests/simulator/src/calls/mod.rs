@@ -372,7 +372,7 @@ mod tests {
                 endpoint,
                 params,
                 upload: None,
-                who: Identity {
+                caller: Identity {
                     user: "root@pam".into(),
                     token: None,
                 },

@@ -15,7 +15,7 @@ pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
         .tasks
         .iter()
         .rev()
-        .filter(|task| all || task.who.user == call.who.user);
+        .filter(|task| all || task.caller.user == call.caller.user);
     let rows = shown.take(25).map(|task| {
         let mut row = task.row();
         if let Some(row) = row.as_object_mut() {
@@ -46,7 +46,7 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
         .tasks
         .iter()
         .rev()
-        .filter(|task| task.node == node && (all || task.who.user == call.who.user))
+        .filter(|task| task.node == node && (all || task.caller.user == call.caller.user))
         .filter(|task| match source {
             "active" => task.running(),
             "all" => true,
@@ -56,7 +56,7 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
         .filter(|task| call.text("typefilter").is_none_or(|kind| task.kind == kind))
         .filter(|task| {
             user.as_ref()
-                .is_none_or(|user| task.who.full().to_ascii_lowercase().contains(user))
+                .is_none_or(|user| task.caller.full().to_ascii_lowercase().contains(user))
         })
         // `errors` includes every status except `ok`, and overrides `statusfilter`.
         .filter(|task| match &verdicts {
@@ -84,9 +84,9 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
 fn may_see(call: &Call<'_>, privilege: &str) -> ApiResult<()> {
     // The owner is part of the UPID, even if the task does not exist.
     let mut parts = call.text("upid").unwrap_or("").split(':').skip(1);
-    let (node, who) = (parts.next().unwrap_or(""), parts.nth(5).unwrap_or(""));
+    let (node, owner) = (parts.next().unwrap_or(""), parts.nth(5).unwrap_or(""));
     let path = format!("/nodes/{node}");
-    if who.split('!').next() == Some(&call.who.user) || call.may(&path, privilege) {
+    if owner.split('!').next() == Some(&call.caller.user) || call.may(&path, privilege) {
         return Ok(());
     }
     Err(ApiError::permission(&format!("{path}, {privilege}")))

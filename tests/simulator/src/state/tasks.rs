@@ -19,7 +19,7 @@ pub(crate) struct Task {
     pub(crate) start: Duration,
     pub(crate) kind: String,
     pub(crate) id: String,
-    pub(crate) who: Identity,
+    pub(crate) caller: Identity,
     /// Log lines and when they appear.
     pub(crate) lines: Vec<(Duration, String)>,
     pub(crate) end: Option<(Duration, String)>,
@@ -69,9 +69,9 @@ impl Task {
 
     pub(crate) fn status(&self) -> Value {
         let mut status = self.identity();
-        status["user"] = json!(self.who.user);
+        status["user"] = json!(self.caller.user);
         status["status"] = json!(if self.running() { "running" } else { "stopped" });
-        if let Some(token) = &self.who.token {
+        if let Some(token) = &self.caller.token {
             status["tokenid"] = json!(token);
         }
         if let Some((_, exit)) = &self.end {
@@ -87,15 +87,15 @@ impl Task {
             Some((at, exit)) => {
                 row["endtime"] = json!(at.as_secs());
                 row["status"] = json!(exit);
-                row["user"] = json!(self.who.user);
-                if let Some(token) = &self.who.token {
+                row["user"] = json!(self.caller.user);
+                if let Some(token) = &self.caller.token {
                     row["tokenid"] = json!(token);
                 }
             }
             None => {
                 row["status"] = json!("RUNNING");
                 row["saved"] = json!("0");
-                row["user"] = json!(self.who.full());
+                row["user"] = json!(self.caller.full());
             }
         }
         row
@@ -121,13 +121,13 @@ pub(crate) fn upid(
     start: Duration,
     kind: &str,
     id: &str,
-    who: &Identity,
+    caller: &Identity,
 ) -> String {
     format!(
         "UPID:{node}:{pid:08X}:{pstart:08X}:{:08X}:{kind}:{}:{}:",
         start.as_secs(),
         field(id),
-        who.full()
+        caller.full()
     )
 }
 
@@ -163,12 +163,12 @@ mod tests {
 
     #[test]
     fn upid_form() {
-        let who = Identity {
+        let caller = Identity {
             user: "root@pam".into(),
             token: Some("test".into()),
         };
         let start = Duration::from_secs(0x6B01_F6B2);
-        let text = upid("pve1", 0xC1C, 0x2_C651, start, "imgcopy", "", &who);
+        let text = upid("pve1", 0xC1C, 0x2_C651, start, "imgcopy", "", &caller);
         assert_eq!(
             text,
             "UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::root@pam!test:"

@@ -81,7 +81,7 @@ fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
         return Ok(());
     };
     let Some((_, name)) = source.split_once(':').filter(|_| !source.starts_with('/')) else {
-        if call.who.is_root() {
+        if call.caller.is_root() {
             return Ok(());
         }
         return Err(ApiError::die(

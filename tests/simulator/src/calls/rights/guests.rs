@@ -131,7 +131,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
 
 /// Checks a change of configuration, as far as the server checks it before the task.
 pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
-    if call.who.is_root() {
+    if call.caller.is_root() {
         return Ok(());
     }
     let old = held(call);
@@ -169,7 +169,7 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
 
 /// Checks that the task of a configuration change makes.
 pub(crate) fn in_task(call: &Call<'_>) -> ApiResult<()> {
-    if call.who.is_root() {
+    if call.caller.is_root() {
         return Ok(());
     }
     let old = held(call);

@@ -36,10 +36,10 @@ pub(crate) fn bulk_suspend(call: &Call<'_>) -> ApiResult<()> {
 
 /// Permissions of other users need an auditor's privilege.
 pub(crate) fn other_permissions(call: &Call<'_>) -> ApiResult<()> {
-    let own = call.who.full();
+    let own = call.caller.full();
     let others = call
         .text("userid")
-        .is_some_and(|user| user != own && user != call.who.user);
+        .is_some_and(|user| user != own && user != call.caller.user);
     if others {
         return call.require("/access", &["Sys.Audit"]);
     }
@@ -49,7 +49,7 @@ pub(crate) fn other_permissions(call: &Call<'_>) -> ApiResult<()> {
 /// Only root@pam changes the password of another `pam` account.
 pub(crate) fn password(call: &Call<'_>) -> ApiResult<()> {
     let userid = call.owned("userid");
-    let foreign = userid != call.who.user;
+    let foreign = userid != call.caller.user;
     if foreign && (userid == "root@pam" || userid.ends_with("@pam")) {
         return Err(ApiError::permission(""));
     }

@@ -30,7 +30,7 @@ fn needs<'a>(method: Method, path: &'a str) -> impl Iterator<Item = &'static Nee
 
 /// Refuses a call for the privileges that its handler checks.
 pub(super) fn check(call: &Call<'_>) -> ApiResult<()> {
-    if call.who.is_root() {
+    if call.caller.is_root() {
         return Ok(());
     }
     needs(call.method, call.path).try_for_each(|need| match need {
@@ -50,7 +50,7 @@ pub(super) fn check(call: &Call<'_>) -> ApiResult<()> {
 
 /// Removes from an answer what the caller may not see.
 pub(super) fn filter(call: &Call<'_>, data: &mut Value) {
-    if call.who.is_root() || call.method != Get {
+    if call.caller.is_root() || call.method != Get {
         return;
     }
     if call.path == "/nodes/{node}/storage/{storage}/content"

@@ -80,7 +80,7 @@ impl Call<'_> {
     /// Options that only root@pam may set.
     pub(crate) fn only_root(&self, options: &[&str], text: &str) -> ApiResult<()> {
         match options.iter().find(|o| self.params.contains_key(**o)) {
-            Some(option) if !self.who.is_root() => Err(ApiError::parameter(option, text)),
+            Some(option) if !self.caller.is_root() => Err(ApiError::parameter(option, text)),
             _ => Ok(()),
         }
     }

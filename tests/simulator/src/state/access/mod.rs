@@ -16,7 +16,7 @@ const TICKET_LIFETIME: i64 = 2 * 3600;
 
 const CLOCK_SKEW: i64 = 300;
 
-/// The caller.
+/// A user, or a token of a user.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
     /// `user@realm`, without the token.
@@ -120,8 +120,8 @@ impl Access {
         format!("{}::{signature}", ticket.split("::").next().unwrap_or(""))
     }
 
-    fn sealed(&self, who: &str, now: Duration) -> String {
-        let plain = format!("PVE:{who}:{:08X}", now.as_secs());
+    fn sealed(&self, user: &str, now: Duration) -> String {
+        let plain = format!("PVE:{user}:{:08X}", now.as_secs());
         let signature = self.signature(&plain);
         format!("{plain}::{signature}")
     }
@@ -144,8 +144,8 @@ impl Access {
         if signature != self.signature(plain) {
             return None;
         }
-        let (who, time) = plain.strip_prefix("PVE:")?.rsplit_once(':')?;
-        let user = who.replace("%3A", ":");
+        let (user, time) = plain.strip_prefix("PVE:")?.rsplit_once(':')?;
+        let user = user.replace("%3A", ":");
         fresh(time, now)?;
         self.users.get(&user).filter(|user| user.enabled)?;
         Some(user)
@@ -407,10 +407,10 @@ mod tests {
     #[test]
     fn the_closest_rule_decides() {
         let mut access = access();
-        let rule = |path: &str, subject, who: &str, role: &str, propagate| Rule {
+        let rule = |path: &str, subject, ugid: &str, role: &str, propagate| Rule {
             path: path.into(),
             subject,
-            who: who.into(),
+            ugid: ugid.into(),
             role: role.into(),
             propagate,
         };
@@ -433,11 +433,12 @@ mod tests {
                 false,
             ),
         ];
-        let who = Identity {
+        let caller = Identity {
             user: "tfa@pve".into(),
             token: None,
         };
-        let has = |path: &str, privilege: &str| access.privileges(&who, path).contains(privilege);
+        let has =
+            |path: &str, privilege: &str| access.privileges(&caller, path).contains(privilege);
         assert!(has("/vms/101", "VM.PowerMgmt"));
         assert!(!has("/vms/100", "VM.PowerMgmt"));
         assert!(has("/vms/100", "VM.Audit"));
@@ -455,20 +456,24 @@ mod tests {
         if let Some(root) = access.users.get_mut("root@pam") {
             root.tokens.insert("sep".into(), token);
         }
-        let who = Identity {
+        let caller = Identity {
             user: "root@pam".into(),
             token: Some("sep".into()),
         };
-        assert!(access.privileges(&who, "/").is_empty());
+        assert!(access.privileges(&caller, "/").is_empty());
         access.rules.push(Rule {
             path: "/".into(),
             subject: Subject::Token,
-            who: "root@pam!sep".into(),
+            ugid: "root@pam!sep".into(),
             role: "PVEAuditor".into(),
             propagate: true,
         });
-        assert!(access.privileges(&who, "/vms/100").contains("VM.Audit"));
-        assert!(!access.privileges(&who, "/vms/100").contains("VM.Allocate"));
+        assert!(access.privileges(&caller, "/vms/100").contains("VM.Audit"));
+        assert!(
+            !access
+                .privileges(&caller, "/vms/100")
+                .contains("VM.Allocate")
+        );
     }
 
     #[test]

@@ -36,8 +36,8 @@ fn check_user_name(userid: &str) -> ApiResult<()> {
 
 impl Cluster {
     /// The privileges of a user at a path, including those from pools.
-    pub(crate) fn privileges(&self, who: &Identity, path: &str) -> BTreeSet<String> {
-        let mut held = self.access.privileges(who, path);
+    pub(crate) fn privileges(&self, caller: &Identity, path: &str) -> BTreeSet<String> {
+        let mut held = self.access.privileges(caller, path);
         let pool = match path.trim_start_matches('/').split_once('/') {
             Some(("vms", vmid)) => vmid
                 .parse()
@@ -47,7 +47,7 @@ impl Cluster {
             _ => None,
         };
         if let Some(pool) = pool {
-            held.extend(self.access.privileges(who, &format!("/pool/{pool}")));
+            held.extend(self.access.privileges(caller, &format!("/pool/{pool}")));
         }
         held
     }
@@ -62,7 +62,7 @@ impl Cluster {
     /// Whether an endpoint's rule admits a user.
     pub(crate) fn check(
         &self,
-        who: &Identity,
+        caller: &Identity,
         check: &Check,
         params: &BTreeMap<String, String>,
     ) -> ApiResult<()> {
@@ -81,7 +81,9 @@ impl Cluster {
         let userid = params.get("userid").map_or("", String::as_str);
         match check {
             Check::Or(choices) => {
-                let mut verdicts = choices.iter().map(|choice| self.check(who, choice, params));
+                let mut verdicts = choices
+                    .iter()
+                    .map(|choice| self.check(caller, choice, params));
                 match verdicts.any(|verdict| verdict.is_ok()) {
                     true => Ok(()),
                     false => refuse(""),
@@ -89,7 +91,7 @@ impl Cluster {
             }
             Check::And(all) => all
                 .iter()
-                .try_for_each(|check| self.check(who, check, params)),
+                .try_for_each(|check| self.check(caller, check, params)),
             Check::Perm {
                 path,
                 privileges,
@@ -106,7 +108,7 @@ impl Cluster {
                 let path = permission_path(&fill(path));
                 let has = path
                     .as_ref()
-                    .map(|path| self.privileges(who, path))
+                    .map(|path| self.privileges(caller, path))
                     .unwrap_or_default();
                 let path = path.unwrap_or_default();
                 if *any {
@@ -123,7 +125,7 @@ impl Cluster {
             Check::UserIdParam(name) if name == "self" => {
                 check_user_name(userid)?;
                 self.check_user_exists(userid)?;
-                match who.full() == userid {
+                match caller.full() == userid {
                     true => Ok(()),
                     false => refuse(""),
                 }
@@ -132,7 +134,10 @@ impl Cluster {
                 check_user_name(userid)?;
                 let realm = userid.rsplit_once('@').map_or("", |(_, realm)| realm);
                 let path = format!("/access/realm/{realm}");
-                if self.privileges(who, &path).contains("Realm.AllocateUser") {
+                if self
+                    .privileges(caller, &path)
+                    .contains("Realm.AllocateUser")
+                {
                     Ok(())
                 } else {
                     refuse(&format!("{path}, Realm.AllocateUser"))
@@ -143,7 +148,7 @@ impl Cluster {
                 groups_param,
             } => {
                 let may = |path: &str| {
-                    let has = self.privileges(who, path);
+                    let has = self.privileges(caller, path);
                     privileges.iter().any(|p| has.contains(p))
                 };
                 let creates = groups_param.as_deref() == Some("create");
@@ -183,7 +188,7 @@ impl Cluster {
                 } else {
                     path
                 };
-                let has = self.privileges(who, &path);
+                let has = self.privileges(caller, &path);
                 let wanted = modifiers(&path);
                 if wanted.iter().any(|p| has.contains(*p)) {
                     Ok(())

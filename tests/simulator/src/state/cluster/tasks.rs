@@ -21,7 +21,7 @@ impl Cluster {
             }
             plan.effect = Effect::Faulted(Box::new(plan.effect), task_fault);
         }
-        let mut task = self.task_of(plan.node, plan.kind, &plan.id, plan.who);
+        let mut task = self.task_of(plan.node, plan.kind, &plan.id, plan.caller);
         let length = Duration::from_secs_f64((plan.seconds * self.factor).max(0.0));
         let steps = u32::try_from(plan.lines.len()).unwrap_or(u32::MAX).max(1);
         task.lines = plan
@@ -48,8 +48,8 @@ impl Cluster {
     }
 
     /// Starts a task that runs until [`Cluster::end_task`], and returns its UPID.
-    pub(crate) fn begin(&mut self, node: &str, kind: &str, id: &str, who: &Identity) -> String {
-        let task = self.task_of(node, kind, id, who);
+    pub(crate) fn begin(&mut self, node: &str, kind: &str, id: &str, caller: &Identity) -> String {
+        let task = self.task_of(node, kind, id, caller);
         let upid = task.upid.clone();
         self.tasks.push(task);
         upid
@@ -63,20 +63,20 @@ impl Cluster {
         }
     }
 
-    fn task_of(&mut self, node: &str, kind: &str, id: &str, who: &Identity) -> Task {
+    fn task_of(&mut self, node: &str, kind: &str, id: &str, caller: &Identity) -> Task {
         self.counter += 1;
         let pid = 4_000 + u32::try_from(self.counter % 60_000).unwrap_or(0) * 3;
         let uptime = self.now.saturating_sub(self.started).as_millis() / 10;
         let pstart = 200_000 + u64::try_from(uptime).unwrap_or(0);
         Task {
-            upid: tasks::upid(node, pid, pstart, self.now, kind, id, who),
+            upid: tasks::upid(node, pid, pstart, self.now, kind, id, caller),
             node: node.to_owned(),
             pid,
             pstart,
             start: self.now,
             kind: kind.to_owned(),
             id: id.to_owned(),
-            who: who.clone(),
+            caller: caller.clone(),
             lines: Vec::new(),
             end: None,
         }
