@@ -25,7 +25,7 @@ use crate::places::{Place, Places};
 use crate::write_timeout::WriteTimeout;
 
 /// Maximum connections; further ones wait to be accepted.
-const MOST: usize = 16_384;
+const MAX_CONNECTIONS: usize = 16_384;
 /// Timeout for a TLS handshake, and for the first bytes after it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for writing an answer.
@@ -54,8 +54,8 @@ impl Connections {
     /// `each` is the limit for one address, except for trusted proxies; 0 is no limit.
     pub(crate) fn new(each: u32, proxies: Proxies) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(MOST)),
-            by_address: Places::new(MOST, each),
+            permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            by_address: Places::new(MAX_CONNECTIONS, each),
             proxies,
         }
     }
@@ -100,7 +100,7 @@ impl Connections {
 
     /// Waits until all connections are closed.
     pub(crate) async fn ended(&self) {
-        let all = u32::try_from(MOST).unwrap_or(u32::MAX);
+        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
         let _ = self.permits.acquire_many(all).await;
     }
 }

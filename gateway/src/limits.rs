@@ -18,7 +18,7 @@ const WINDOW: u64 = 60;
 /// How long an authenticated caller counts as known without being checked again.
 const TRUST: u64 = 600;
 /// Further callers share one count, so that forged credentials cannot exhaust memory.
-const MOST_CALLERS: usize = 50_000;
+const MAX_CALLERS: usize = 50_000;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -102,7 +102,7 @@ impl Limits {
         }
     }
 
-    fn most(&self, class: Class) -> u32 {
+    fn limit(&self, class: Class) -> u32 {
         match class {
             Class::Authentication => self.config.authentication,
             Class::Read => self.config.read,
@@ -126,27 +126,27 @@ impl Limits {
         let now = (self.clock)();
         let by_address = Key::Address(prefix(address));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = self.most(class);
+        let limit = self.limit(class);
         let Some(caller) = caller.filter(|_| class != Class::Authentication) else {
-            return counts.quota((by_address, class), most, now, true);
+            return counts.quota((by_address, class), limit, now, true);
         };
         let user = Key::User(caller.user());
         let known = counts.accepted.get(&caller.key());
         if known.is_some_and(|until| *until > now) {
-            return counts.quota((user, class), most, now, true);
+            return counts.quota((user, class), limit, now, true);
         }
         // Guessing credentials is limited like logins.
         let guesses = (
             (by_address, Class::Authentication),
-            self.most(Class::Authentication),
+            self.limit(Class::Authentication),
         );
-        for (place, most) in [guesses, ((user, class), most)] {
-            let quota = counts.quota(place, most, now, false);
+        for (place, limit) in [guesses, ((user, class), limit)] {
+            let quota = counts.quota(place, limit, now, false);
             if let Some(refused) = quota.filter(|quota| quota.wait.is_some()) {
                 return Some(refused);
             }
         }
-        let mut quota = counts.quota((by_address, class), most, now, true)?;
+        let mut quota = counts.quota((by_address, class), limit, now, true)?;
         quota.is_of_user = false;
         Some(quota)
     }
@@ -161,10 +161,10 @@ impl Limits {
     ) -> Option<Quota> {
         let now = (self.clock)();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.accepted.len() >= MOST_CALLERS {
+        if counts.accepted.len() >= MAX_CALLERS {
             counts.accepted.retain(|_, until| *until > now);
         }
-        if counts.accepted.len() < MOST_CALLERS {
+        if counts.accepted.len() < MAX_CALLERS {
             counts
                 .accepted
                 .insert(caller.key(), now.saturating_add(TRUST));
@@ -172,7 +172,7 @@ impl Limits {
         match quota {
             Some(quota) if !quota.is_of_user => {
                 let user = Key::User(caller.user());
-                counts.quota((user, class), self.most(class), now, true)
+                counts.quota((user, class), self.limit(class), now, true)
             }
             other => other,
         }
@@ -183,9 +183,9 @@ impl Limits {
         let now = (self.clock)();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.accepted.remove(&caller.key());
-        let most = self.most(Class::Authentication);
+        let limit = self.limit(Class::Authentication);
         let guesses = (Key::Address(prefix(address)), Class::Authentication);
-        let _ = counts.quota(guesses, most, now, true);
+        let _ = counts.quota(guesses, limit, now, true);
     }
 }
 
@@ -211,11 +211,11 @@ impl Counts {
         let is_over = |window: &Window| now >= window.start.saturating_add(WINDOW);
         let known = self.windows.contains_key(&(key, class));
         // At most once a second, because it is slow.
-        if self.windows.len() >= MOST_CALLERS && !known && self.swept != now {
+        if self.windows.len() >= MAX_CALLERS && !known && self.swept != now {
             self.swept = now;
             self.windows.retain(|_, window| !is_over(window));
         }
-        let key = match known || self.windows.len() < MOST_CALLERS {
+        let key = match known || self.windows.len() < MAX_CALLERS {
             true => key,
             false => Key::Others,
         };
@@ -416,9 +416,9 @@ mod tests {
         });
         let address = |number: u32| IpAddr::from(number.to_be_bytes());
         let take = |number: u32| limits.take(None, address(number), Class::Read);
-        let most = u32::try_from(MOST_CALLERS).expect("few");
+        let limit = u32::try_from(MAX_CALLERS).expect("few");
         let start = std::time::Instant::now();
-        let refused = (0..most + 100)
+        let refused = (0..limit + 100)
             .filter(|number| take(*number).is_some_and(|quota| quota.wait.is_some()));
         assert_eq!(
             refused.count(),
@@ -427,7 +427,7 @@ mod tests {
         );
         let once = start.elapsed();
         for number in 0..20_000 {
-            take(most + number);
+            take(limit + number);
         }
         // Scanning all windows for each request would take hundreds of times as long.
         assert!(
@@ -436,7 +436,7 @@ mod tests {
             start.elapsed()
         );
         time.store(1_061, Ordering::Relaxed);
-        assert_eq!(take(most).expect("limited").remaining, 9);
+        assert_eq!(take(limit).expect("limited").remaining, 9);
     }
 
     #[test]

@@ -23,9 +23,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The limits. Clones share them.
 #[derive(Clone)]
 pub(crate) struct MemoryBudget {
-    most: usize,
+    max: usize,
     /// Limit for one address.
-    each: usize,
+    max_per_address: usize,
     used: Arc<Mutex<Used>>,
 }
 
@@ -50,10 +50,10 @@ pub(crate) struct Reservation {
 }
 
 impl MemoryBudget {
-    pub(crate) fn new(most: usize, each: usize) -> Self {
+    pub(crate) fn new(max: usize, max_per_address: usize) -> Self {
         Self {
-            most,
-            each,
+            max,
+            max_per_address,
             used: Arc::default(),
         }
     }
@@ -108,7 +108,7 @@ impl Reservation {
         let Share { budget, address } = &self.share;
         let mut used = budget.used.lock().unwrap_or_else(PoisonError::into_inner);
         let own = used.by.get(address).copied().unwrap_or(0);
-        if used.all.saturating_add(bytes) > budget.most || own.saturating_add(bytes) > budget.each {
+        if used.all.saturating_add(bytes) > budget.max || own.saturating_add(bytes) > budget.max_per_address {
             let text = "the memory limit is reached; try again later";
             let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
             return Err(refusal.retry_after(Duration::from_secs(5)));
@@ -145,7 +145,7 @@ impl Reservation {
     }
 
     /// Reads the body of a request.
-    pub(crate) async fn read(&mut self, mut body: Body, most: usize) -> Result<Bytes, Refusal> {
+    pub(crate) async fn read(&mut self, mut body: Body, max: usize) -> Result<Bytes, Refusal> {
         let all = async {
             let mut whole = Vec::new();
             while let Some(frame) = body.frame().await {
@@ -153,8 +153,8 @@ impl Reservation {
                 let Ok(piece) = frame.into_data() else {
                     continue;
                 };
-                if whole.len() + piece.len() > most {
-                    let text = format!("the body is longer than {most} bytes");
+                if whole.len() + piece.len() > max {
+                    let text = format!("the body is longer than {max} bytes");
                     return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
                 }
                 self.grow(piece.len())?;
@@ -179,8 +179,8 @@ impl Drop for Reservation {
 impl fmt::Debug for MemoryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBudget")
-            .field("most", &self.most)
-            .field("each", &self.each)
+            .field("most", &self.max)
+            .field("each", &self.max_per_address)
             .field("used", &self.used())
             .finish()
     }
@@ -237,12 +237,12 @@ mod tests {
         let parts = [b"abcd".as_slice(); 3];
         let parts = || stream::iter(parts.map(Ok::<_, std::convert::Infallible>));
         let never = stream::pending::<Result<&[u8], std::convert::Infallible>>();
-        for (body, most, status) in [
+        for (body, max, status) in [
             (Body::from_stream(parts()), 8, 413),
             (Body::from_stream(parts()), 100, 503),
             (Body::from_stream(never), 100, 408),
         ] {
-            let whole = reserve(&budget, 1).read(body, most).await;
+            let whole = reserve(&budget, 1).read(body, max).await;
             assert_eq!(whole.expect_err("refused").status(), status);
             assert_eq!(budget.used(), 0);
         }

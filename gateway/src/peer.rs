@@ -37,12 +37,12 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (address, length) = text.split_once('/').unwrap_or((text, ""));
         let address: IpAddr = address.parse().map_err(|_| ())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
+        let max = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
-            "" if !text.contains('/') => most,
+            "" if !text.contains('/') => max,
             digits => digits.parse().map_err(|_| ())?,
         };
-        match length <= most {
+        match length <= max {
             true => Ok(Self { address, length }),
             false => Err(()),
         }

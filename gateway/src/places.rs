@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The limits. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Places {
-    most: usize,
+    max: usize,
     /// Limit for one user; 0 is no limit.
-    each: usize,
+    max_per_user: usize,
     taken: Arc<Mutex<Taken>>,
 }
 
@@ -59,10 +59,10 @@ pub(crate) enum Full {
 }
 
 impl Places {
-    pub(crate) fn new(most: usize, each: u32) -> Self {
+    pub(crate) fn new(max: usize, max_per_user: u32) -> Self {
         Self {
-            most,
-            each: usize::try_from(each).unwrap_or(usize::MAX),
+            max,
+            max_per_user: usize::try_from(max_per_user).unwrap_or(usize::MAX),
             taken: Arc::default(),
         }
     }
@@ -70,10 +70,10 @@ impl Places {
     /// Takes a place for a user. A token takes one of its user's.
     pub(crate) fn take(&self, caller: &str) -> Result<Place, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.most {
+        if taken.all >= self.max {
             return Err(Full::All);
         }
-        if self.each > 0 && taken.by.of(caller) >= self.each {
+        if self.max_per_user > 0 && taken.by.of(caller) >= self.max_per_user {
             return Err(Full::User);
         }
         taken.by.add(caller);
@@ -108,8 +108,8 @@ impl Drop for Place {
 impl fmt::Debug for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Places")
-            .field("most", &self.most)
-            .field("each", &self.each)
+            .field("most", &self.max)
+            .field("each", &self.max_per_user)
             .field("taken", &self.taken())
             .finish()
     }

@@ -15,7 +15,7 @@ use crate::pages::{Page, Query};
 use crate::refusal::Refusal;
 
 /// Maximum items selected from one list.
-const MOST: usize = 200_000;
+const MAX_ITEMS: usize = 200_000;
 
 /// The selection of resources that the cluster itself does not support.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Selection {
             let mut text = serde_json::Deserializer::from_slice(item);
             let key = Item(self).deserialize(&mut text).map_err(|_| no_list())?;
             if let Some(key) = key {
-                if found.len() >= MOST {
+                if found.len() >= MAX_ITEMS {
                     return Err(bad("the cluster's list is too long"));
                 }
                 found.push((key, item));
@@ -388,7 +388,7 @@ mod tests {
             let refusal = selection("sort=x").select(answer.as_bytes());
             assert_eq!(refusal.expect_err(answer).status(), 502, "{answer}");
         }
-        let many = format!("{{\"data\":[{}{{}}]}}", "{},".repeat(MOST));
+        let many = format!("{{\"data\":[{}{{}}]}}", "{},".repeat(MAX_ITEMS));
         let refusal = selection("sort=x").select(many.as_bytes());
         assert_eq!(refusal.expect_err("too many").status(), 502);
     }

@@ -47,10 +47,10 @@ use crate::{docs, grpc, operation, proxy, v1};
 const MAX_MEMORY: usize = 256 * 1024 * 1024;
 const MAX_MEMORY_OF_ADDRESS: usize = 64 * 1024 * 1024;
 /// Maximum listeners of events.
-const MOST_LISTENERS: usize = 8_192;
+const MAX_LISTENERS: usize = 8_192;
 /// Maximum bytes of a request's head.
 const HEAD: usize = 64 * 1024;
-const MOST_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 /// Maximum characters of a method or path in the log.
 const LOGGED: usize = 512;
 
@@ -118,7 +118,7 @@ impl Gateway {
             hub,
             deliverer,
             watches: config.background.is_some(),
-            listeners: Places::new(MOST_LISTENERS, config.limits.listeners),
+            listeners: Places::new(MAX_LISTENERS, config.limits.listeners),
             vclusters: config.vclusters.clone(),
             documents: Documents::default(),
             counters: Counters::default(),
@@ -275,7 +275,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(TIMEOUT)
-        .max_headers(MOST_HEADERS)
+        .max_headers(MAX_HEADERS)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .with_upgrades();

@@ -83,8 +83,8 @@ async fn a_thousand_guests_stay_within_the_limits() {
     #[derive(Default)]
     struct Load {
         now: BTreeMap<String, usize>,
-        most: usize,
-        most_on_a_node: usize,
+        max: usize,
+        max_on_a_node: usize,
     }
     let loads = Mutex::new(Load::default());
     let load = &loads;
@@ -102,8 +102,8 @@ async fn a_thousand_guests_stay_within_the_limits() {
             {
                 let mut load = load.lock().unwrap();
                 *load.now.entry(node.clone()).or_default() += 1;
-                load.most_on_a_node = load.most_on_a_node.max(load.now[&node]);
-                load.most = load.most.max(load.now.values().sum());
+                load.max_on_a_node = load.max_on_a_node.max(load.now[&node]);
+                load.max = load.max.max(load.now.values().sum());
             }
             // All work is inside the future, so that the count covers the whole time.
             let done = async { guest.start().await?.wait().await }.await;
@@ -114,7 +114,7 @@ async fn a_thousand_guests_stay_within_the_limits() {
         .unwrap();
     let load = loads.into_inner().unwrap();
     assert_eq!(
-        (load.most, load.most_on_a_node),
+        (load.max, load.max_on_a_node),
         (8, 3),
         "the limits are reached and kept"
     );

@@ -299,7 +299,7 @@ async fn an_early_refused_upload_is_sent_once() {
 
 const MIB: u64 = 1024 * 1024;
 /// The memory limit of an attack.
-const MOST: u64 = 64 * MIB;
+const MAX_MEMORY: u64 = 64 * MIB;
 /// The time limit of attacks that another limit should end; generous for slow machines.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// The time limit of attacks that it should end.
@@ -1130,7 +1130,7 @@ fn no_attack_uses_much_memory_and_each_is_an_error() {
     let mut table = "| attack | memory | time | the caller sees |\n|---|---|---|---|\n".to_owned();
     for (number, attack) in attacks().iter().enumerate() {
         let (memory, time, seen) = run(number, attack);
-        assert!(memory < MOST, "{} took {} MiB", attack.name, memory / MIB);
+        assert!(memory < MAX_MEMORY, "{} took {} MiB", attack.name, memory / MIB);
         let _ = writeln!(
             table,
             "| {} | {} MiB | {}.{} s | {seen} |",

@@ -26,7 +26,7 @@ use crate::time::{now, utc};
 /// The range of guest numbers if the request has none.
 const NUMBERS: std::ops::RangeInclusive<u32> = 100..=999_999_999;
 const PAGE: u32 = 50;
-const LONGEST_PAGE: u32 = 500;
+const MAX_PAGE_SIZE: u32 = 500;
 
 #[derive(Clone, Debug)]
 pub(super) struct Guests(pub(super) Admission);
@@ -253,7 +253,7 @@ impl GuestService for Guests {
         let order = request.into_inner();
         let size = match order.page_size {
             0 => PAGE,
-            size if size > LONGEST_PAGE => return Err(invalid("page_size", "is more than 500")),
+            size if size > MAX_PAGE_SIZE => return Err(invalid("page_size", "is more than 500")),
             size => size,
         };
         let start: usize = match order.page_token.as_str() {

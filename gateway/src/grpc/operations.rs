@@ -12,7 +12,7 @@ use crate::gpve::v1::operation_service_server::OperationService;
 use crate::gpve::v1::{GetOperationRequest, Operation, WaitOperationRequest};
 use crate::limits::Class;
 
-const LONGEST: u32 = 3_600;
+const MAX_TIMEOUT_SECONDS: u32 = 3_600;
 
 #[derive(Clone, Debug)]
 pub(super) struct Operations(pub(super) Admission);
@@ -62,7 +62,7 @@ impl OperationService for Operations {
         } = request.into_inner();
         let seconds = match timeout_seconds {
             0 => 300,
-            seconds if seconds > LONGEST => {
+            seconds if seconds > MAX_TIMEOUT_SECONDS => {
                 return Err(invalid("timeout_seconds", "is more than an hour"));
             }
             seconds => seconds,

@@ -35,14 +35,14 @@ pub(super) enum Collected {
 
 pub(super) async fn collect(
     answer: &mut OpenResponse,
-    most: usize,
+    max: usize,
     reservation: &mut Reservation,
 ) -> Result<Collected, Refusal> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| unanswered(&error))? {
         reservation.grow(chunk.len())?;
         body.extend_from_slice(&chunk);
-        if body.len() > most {
+        if body.len() > max {
             return Ok(Collected::Start(body.into()));
         }
     }

@@ -13,9 +13,9 @@ use crate::caller::Caller;
 use crate::json::Json;
 use crate::refusal::Refusal;
 
-const MOST_GUESTS: usize = 1_000;
-const MOST_PARALLEL: usize = 32;
-const MOST_SECONDS: u64 = 3_600;
+const MAX_GUESTS: usize = 1_000;
+const MAX_PARALLEL: usize = 32;
+const MAX_SECONDS: u64 = 3_600;
 
 /// The request.
 #[derive(Debug, Deserialize)]
@@ -65,19 +65,19 @@ pub(super) async fn act(
             "must be one of start, stop, shutdown, reboot, reset, suspend, hibernate, resume";
         Refusal::parameters([("action", known)])
     })?;
-    if order.vmids.is_empty() || order.vmids.len() > MOST_GUESTS {
-        let problem = format!("must contain 1 to {MOST_GUESTS} guests");
+    if order.vmids.is_empty() || order.vmids.len() > MAX_GUESTS {
+        let problem = format!("must contain 1 to {MAX_GUESTS} guests");
         return Err(Refusal::parameters([("vmids", problem)]));
     }
     let options = order.options;
     let parallel = options.parallel.unwrap_or(4);
-    if !(1..=MOST_PARALLEL).contains(&parallel) {
-        let problem = format!("must be from 1 to {MOST_PARALLEL}");
+    if !(1..=MAX_PARALLEL).contains(&parallel) {
+        let problem = format!("must be from 1 to {MAX_PARALLEL}");
         return Err(Refusal::parameters([("options.parallel", problem)]));
     }
     let seconds = options.timeout.unwrap_or(300);
-    if seconds > MOST_SECONDS {
-        let problem = format!("is more than {MOST_SECONDS} seconds");
+    if seconds > MAX_SECONDS {
+        let problem = format!("is more than {MAX_SECONDS} seconds");
         return Err(Refusal::parameters([("options.timeout", problem)]));
     }
     let client = app.cluster.client(&caller)?;

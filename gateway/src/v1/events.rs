@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 /// A listener that does not read a message within this time is disconnected.
 const SLOW: Duration = Duration::from_secs(10);
 /// Maximum size of a message; clients have little to send.
-const LONGEST: usize = 4_096;
+const MAX_MESSAGE_BYTES: usize = 4_096;
 /// Maximum bytes of the reason in a close frame.
 const REASON: usize = 123;
 
@@ -70,7 +70,7 @@ pub(super) async fn socket(
     tokio::spawn(async move {
         let _slot = slot;
         let Ok(upgraded) = upgrade.await else { return };
-        let limits = Limits::default().max_payload_len(Some(LONGEST));
+        let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE_BYTES));
         let socket = ServerBuilder::new().limits(limits);
         let socket = socket.serve(TokioIo::new(upgraded));
         tell(listener, socket, stopping).await;

@@ -8,7 +8,7 @@ use crate::json::Json;
 use crate::pages::{Page, Query};
 use crate::refusal::Refusal;
 
-const MOST: u64 = 500;
+const MAX_ITEMS: u64 = 500;
 
 /// The page that a query requests.
 pub(super) fn page(query: Option<&str>) -> Result<Page, Refusal> {
@@ -17,8 +17,8 @@ pub(super) fn page(query: Option<&str>) -> Result<Page, Refusal> {
         start: 0,
         limit: 50,
     });
-    if page.limit == 0 || page.limit > MOST {
-        let problem = format!("must be from 1 to {MOST}");
+    if page.limit == 0 || page.limit > MAX_ITEMS {
+        let problem = format!("must be from 1 to {MAX_ITEMS}");
         return Err(Refusal::parameters([("limit", problem)]));
     }
     Ok(page)

@@ -16,7 +16,7 @@ use crate::json::Json;
 use crate::refusal::Refusal;
 
 const PATH: &str = "/v1/templates";
-const MOST_TAGS: usize = 32;
+const MAX_TAGS: usize = 32;
 
 /// Request to make a template from a guest.
 #[derive(Debug, Deserialize)]
@@ -68,8 +68,8 @@ pub(super) async fn create(
     Json(new): Json<NewTemplate>,
 ) -> Result<Response, Refusal> {
     let caller = Caller::changing(&headers)?;
-    if new.tags.len() > MOST_TAGS {
-        let problem = format!("are more than {MOST_TAGS}");
+    if new.tags.len() > MAX_TAGS {
+        let problem = format!("are more than {MAX_TAGS}");
         return Err(Refusal::parameters([("tags", problem)]));
     }
     let client = app.cluster.client(&caller)?;

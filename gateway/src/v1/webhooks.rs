@@ -26,12 +26,12 @@ use crate::time::{now, utc};
 use crate::webhooks::payload;
 
 const PATH: &str = "/v1/webhooks";
-const LONGEST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 /// Bytes of a generated secret.
 const SECRET: std::ops::RangeInclusive<usize> = 8..=256;
 /// How long the previous secret is also used, in seconds: default and maximum.
 const GRACE: u64 = 24 * 3_600;
-const LONGEST_GRACE: u64 = 7 * 24 * 3_600;
+const MAX_GRACE: u64 = 7 * 24 * 3_600;
 
 /// Settings of a webhook. Missing members stay unchanged.
 #[derive(Deserialize)]
@@ -97,8 +97,8 @@ impl Settings {
     fn apply(self, app: &App, hook: &mut Hook) -> Result<(), Refusal> {
         let mut wrong: Vec<(&str, String)> = Vec::new();
         if let Some(name) = self.name {
-            if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-                wrong.push(("name", format!("must have 1 to {LONGEST_NAME} characters")));
+            if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+                wrong.push(("name", format!("must have 1 to {MAX_NAME} characters")));
             }
             hook.name = name;
         }
@@ -188,11 +188,11 @@ pub(super) async fn create(
         .iter()
         .filter(|other| user(&other.owner) == user(&hook.owner))
         .count();
-    let most = app.deliverer.config().per_user;
-    if others >= usize::try_from(most).unwrap_or(usize::MAX) {
+    let max = app.deliverer.config().per_user;
+    if others >= usize::try_from(max).unwrap_or(usize::MAX) {
         return Err(Refusal::new(
             StatusCode::CONFLICT,
-            format!("there are {most} webhooks already"),
+            format!("there are {max} webhooks already"),
         ));
     }
     app.store.put_hook(&hook).await?;
@@ -299,8 +299,8 @@ pub(super) async fn rotate(
 ) -> Result<Json<Value>, Refusal> {
     let caller = Caller::changing(&headers)?;
     let grace = rotation.grace_seconds.unwrap_or(GRACE);
-    if grace > LONGEST_GRACE {
-        let problem = format!("is more than {LONGEST_GRACE}");
+    if grace > MAX_GRACE {
+        let problem = format!("is more than {MAX_GRACE}");
         return Err(Refusal::parameters([("grace_seconds", problem)]));
     }
     let (secret, is_made) = match rotation.secret {

@@ -22,14 +22,14 @@ use schedule::{Schedule, Waiting};
 pub(crate) use sender::{HookSender, Receiver};
 
 /// Maximum webhooks in the queue.
-const MOST_WAITING: i64 = 4_096;
+const MAX_DUE_WEBHOOKS: i64 = 4_096;
 /// Deliveries of a webhook in one turn.
 const IN_A_ROW: usize = 32;
 /// Interval at which due deliveries are looked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a claim on a webhook and an attempt is valid, in seconds.
 const CLAIM: u64 = 60;
-const LONGEST_PAUSE: u64 = 3_600;
+const MAX_PAUSE: u64 = 3_600;
 
 /// The body that is posted for an event.
 pub(crate) fn payload(id: &str, time: u64, kind: &str, data: &Value) -> String {
@@ -120,7 +120,7 @@ impl Deliverer {
         let mut look = tokio::time::interval(POLL_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
-            match self.store.due_hooks(now(), MOST_WAITING).await {
+            match self.store.due_hooks(now(), MAX_DUE_WEBHOOKS).await {
                 Ok(due) => {
                     schedule.wait(due.into_iter().map(|(hook, owner)| Waiting { hook, owner }));
                 }
@@ -215,7 +215,7 @@ impl Deliverer {
             let doublings = u32::try_from(delivery.attempts - 1).unwrap_or(u32::MAX);
             let factor = 2_u64.checked_pow(doublings).unwrap_or(u64::MAX);
             let pause = self.config.backoff_milliseconds.saturating_mul(factor) / 1_000;
-            delivery.due = Some(now() + pause.min(LONGEST_PAUSE));
+            delivery.due = Some(now() + pause.min(MAX_PAUSE));
             return;
         }
         delivery.due = None;

@@ -26,7 +26,7 @@ use crate::trust::roots;
 
 /// Timeout of an attempt.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const LONGEST_URL: usize = 2_048;
+const MAX_URL: usize = 2_048;
 
 /// Sends requests to receivers.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ pub(crate) struct Receiver {
 impl Receiver {
     pub(crate) fn parse(url: &str, allow_internal: bool) -> Result<Self, String> {
         let wrong = |what: &str| Err(format!("the URL {what}"));
-        if url.len() > LONGEST_URL {
+        if url.len() > MAX_URL {
             return wrong("is too long");
         }
         let Ok(uri) = url.parse::<Uri>() else {

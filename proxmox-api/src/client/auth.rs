@@ -38,7 +38,7 @@ pub use token::{ApiToken, ApiTokenError};
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Every request carries the ticket, and servers limit the size of a request's head.
-const LONGEST_TICKET: usize = 16 * 1024;
+const MAX_TICKET: usize = 16 * 1024;
 /// A ticket is valid for two hours; renewing it after one leaves an hour for a server that cannot
 /// be reached.
 const RENEW_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -684,9 +684,9 @@ impl Auth {
             return Err(self.error(AuthErrorKind::NoTicket).into());
         };
         for key in ["ticket", "username", PVE.csrf] {
-            if text(key).is_some_and(|text| text.expose().len() > LONGEST_TICKET) {
+            if text(key).is_some_and(|text| text.expose().len() > MAX_TICKET) {
                 let path = format!("data.{key}");
-                let problem = format!("a ticket has {LONGEST_TICKET} bytes at most");
+                let problem = format!("a ticket has {MAX_TICKET} bytes at most");
                 let error = DecodeError::new(&path, problem);
                 return Err(Error::decode(format!("{LOG_IN}").into(), error));
             }

@@ -11,7 +11,7 @@ use crate::value::decode::{DecodeError, decode_data};
 use crate::value::endpoint::Method;
 
 /// More than any cluster has.
-const MOST_NODES: usize = 1_000;
+const MAX_NODES: usize = 1_000;
 
 impl Client {
     /// Asks the cluster for its nodes and adds those with an address, after the addresses that are
@@ -41,8 +41,8 @@ impl Client {
             .filter(|entry| text(entry, "type").as_deref() == Some("node"))
             .filter_map(|entry| Some((text(entry, "name")?, address(entry))))
             .collect();
-        if nodes.len() > MOST_NODES {
-            let problem = format!("it names more than {MOST_NODES} nodes");
+        if nodes.len() > MAX_NODES {
+            let problem = format!("it names more than {MAX_NODES} nodes");
             return Err(wrong(DecodeError::new("data", problem)));
         }
         self.0.hosts.update(&nodes)?;

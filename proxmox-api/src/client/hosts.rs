@@ -19,7 +19,7 @@ use crate::value::serialize::record_serde;
 
 /// The time for which an address that failed is skipped; doubles with each failure in a row.
 const PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// One slow answer says little about a host; several in a row mean that it hangs.
 const TIMEOUTS: u32 = 3;
 
@@ -217,7 +217,7 @@ impl Host {
         if failed {
             let pause = PAUSE.saturating_mul(2u32.saturating_pow(state.failures));
             state.failures = state.failures.saturating_add(1);
-            state.down = Some(Instant::now() + pause.min(LONGEST_PAUSE));
+            state.down = Some(Instant::now() + pause.min(MAX_PAUSE));
         } else if outcome.is_ok() {
             state.failures = 0;
             state.timeouts = 0;

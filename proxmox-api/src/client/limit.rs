@@ -188,7 +188,7 @@ pub(crate) enum NotAdmitted {
 
 /// A longer pause that a server asks for does not delay other calls; they get the server's refusals
 /// instead.
-const LONGEST_HOLD: Duration = Duration::from_secs(60);
+const MAX_HOLD: Duration = Duration::from_secs(60);
 
 impl Limits {
     pub(crate) fn new(settings: Settings) -> Self {
@@ -283,7 +283,7 @@ impl Limits {
             _ if remaining(answer) == Some(0) => reset(answer, clock),
             _ => None,
         };
-        if let Some(pause) = pause.filter(|pause| *pause <= LONGEST_HOLD) {
+        if let Some(pause) = pause.filter(|pause| *pause <= MAX_HOLD) {
             let until = Instant::now() + pause;
             self.change(|queue, wakers| queue.hold(until, wakers));
         }

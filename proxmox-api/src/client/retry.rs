@@ -42,7 +42,7 @@ use crate::transport::{TransportError, WireResponse, retry_after};
 pub struct RetryPolicy {
     attempts: u32,
     first: Duration,
-    longest: Duration,
+    max_pause: Duration,
     within: Duration,
     budget: u32,
 }
@@ -54,7 +54,7 @@ impl RetryPolicy {
         Self {
             attempts: 3,
             first: Duration::from_millis(100),
-            longest: Duration::from_secs(5),
+            max_pause: Duration::from_secs(5),
             within: Duration::from_secs(30),
             budget: 20,
         }
@@ -76,9 +76,9 @@ impl RetryPolicy {
     }
 
     /// The bounds of the pause: before the first retry, and of any later one.
-    pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+    pub const fn backoff(mut self, first: Duration, max_pause: Duration) -> Self {
         self.first = first;
-        self.longest = longest;
+        self.max_pause = max_pause;
         self
     }
 
@@ -102,7 +102,7 @@ impl RetryPolicy {
         let doubled = 2u32
             .checked_pow(repetition)
             .map(|times| self.first.saturating_mul(times));
-        doubled.unwrap_or(self.longest).min(self.longest)
+        doubled.unwrap_or(self.max_pause).min(self.max_pause)
     }
 }
 
@@ -210,10 +210,10 @@ impl RetryBudget {
     }
 
     fn refund(&self, tenths: u32) {
-        let most = self.0.policy.budget.saturating_mul(ONE);
+        let max = self.0.policy.budget.saturating_mul(ONE);
         // Fails where the budget is full.
         let _ = (self.0.left).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            (left < most).then(|| left.saturating_add(tenths).min(most))
+            (left < max).then(|| left.saturating_add(tenths).min(max))
         });
     }
 }

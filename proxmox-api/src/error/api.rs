@@ -286,8 +286,8 @@ impl fmt::Debug for ApiError {
 }
 
 /// The limit on refused parameters in an error's text, and on the bytes about them.
-const MOST_ERRORS: usize = 20;
-const MOST_OF_ERRORS: usize = 2000;
+const MAX_ERRORS: usize = 20;
+const MAX_ERROR_BYTES: usize = 2000;
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -297,13 +297,13 @@ impl fmt::Display for ApiError {
         } else {
             write!(f, " {}", OneLine(&self.0.message))?;
         }
-        let mut room = MOST_OF_ERRORS;
+        let mut room = MAX_ERROR_BYTES;
         let fits = |(name, text): &(&String, &String)| {
             let before = room;
             room = room.saturating_sub(name.len() + text.len());
             before > 0
         };
-        let shown: Vec<_> = (self.0.errors.iter().take(MOST_ERRORS).take_while(fits)).collect();
+        let shown: Vec<_> = (self.0.errors.iter().take(MAX_ERRORS).take_while(fits)).collect();
         for (i, (name, text)) in shown.iter().enumerate() {
             write!(
                 f,

@@ -356,7 +356,7 @@ fn unpack(
     let mut output = Bounded {
         output: file.as_file_mut(),
         left: bounds.image,
-        most: bounds.image,
+        max: bounds.image,
     };
     copy_unpacked(&mut input, compression, &mut output, bounds.window).map_err(failed)?;
     // The checksum includes bytes after the packed data.
@@ -379,13 +379,13 @@ fn unpack(
 struct Bounded<W> {
     output: W,
     left: usize,
-    most: usize,
+    max: usize,
 }
 
 impl<W: std::io::Write> std::io::Write for Bounded<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if bytes.len() > self.left {
-            return Err(beyond(Bound::Image, self.most));
+            return Err(beyond(Bound::Image, self.max));
         }
         let count = self.output.write(bytes)?;
         self.left -= count;

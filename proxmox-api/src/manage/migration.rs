@@ -151,11 +151,11 @@ impl Migration {
         }
         for (from, targets) in groups {
             let bytes = |disks: &Vec<&Disk>| disks.iter().filter_map(|disk| disk.size).sum::<u64>();
-            let Some((most, _)) = targets.iter().max_by_key(|(_, disks)| bytes(disks)) else {
+            let Some((largest, _)) = targets.iter().max_by_key(|(_, disks)| bytes(disks)) else {
                 continue;
             };
-            routes.map.push(format!("{from}:{most}"));
-            for (to, disks) in targets.iter().filter(|(to, _)| *to != most) {
+            routes.map.push(format!("{from}:{largest}"));
+            for (to, disks) in targets.iter().filter(|(to, _)| *to != largest) {
                 // A cloud-init drive is written again on any node.
                 let disks = disks.iter().filter(|disk| !disk.cloud_init);
                 routes

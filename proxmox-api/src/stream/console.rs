@@ -440,7 +440,7 @@ impl Console {
             stream,
             name,
             origin,
-            longest: frame,
+            max: frame,
             pings: 0,
             closing: false,
         })
@@ -525,7 +525,7 @@ struct Socket {
     name: CallId,
     origin: String,
     /// The maximum length of a message.
-    longest: usize,
+    max: usize,
     /// The number of pings since something other than an answer to them was sent.
     pings: u32,
     /// Whether a close frame was sent.
@@ -535,7 +535,7 @@ struct Socket {
 impl Socket {
     fn broken(&self, error: &WsError) -> Error {
         if let WsError::PayloadTooLong { .. } = error {
-            let exceeded = Exceeded::new(Bound::Frame, self.longest);
+            let exceeded = Exceeded::new(Bound::Frame, self.max);
             return Error::exceeded(&self.name, exceeded);
         }
         let error = TransportError::interrupted(error.to_string());

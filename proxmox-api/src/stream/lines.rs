@@ -152,12 +152,12 @@ impl Splitter {
     fn take(&mut self, bytes: &[u8], lines: &mut VecDeque<String>) -> Result<(), Problem> {
         match self {
             Self::List(list) => bytes.iter().try_for_each(|&byte| list.take(byte, lines)),
-            Self::Text(start, longest) => {
+            Self::Text(start, max) => {
                 let mut pieces = bytes.split(|&byte| byte == b'\n');
                 let mut piece = pieces.next().unwrap_or_default();
                 for next in pieces {
                     start.extend_from_slice(piece);
-                    if start.len() > *longest {
+                    if start.len() > *max {
                         break;
                     }
                     lines.push_back(text(start));
@@ -165,8 +165,8 @@ impl Splitter {
                     piece = next;
                 }
                 start.extend_from_slice(piece);
-                match start.len() > *longest {
-                    true => Err(Exceeded::new(Bound::Line, *longest).into()),
+                match start.len() > *max {
+                    true => Err(Exceeded::new(Bound::Line, *max).into()),
                     false => Ok(()),
                 }
             }
@@ -204,7 +204,7 @@ struct List {
     named: bool,
     position: Position,
     entry: Vec<u8>,
-    longest: usize,
+    max: usize,
     count: usize,
 }
 
@@ -217,9 +217,9 @@ enum Position {
 }
 
 impl List {
-    fn new(longest: usize) -> Self {
+    fn new(max: usize) -> Self {
         Self {
-            longest,
+            max,
             ..Self::default()
         }
     }
@@ -274,15 +274,15 @@ impl List {
 
     fn keep(&mut self, byte: u8) -> Result<(), Exceeded> {
         // Relevant keys are shorter.
-        const LONGEST_KEY: usize = 16;
+        const MAX_KEY: usize = 16;
         if self.position == Position::Inside {
-            if self.entry.len() >= self.longest {
-                return Err(Exceeded::new(Bound::Element, self.longest));
+            if self.entry.len() >= self.max {
+                return Err(Exceeded::new(Bound::Element, self.max));
             }
             self.entry.push(byte);
             return Ok(());
         }
-        let named = self.depth != 1 || self.named || self.key.len() >= LONGEST_KEY;
+        let named = self.depth != 1 || self.named || self.key.len() >= MAX_KEY;
         if !named && !byte.is_ascii_whitespace() {
             self.key.push(byte);
         }
@@ -297,7 +297,7 @@ impl List {
         let wrong = |problem: &str| {
             Err(DecodeError::new(&format!("data[{}]", self.count), problem.to_owned()).into())
         };
-        let line = match read_any(&entry, self.longest.saturating_mul(4)) {
+        let line = match read_any(&entry, self.max.saturating_mul(4)) {
             Some(Value::String(line)) => line,
             // A task's log numbers its lines.
             Some(Value::Object(mut row)) => match row.remove("t") {

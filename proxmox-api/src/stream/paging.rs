@@ -132,12 +132,12 @@ impl<T: 'static> Pages<T> {
         if self.over {
             return Poll::Ready(None);
         }
-        let most =
+        let max =
             (self.request.client.as_ref()).map_or(usize::MAX, |client| client.bounds().pages);
-        if self.count >= most {
+        if self.count >= max {
             self.over = true;
             let name = self.request.call().id();
-            let exceeded = Exceeded::new(Bound::Pages, most);
+            let exceeded = Exceeded::new(Bound::Pages, max);
             return Poll::Ready(Some(Err(Error::exceeded(&name, exceeded))));
         }
         let pending = self.pending.get_or_insert_with(|| {
@@ -349,8 +349,8 @@ mod tests {
                     assert_eq!(seen, expected, "pages of {size}");
                     let total = (with_total && length > 0).then_some(length as u64);
                     assert_eq!(items.total(), total);
-                    let most = length / size as usize + 1;
-                    assert_eq!(fake.requests().len(), most, "{length} by {size}");
+                    let max = length / size as usize + 1;
+                    assert_eq!(fake.requests().len(), max, "{length} by {size}");
                     assert_eq!(items.try_next().await.expect("over"), None);
                 }
             }

@@ -139,16 +139,16 @@ pub(crate) struct PollSchedule {
     start: Instant,
     limit: Option<Duration>,
     pause: Duration,
-    longest: Duration,
+    max_pause: Duration,
 }
 
 impl PollSchedule {
-    pub(crate) fn new(limit: Option<Duration>, first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(limit: Option<Duration>, first: Duration, max_pause: Duration) -> Self {
         Self {
             start: Instant::now(),
             limit,
             pause: first,
-            longest,
+            max_pause,
         }
     }
 
@@ -161,7 +161,7 @@ impl PollSchedule {
     /// Waits for the next poll; returns whether there is time for one.
     pub(crate) async fn again(&mut self) -> bool {
         let pause = self.pause;
-        self.pause = (pause.saturating_mul(3) / 2).min(self.longest);
+        self.pause = (pause.saturating_mul(3) / 2).min(self.max_pause);
         let then = self.start.elapsed().saturating_add(pause);
         if self.limit.is_some_and(|limit| then > limit) {
             return false;

@@ -114,15 +114,15 @@ impl Ratio {
 /// Bytes up to a limit.
 pub(super) struct LimitedBuffer {
     bytes: Vec<u8>,
-    most: usize,
+    max: usize,
 }
 
 impl io::Write for LimitedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let free = self.most - self.bytes.len();
+        let free = self.max - self.bytes.len();
         if bytes.len() > free {
             self.bytes.extend_from_slice(&bytes[..free]);
-            let exceeded = Exceeded::new(Bound::Unpacked, self.most);
+            let exceeded = Exceeded::new(Bound::Unpacked, self.max);
             return Err(io::Error::other(exceeded));
         }
         self.bytes.extend_from_slice(bytes);
@@ -135,10 +135,10 @@ impl io::Write for LimitedBuffer {
 }
 
 impl DecodedBody {
-    pub(super) fn new(packed: bool, most: usize) -> Self {
+    pub(super) fn new(packed: bool, max: usize) -> Self {
         let room = LimitedBuffer {
             bytes: Vec::new(),
-            most,
+            max,
         };
         match packed {
             true => {

@@ -45,10 +45,10 @@ pub(super) struct ReasonPhraseStream {
 pub(super) struct Scanner {
     place: ScanState,
     phrase: Vec<u8>,
-    longest: usize,
+    max_phrase: usize,
     /// The number of bytes before the end of the final answer's first line, and their limit.
     before: usize,
-    most: usize,
+    max_head: usize,
     /// The bytes after this answer's head belong to another protocol.
     switched: bool,
 }
@@ -78,13 +78,13 @@ const CHUNK: usize = 16 * 1024;
 
 impl Scanner {
     /// Limits the bytes of a phrase, and of all interim answers together.
-    pub(super) fn new(longest: usize, most: usize) -> Self {
+    pub(super) fn new(max_phrase: usize, max_head: usize) -> Self {
         Self {
             place: ScanState::Start(0),
             phrase: Vec::new(),
-            longest,
+            max_phrase,
             before: 0,
-            most,
+            max_head,
             switched: false,
         }
     }
@@ -104,8 +104,8 @@ impl Scanner {
         for (i, &byte) in bytes.iter().enumerate() {
             let ends = byte == b'\r' || byte == b'\n';
             self.before += 1;
-            if self.before > self.most {
-                return Err(Exceeded::new(Bound::Head, self.most));
+            if self.before > self.max_head {
+                return Err(Exceeded::new(Bound::Head, self.max_head));
             }
             self.place = match self.place {
                 ScanState::Start(n)
@@ -124,8 +124,8 @@ impl Scanner {
                 ScanState::Status(code, 3) if ends => self.end_line(code, byte, &mut moved),
                 ScanState::Phrase(code) if ends => self.end_line(code, byte, &mut moved),
                 ScanState::Phrase(code) => {
-                    if self.phrase.len() >= self.longest {
-                        return Err(Exceeded::new(Bound::Reason, self.longest));
+                    if self.phrase.len() >= self.max_phrase {
+                        return Err(Exceeded::new(Bound::Reason, self.max_phrase));
                     }
                     self.phrase.push(byte);
                     self.place = ScanState::Phrase(code);

@@ -57,9 +57,9 @@ enum Kind {
 }
 
 /// The limit on the answer to a `CONNECT`.
-const LONGEST_ANSWER: usize = 8 * 1024;
+const MAX_ANSWER: usize = 8 * 1024;
 const SOCKS_PORT: u16 = 1080;
-const LONGEST_LOGIN: usize = 255;
+const MAX_LOGIN: usize = 255;
 
 /// The proxies for servers.
 #[derive(Clone, Debug, Default)]
@@ -128,7 +128,7 @@ impl Proxy {
             _ => return Err(wrong(&"must start with http:// or socks5://")),
         };
         if let Kind::Socks(Some((name, password))) = &kind
-            && name.len().max(password.expose().len()) > LONGEST_LOGIN
+            && name.len().max(password.expose().len()) > MAX_LOGIN
         {
             return Err(wrong(&"has a name or password that is too long for SOCKS"));
         }
@@ -202,7 +202,7 @@ impl Proxy {
         let mut answer = Vec::new();
         // Byte by byte: the bytes after the answer belong to the server.
         while !answer.ends_with(b"\r\n\r\n") {
-            if answer.len() >= LONGEST_ANSWER {
+            if answer.len() >= MAX_ANSWER {
                 return Err(format!("{self} sent an invalid answer").into());
             }
             answer.push(stream.read_u8().await.map_err(broke)?);

@@ -38,12 +38,12 @@ where
     B: Body<Data = Bytes, Error: BodyError> + Unpin,
 {
     let refusal = response.status >= 400;
-    let (most, most_unpacked) = match refusal {
+    let (max, max_unpacked) = match refusal {
         true => (bounds.refusal, bounds.refusal),
         false => (bounds.body, bounds.unpacked),
     };
     let mut received = 0_usize;
-    let mut plain = DecodedBody::new(is_gzip(&response), most_unpacked);
+    let mut plain = DecodedBody::new(is_gzip(&response), max_unpacked);
     loop {
         let next = match idle_timeout {
             None => body.frame().await,
@@ -54,8 +54,8 @@ where
         let taken = match frame.map(Frame::into_data) {
             Ok(Ok(data)) => {
                 received = received.saturating_add(data.len());
-                match received > most {
-                    true => Err(TransportError::too_much(Exceeded::new(Bound::Body, most))),
+                match received > max {
+                    true => Err(TransportError::too_much(Exceeded::new(Bound::Body, max))),
                     false => plain.take(&data),
                 }
             }

@@ -103,22 +103,22 @@ impl OpenResponse {
     /// # Errors
     /// If the body breaks off, or is longer.
     pub async fn collect(self) -> Result<WireResponse, TransportError> {
-        let most = Bounds::new().body;
-        match self.collect_up_to(most).await? {
+        let max = Bounds::new().body;
+        match self.collect_up_to(max).await? {
             (answer, true) => Ok(answer),
-            (_, false) => Err(TransportError::too_much(Exceeded::new(Bound::Body, most))),
+            (_, false) => Err(TransportError::too_much(Exceeded::new(Bound::Body, max))),
         }
     }
 
     /// The answer with at most so much of its body, and whether the body is complete.
     pub(crate) async fn collect_up_to(
         mut self,
-        most: usize,
+        max: usize,
     ) -> Result<(WireResponse, bool), TransportError> {
         let mut body = Vec::new();
         let mut whole = true;
         while whole && let Some(chunk) = self.chunk().await? {
-            let room = most - body.len();
+            let room = max - body.len();
             whole = chunk.len() <= room;
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }

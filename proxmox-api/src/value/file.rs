@@ -13,9 +13,9 @@ use tempfile::{Builder, NamedTempFile};
 const LINKS: usize = 40;
 /// The time for which another program may hold a file. It may be asking a person.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(10);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// The limit on the size of a file that several programs change, in bytes.
-const LONGEST: u64 = 16 * 1024 * 1024;
+const MAX_SIZE: u64 = 16 * 1024 * 1024;
 
 /// The target of a path: that of its symbolic link, whether it exists or not.
 pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
@@ -149,7 +149,7 @@ fn take(lock: &File, patience: Duration) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(RETRY_INTERVAL);
             }
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other("another program holds its lock"));
@@ -163,7 +163,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     let fits = |found: &std::fs::Metadata| match found.is_file() {
         // Reading a device may never end, and reading a pipe blocks until somebody writes.
         false => Err(io::Error::other("it is not a regular file")),
-        true if found.len() > LONGEST => Err(io::Error::other("it is too long")),
+        true if found.len() > MAX_SIZE => Err(io::Error::other("it is too long")),
         true => Ok(()),
     };
     // Opening some devices has an effect.
@@ -179,8 +179,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     // The file may have been replaced, and may grow.
     fits(&file.metadata()?)?;
     let mut text = String::new();
-    file.take(LONGEST + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > LONGEST {
+    file.take(MAX_SIZE + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MAX_SIZE {
         true => Err(io::Error::other("it is too long")),
         false => Ok(Some(text)),
     }
@@ -241,7 +241,7 @@ mod tests {
         assert!(read(folder.path()).is_err());
         let long = folder.path().join("long");
         File::create(&long)
-            .and_then(|file| file.set_len(LONGEST + 1))
+            .and_then(|file| file.set_len(MAX_SIZE + 1))
             .expect("writable");
         let error = read(&long).expect_err("too long");
         assert!(error.to_string().contains("too long"), "{error}");

@@ -82,19 +82,19 @@ fn family(key: &str) -> Option<(&str, &str)> {
 impl Takes {
     fn refuse(self, text: &str) -> Option<Problem> {
         let fits = match self {
-            Self::Integer(least, most) => {
+            Self::Integer(min, max) => {
                 // A number beyond 64 bits is beyond every bound.
                 let digits = text.strip_prefix('+').unwrap_or(text);
                 digits
                     .parse::<i64>()
-                    .is_ok_and(|n| (least..=most).contains(&n))
+                    .is_ok_and(|n| (min..=max).contains(&n))
             }
-            Self::Number(least, most) => text
+            Self::Number(min, max) => text
                 .parse::<f64>()
-                .is_ok_and(|n| (least..=most).contains(&n)),
-            Self::Length(least, most) => {
+                .is_ok_and(|n| (min..=max).contains(&n)),
+            Self::Length(min, max) => {
                 let length = text.chars().count();
-                length >= least as usize && length <= most as usize
+                length >= min as usize && length <= max as usize
             }
             Self::Index(_) => true,
             Self::Pattern(patterns) => patterns.iter().any(|pattern| matches(pattern, text)),
@@ -107,15 +107,15 @@ impl Takes {
     /// The accepted values, as text.
     fn words(self) -> String {
         match self {
-            Self::Integer(i64::MIN, most) => format!("integers up to {most}"),
-            Self::Integer(least, i64::MAX) => format!("integers from {least}"),
-            Self::Integer(least, most) => format!("integers from {least} to {most}"),
-            Self::Number(f64::NEG_INFINITY, most) => format!("numbers up to {most}"),
-            Self::Number(least, f64::INFINITY) => format!("numbers from {least}"),
-            Self::Number(least, most) => format!("numbers from {least} to {most}"),
-            Self::Length(least, u32::MAX) => format!("texts of at least {least} characters"),
-            Self::Length(0, most) => format!("texts of at most {most} characters"),
-            Self::Length(least, most) => format!("texts of {least} to {most} characters"),
+            Self::Integer(i64::MIN, max) => format!("integers up to {max}"),
+            Self::Integer(min, i64::MAX) => format!("integers from {min}"),
+            Self::Integer(min, max) => format!("integers from {min} to {max}"),
+            Self::Number(f64::NEG_INFINITY, max) => format!("numbers up to {max}"),
+            Self::Number(min, f64::INFINITY) => format!("numbers from {min}"),
+            Self::Number(min, max) => format!("numbers from {min} to {max}"),
+            Self::Length(min, u32::MAX) => format!("texts of at least {min} characters"),
+            Self::Length(0, max) => format!("texts of at most {max} characters"),
+            Self::Length(min, max) => format!("texts of {min} to {max} characters"),
             Self::Index(last) => format!("the indexes 0 to {last}"),
             Self::Pattern(patterns) => format!("texts that match `{}`", patterns.join("` or `")),
             Self::OneOf([only]) => format!("`{only}`"),

@@ -3,11 +3,11 @@
 use std::fmt;
 
 /// The limit on a text in an error, in characters.
-const LONGEST: usize = 1000;
+const MAX_CHARS: usize = 1000;
 
 /// The text, shortened to that limit.
 pub(crate) fn shortened(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
         let note = format!("… ({} bytes in all)", text.len());
         text.truncate(end);
         text += &note;
@@ -21,7 +21,7 @@ pub(crate) struct OneLine<'a>(pub(crate) &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = self.0.char_indices().nth(LONGEST);
+        let end = self.0.char_indices().nth(MAX_CHARS);
         let (shown, rest) = self.0.split_at(end.map_or(self.0.len(), |(end, _)| end));
         let mut separator = "";
         for line in shown.lines().map(str::trim).filter(|line| !line.is_empty()) {

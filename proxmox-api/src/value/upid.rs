@@ -32,10 +32,10 @@ pub struct Upid {
     task_id: Option<u64>,
 }
 
-/// Byte positions in the text, whose length is at most [`LONGEST`].
+/// Byte positions in the text, whose length is at most [`MAX_LENGTH`].
 type Range32 = (u32, u32);
 
-const LONGEST: usize = 4096;
+const MAX_LENGTH: usize = 4096;
 
 impl Upid {
     /// The text of the identifier.
@@ -111,7 +111,7 @@ impl FromStr for Upid {
 
     fn from_str(text: &str) -> Result<Self, UpidError> {
         let problem = |what| Err(UpidError(what));
-        if text.len() > LONGEST {
+        if text.len() > MAX_LENGTH {
             return problem("it is too long");
         }
         let mut parts = Vec::with_capacity(10);

@@ -87,7 +87,7 @@ pub enum Depth {
 }
 
 /// The maximum of differences that are listed for an answer.
-const MOST: usize = 20;
+const MAX_DIFFERENCES: usize = 20;
 
 /// The differences; `words` are the values of each server's placeholders.
 #[must_use]
@@ -204,7 +204,7 @@ struct Found(Vec<Difference>);
 
 impl Found {
     fn add(&mut self, kind: Kind, place: &str, first: String, second: String) {
-        if self.0.len() < MOST {
+        if self.0.len() < MAX_DIFFERENCES {
             self.0.push(Difference {
                 kind,
                 place: place.to_owned(),
@@ -365,12 +365,12 @@ fn scalar(json: &Value) -> Option<String> {
 }
 
 fn shown(json: Option<&Value>) -> String {
-    const LONGEST: usize = 300;
+    const MAX_LENGTH: usize = 300;
     let Some(json) = json else {
         return "(absent)".to_owned();
     };
     let text = json.to_string();
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_LENGTH) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }

@@ -330,9 +330,9 @@ fn endpoint(exchange: &Exchange) -> String {
 
 /// The position of the call in the list.
 fn origin(exchange: &Exchange) -> String {
-    const LONGEST: usize = 160;
+    const MAX_LENGTH: usize = 160;
     let mut text = format!("{}: {}", exchange.group, exchange.call);
-    if let Some((at, _)) = text.char_indices().nth(LONGEST) {
+    if let Some((at, _)) = text.char_indices().nth(MAX_LENGTH) {
         text.truncate(at);
         let _ = write!(text, "…");
     }

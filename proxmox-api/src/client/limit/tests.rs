@@ -13,7 +13,7 @@ use crate::value::endpoint::Method;
 #[derive(Debug, Default)]
 struct Slow {
     now: AtomicUsize,
-    most: AtomicUsize,
+    max: AtomicUsize,
     sent: AtomicUsize,
 }
 
@@ -22,7 +22,7 @@ impl Transport for Slow {
         Box::pin(async move {
             self.sent.fetch_add(1, Ordering::SeqCst);
             let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most.fetch_max(now, Ordering::SeqCst);
+            self.max.fetch_max(now, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.now.fetch_sub(1, Ordering::SeqCst);
             ok(r#"{"data":null}"#)
@@ -55,7 +55,7 @@ async fn the_number_of_concurrent_requests_is_limited() {
         .expect("complete");
     let start = Instant::now();
     all(&client, (0..20).map(|n| format!("/pools/p{n}"))).await;
-    assert_eq!(slow.most.load(Ordering::SeqCst), 5);
+    assert_eq!(slow.max.load(Ordering::SeqCst), 5);
     assert_eq!(start.elapsed().as_secs(), 4);
 }
 
@@ -76,7 +76,7 @@ async fn a_slow_node_does_not_delay_calls_to_others() {
     };
     let ((), other) = tokio::join!(busy, other);
     assert_eq!(
-        slow.most.load(Ordering::SeqCst),
+        slow.max.load(Ordering::SeqCst),
         5,
         "3 for the one and 2 for the other"
     );
@@ -254,14 +254,14 @@ async fn dropped_calls_keep_no_permit() {
     }
     // It counts dropped requests as still running.
     slow.now.store(0, Ordering::SeqCst);
-    slow.most.store(0, Ordering::SeqCst);
+    slow.max.store(0, Ordering::SeqCst);
     let start = Instant::now();
     all(
         &client,
         (0..16).map(|n| format!("/nodes/pve{}/qemu/{n}", n % 2)),
     )
     .await;
-    assert_eq!(slow.most.load(Ordering::SeqCst), 8);
+    assert_eq!(slow.max.load(Ordering::SeqCst), 8);
     assert_eq!(start.elapsed().as_secs(), 2, "16 calls, 8 at once");
 }
 

@@ -58,8 +58,8 @@ impl Agent {
     pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         let bounds = *self.guest.client().bounds();
-        let most = bounds.file;
-        let too_long = Exceeded::new(Bound::File, most);
+        let max = bounds.file;
+        let too_long = Exceeded::new(Bound::File, max);
         for _ in 0..bounds.pages {
             let offset = i64::try_from(content.len()).unwrap_or(i64::MAX);
             let piece = self
@@ -73,13 +73,13 @@ impl Agent {
             let piece = match piece {
                 Ok(piece) => piece,
                 Err(error) if offset == 0 && knows_no_pieces(&error) => {
-                    return self.read_file_at_once(path, most).await;
+                    return self.read_file_at_once(path, max).await;
                 }
                 Err(error) => return Err(error),
             };
             let bytes = decode_pieces(&piece.content)
                 .ok_or_else(|| self.unusable("the content from the server is not Base64"))?;
-            if bytes.len() > most - content.len() {
+            if bytes.len() > max - content.len() {
                 return Err(self.too_much(path, too_long).await);
             }
             content.extend_from_slice(&bytes);
@@ -92,7 +92,7 @@ impl Agent {
     }
 
     /// Reads a file from a release without partial reads.
-    async fn read_file_at_once(&self, path: &str, most: usize) -> Result<Vec<u8>, Error> {
+    async fn read_file_at_once(&self, path: &str, max: usize) -> Result<Vec<u8>, Error> {
         let guest = &self.guest;
         let send = |place: &GuestLocation| -> BoxFuture<'static, Result<Part, Error>> {
             let request = guest.qemu_at(place).agent().file_read().get(path);
@@ -100,14 +100,14 @@ impl Agent {
             let decode = request.decode;
             let vmid = guest.vmid();
             // The agent never returns more, whatever the client's limit.
-            let most = most.min(READ_AT_ONCE);
-            let mut whole = WholeFile::new(most);
+            let max = max.min(READ_AT_ONCE);
+            let mut whole = WholeFile::new(max);
             Box::pin(async move {
                 let mut answer = request.stream().await?;
                 let limit = answer.time_limit();
                 while let Some(chunk) = answer.chunk_within(limit).await? {
                     whole.take(&chunk).map_err(|much| match much {
-                        TooMuch::File => answer.too_much(Exceeded::new(Bound::File, most)),
+                        TooMuch::File => answer.too_much(Exceeded::new(Bound::File, max)),
                         TooMuch::Beside => answer.unreadable(DecodeError::new(
                             "data",
                             "the answer has more than the file",

@@ -2,7 +2,7 @@
 //! and not its JSON.
 
 /// The limit on the answer apart from the file.
-const MOST_BESIDE: usize = 64 * 1024;
+const MAX_REST: usize = 64 * 1024;
 
 /// Extracts the content of a file from the answer of a release that sends it as text, one character
 /// for each byte.
@@ -10,7 +10,7 @@ pub(super) struct WholeFile {
     /// The answer with an empty content.
     rest: Vec<u8>,
     content: Vec<u8>,
-    most: usize,
+    max: usize,
     depth: usize,
     place: Place,
     /// The start of the last text in the rest.
@@ -45,11 +45,11 @@ pub(super) enum TooMuch {
 
 impl WholeFile {
     /// With a limit on the file's bytes.
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self {
             rest: Vec::new(),
             content: Vec::new(),
-            most,
+            max,
             depth: 0,
             place: Place::Between,
             text: 0,
@@ -76,13 +76,13 @@ impl WholeFile {
                     }
                     count => rest = rest.get(count..).unwrap_or_default(),
                 }
-                if self.content.len() > self.most {
+                if self.content.len() > self.max {
                     return Err(TooMuch::File);
                 }
                 continue;
             }
             rest = after;
-            if self.rest.len() >= MOST_BESIDE {
+            if self.rest.len() >= MAX_REST {
                 return Err(TooMuch::Beside);
             }
             self.rest.push(byte);
@@ -130,7 +130,7 @@ impl WholeFile {
         let count = bytes.iter().take_while(|byte| plain(byte)).count();
         if count > 0 {
             let room = self
-                .most
+                .max
                 .saturating_add(1)
                 .saturating_sub(self.content.len());
             let taken = bytes.get(..count.min(room)).unwrap_or_default();
@@ -246,8 +246,8 @@ mod tests {
 
     use super::*;
 
-    fn read(answer: &[u8], step: usize, most: usize) -> Result<(String, Vec<u8>), TooMuch> {
-        let mut whole = WholeFile::new(most);
+    fn read(answer: &[u8], step: usize, max: usize) -> Result<(String, Vec<u8>), TooMuch> {
+        let mut whole = WholeFile::new(max);
         for piece in answer.chunks(step.max(1)) {
             whole.take(piece)?;
         }
@@ -298,7 +298,7 @@ mod tests {
         let answer = format!(r#"{{"data":{{"content":"{}"}}}}"#, "x".repeat(100));
         assert!(read(answer.as_bytes(), 64, 100).is_ok());
         assert_eq!(read(answer.as_bytes(), 64, 99), Err(TooMuch::File));
-        let answer = format!(r#"{{"data":{{"other":"{}"}}}}"#, "x".repeat(MOST_BESIDE));
+        let answer = format!(r#"{{"data":{{"other":"{}"}}}}"#, "x".repeat(MAX_REST));
         assert_eq!(read(answer.as_bytes(), 64, 100), Err(TooMuch::Beside));
     }
 }

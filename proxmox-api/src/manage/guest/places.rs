@@ -201,7 +201,7 @@ fn read_date(date: &str) -> Option<u64> {
     let [day, name, year, hour, minute, second] = parts.as_slice() else {
         return None;
     };
-    let number = |text: &str, most: u64| text.parse().ok().filter(|n: &u64| *n <= most);
+    let number = |text: &str, max: u64| text.parse().ok().filter(|n: &u64| *n <= max);
     let (day, year) = (number(day, 31)?, number(year, 9999)?);
     let (hour, minute, second) = (number(hour, 23)?, number(minute, 59)?, number(second, 60)?);
     let month = (MONTHS.find(name)).filter(|at| at % 3 == 0 && name.len() == 3)? as u64 / 3;

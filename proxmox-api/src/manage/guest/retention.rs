@@ -177,8 +177,8 @@ mod tests {
                 prop_assert_eq!(kept, times);
                 return Ok(());
             }
-            let most = rule.last + rule.hourly + rule.daily + rule.weekly + rule.monthly + rule.yearly;
-            prop_assert!(kept.len() <= most as usize);
+            let max = rule.last + rule.hourly + rule.daily + rule.weekly + rule.monthly + rule.yearly;
+            prop_assert!(kept.len() <= max as usize);
             prop_assert_eq!(kept.last(), times.last(), "the newest stays");
             for newest in times.iter().rev().take(rule.last as usize) {
                 prop_assert!(kept.contains(newest));

@@ -451,18 +451,18 @@ async fn a_transport_without_upgrades_is_an_error() {
 }
 
 /// The messages of a connection that receives these bytes.
-async fn heard(bytes: &[u8], longest: usize) -> Vec<Result<Bytes, WsError>> {
+async fn heard(bytes: &[u8], max: usize) -> Vec<Result<Bytes, WsError>> {
     let (mut peer, connection) = tokio::io::duplex(1 << 20);
     peer.write_all(bytes).await.expect("room");
     peer.shutdown().await.expect("open");
     let stream = ClientBuilder::new()
-        .limits(Limits::default().max_payload_len(Some(longest)))
+        .limits(Limits::default().max_payload_len(Some(max)))
         .take_over(Box::new(connection) as Box<dyn Duplex>);
     let mut socket = Socket {
         stream,
         name: CallId::new(Method::Get, "/x"),
         origin: String::new(),
-        longest,
+        max,
         pings: 0,
         closing: false,
     };

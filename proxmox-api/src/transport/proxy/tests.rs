@@ -386,7 +386,7 @@ proptest::proptest! {
 
 #[tokio::test]
 async fn no_answer_of_a_proxy_causes_a_panic() {
-    let long: &'static str = "x".repeat(LONGEST_ANSWER * 2).leak();
+    let long: &'static str = "x".repeat(MAX_ANSWER * 2).leak();
     for answer in [
         "\r\n\r\n",
         "\0\0\r\n\r\n",

@@ -36,7 +36,7 @@ pub(super) enum Mode {
 /// The memory limit of a decode.
 #[derive(Clone)]
 pub(crate) struct Room {
-    most: usize,
+    max: usize,
     /// `None` once it was exceeded.
     left: Cell<Option<usize>>,
 }
@@ -46,9 +46,9 @@ impl Room {
         Self::of(usize::MAX, usize::MAX)
     }
 
-    pub(crate) fn of(most: usize, left: usize) -> Self {
+    pub(crate) fn of(max: usize, left: usize) -> Self {
         let left = Cell::new(Some(left));
-        Self { most, left }
+        Self { max, left }
     }
 
     pub(crate) fn take(&self, bytes: usize) {
@@ -61,7 +61,7 @@ impl Room {
     }
 
     pub(crate) fn exceeded(&self) -> Exceeded {
-        Exceeded::new(Bound::Memory, self.most)
+        Exceeded::new(Bound::Memory, self.max)
     }
 
     pub(super) fn check<E: serde::de::Error>(&self, context: &Context) -> Result<(), E> {

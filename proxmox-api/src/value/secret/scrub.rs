@@ -8,9 +8,9 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 const HIDDEN: &str = "…";
 /// Shorter values are removed only as whole words, because they occur inside of other words.
-const SHORTEST: usize = 4;
+const MIN_LENGTH: usize = 4;
 /// From this length on a value is also searched in base64.
-const SHORTEST_ENCODED: usize = 6;
+const MIN_ENCODED_LENGTH: usize = 6;
 
 /// Finds known secrets in texts: as they are, percent-encoded in any spelling, as a form, escaped
 /// as JSON or HTML, in hexadecimal digits, and in base64 at any offset.
@@ -32,7 +32,7 @@ impl Scrubber {
             if trimmed.len() != secret.len() {
                 needles.push(secret.as_bytes().to_vec());
             }
-            if secret.len() >= SHORTEST_ENCODED {
+            if secret.len() >= MIN_ENCODED_LENGTH {
                 needles.extend(in_base64(secret.as_bytes()));
                 needles.extend(in_hexadecimal(secret.as_bytes()));
             }
@@ -121,7 +121,7 @@ impl View<'_> {
             let end = start + needle.len();
             let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
             let before = start.checked_sub(1).and_then(|before| text.get(before));
-            if needle.len() < SHORTEST && !(alone(before) && alone(text.get(end))) {
+            if needle.len() < MIN_LENGTH && !(alone(before) && alone(text.get(end))) {
                 continue;
             }
             found.push(match &self.starts {

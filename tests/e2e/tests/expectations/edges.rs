@@ -87,12 +87,12 @@ fn edges(name: &str, schemas: &Schemas<'_>) -> Vec<Edge> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    let least = widest(schemas, |one| one.minimum.clone(), f64::min);
-    let most = widest(schemas, |one| one.maximum.clone(), f64::max);
+    let min = widest(schemas, |one| one.minimum.clone(), f64::min);
+    let max = widest(schemas, |one| one.maximum.clone(), f64::max);
     if all(Type::Integer) || all(Type::Number) {
         let step = if all(Type::Integer) { 1.0 } else { 0.5 };
         // Beyond 2^53 the facts' numbers are not exact.
-        for (edge, beyond) in [(least, -step), (most, step)] {
+        for (edge, beyond) in [(min, -step), (max, step)] {
             if let Some(edge) = edge.filter(|edge| edge.abs() < 9e15) {
                 found.push(Edge::fits(&member, edge));
                 found.push(Edge::beyond(&member, edge + beyond, edge));
@@ -102,11 +102,11 @@ fn edges(name: &str, schemas: &Schemas<'_>) -> Vec<Edge> {
     let patterned = schemas.iter().any(|one| one.pattern.is_some());
     if all(Type::String)
         && !patterned
-        && let Some(most) = length(schemas, |one| one.max_length)
+        && let Some(max) = length(schemas, |one| one.max_length)
     {
         let text = |length: u64| "a".repeat(usize::try_from(length).expect("it fits"));
-        found.push(Edge::fits(&member, text(most)));
-        found.push(Edge::beyond(&member, text(most + 1), most));
+        found.push(Edge::fits(&member, text(max)));
+        found.push(Edge::beyond(&member, text(max + 1), max));
     }
     if all(Type::String) && schemas.iter().all(|one| one.pattern.is_some()) {
         found.push(Edge::beyond(&member, "\u{7} §", "match `"));

@@ -174,8 +174,8 @@ fn status(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
 fn read(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
     let path = call.owned("file");
     let size = |name: &str| usize::try_from(call.number(name)?).ok();
-    let most = usize::try_from(MAX_READ).unwrap_or(usize::MAX);
-    let (offset, count) = (size("offset").unwrap_or(0), size("count").unwrap_or(most));
+    let max = usize::try_from(MAX_READ).unwrap_or(usize::MAX);
+    let (offset, count) = (size("offset").unwrap_or(0), size("count").unwrap_or(max));
     let decode = call.text("decode") != Some("0");
     let inside = asked(call, vmid, "file-open")?;
     let Some(file) = inside.files.get(&path) else {
