@@ -9,6 +9,9 @@ mod backups;
 #[path = "steps/clones.rs"]
 mod clones;
 #[cfg(feature = "console")]
+#[path = "steps/cluster_state.rs"]
+mod cluster_state;
+#[cfg(feature = "console")]
 #[path = "steps/consoles.rs"]
 mod consoles;
 #[path = "steps/container.rs"]
@@ -33,8 +36,5 @@ mod sdn;
 #[cfg(feature = "console")]
 #[path = "steps/stopped.rs"]
 mod stopped;
-#[cfg(feature = "console")]
-#[path = "steps/things.rs"]
-mod things;
 #[path = "steps/watch.rs"]
 mod watch;

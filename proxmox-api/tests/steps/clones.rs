@@ -83,19 +83,19 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
         let (rest, cause) = left(failed);
         assert!(cause.to_string().contains("no space left"), "{cause}");
         // The error names existing clones; the failed one was removed.
-        let mut there = Vec::new();
+        let mut existing = Vec::new();
         for vmid in 5000..5099 {
             if pve.guest(vmid).locate().await.is_ok() {
-                there.push(Subject::Guest(vmid));
+                existing.push(Subject::Guest(vmid));
             }
         }
         let mut named = subjects(&rest);
         named.sort();
-        assert_eq!(named, there, "{release}: {:?}", steps.take());
-        assert!(!there.is_empty() && there.len() < 5);
+        assert_eq!(named, existing, "{release}: {:?}", steps.take());
+        assert!(!existing.is_empty() && existing.len() < 5);
 
         // One of them is locked, and a node is offline for a while.
-        let Subject::Guest(first) = there[0] else {
+        let Subject::Guest(first) = existing[0] else {
             panic!("not a guest");
         };
         pve.guest(first).stop().await.unwrap().wait().await.unwrap();

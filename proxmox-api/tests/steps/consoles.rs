@@ -133,13 +133,13 @@ async fn an_opened_console_can_be_attached_to_elsewhere() {
         assert!(nothing, "{release}");
         simulator.set_online("pve2", true);
         // A port without a listener, and a text that is not a ticket.
-        let odd: ConsoleTicket = text
+        let invalid: ConsoleTicket = text
             .expose()
             .replace("\"port\":\"", "\"port\":\"9")
             .parse()
             .unwrap();
         other()
-            .attach_console(odd)
+            .attach_console(invalid)
             .terminal()
             .await
             .map(drop)

@@ -24,7 +24,7 @@ fn ports(ports: impl IntoIterator<Item = u16>) -> Vec<Rule> {
 }
 
 /// The ports of the rules, in their order.
-async fn there(pve: &Client, path: &str) -> Vec<String> {
+async fn listed(pve: &Client, path: &str) -> Vec<String> {
     let rules = pve
         .request::<proxmox_api::Value>(Method::Get, path)
         .await
@@ -67,7 +67,7 @@ async fn every_scope_has_exactly_the_rules_that_are_wanted() {
                 .await
                 .unwrap_or_else(|e| panic!("{release} {scope}: {e}"));
             assert_eq!(
-                there(&pve, path).await,
+                listed(&pve, path).await,
                 ["22", "80", "443", "25"],
                 "{release} {scope}"
             );
@@ -87,7 +87,7 @@ async fn every_scope_has_exactly_the_rules_that_are_wanted() {
             let other = Rules::exactly(scope.clone(), make(&[443, 22, 53]));
             pve.carry_out(other).await.unwrap();
             assert_eq!(
-                there(&pve, path).await,
+                listed(&pve, path).await,
                 ["443", "22", "53"],
                 "{release} {scope}"
             );
@@ -116,12 +116,12 @@ async fn single_rules_are_found_at_any_position() {
             "{release}"
         );
         pve.carry_out(change.clone()).await.unwrap();
-        assert_eq!(there(&pve, path).await, ["9", "1", "3", "4"]);
+        assert_eq!(listed(&pve, path).await, ["9", "1", "3", "4"]);
         assert_eq!(pve.carry_out(change).await.unwrap(), 0);
         pve.carry_out(of().last(ports([1]).remove(0)))
             .await
             .unwrap();
-        assert_eq!(there(&pve, path).await, ["9", "3", "4", "1"], "{release}");
+        assert_eq!(listed(&pve, path).await, ["9", "3", "4", "1"], "{release}");
     }
 }
 
@@ -196,7 +196,7 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
             rest[0].to_string(),
             "rules of the cluster had 2 changes; more are needed"
         );
-        assert_eq!(there(&pve, path).await.len(), 2);
+        assert_eq!(listed(&pve, path).await.len(), 2);
         // Another client was faster once.
         let stale = Fault::Status(
             500,
@@ -204,7 +204,7 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
         );
         simulator.faults().on("POST", path).times(1).respond(stale);
         pve.carry_out(rules).await.unwrap();
-        assert_eq!(there(&pve, path).await, ["22", "80", "443"], "{release}");
+        assert_eq!(listed(&pve, path).await, ["22", "80", "443"], "{release}");
         // Every change except the first of an empty list has a digest.
         let requests = simulator.requests();
         let writes = (requests.iter()).filter(|request| {

@@ -141,10 +141,10 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
         // The planned node goes offline in between: others are used.
         simulator.set_online("pve2", false);
         pve.carry_out(Drain::of("pve1")).await.unwrap();
-        let there = nodes(&pve, [101, 102, 103, 201]).await;
+        let nodes_now = nodes(&pve, [101, 102, 103, 201]).await;
         assert!(
-            there.iter().all(|node| node != "pve1"),
-            "{release}: {there:?}"
+            nodes_now.iter().all(|node| node != "pve1"),
+            "{release}: {nodes_now:?}"
         );
 
         // Guests without a target are stopped if requested, and started again.

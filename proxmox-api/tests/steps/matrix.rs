@@ -30,8 +30,8 @@ use proxmox_api::{Client, Error};
 use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 use proxmox_test_support::page::Part;
 
+use crate::cluster_state::ClusterState;
 use crate::support::{GIB, RELEASES, Steps, start};
-use crate::things::Things;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Job {
@@ -86,13 +86,18 @@ pub(crate) const JOBS: [(Job, u8, &str); 22] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Trouble {
-    NodeAway,
+/// The kinds of faults.
+pub(crate) enum Disruption {
+    NodeOffline,
     LockHeld,
-    HalfWay,
+    FailsHalfway,
 }
 
-const TROUBLES: [Trouble; 3] = [Trouble::NodeAway, Trouble::LockHeld, Trouble::HalfWay];
+const DISRUPTIONS: [Disruption; 3] = [
+    Disruption::NodeOffline,
+    Disruption::LockHeld,
+    Disruption::FailsHalfway,
+];
 
 const URL: &str = "https://images.example.org/debian-13.qcow2";
 
@@ -172,7 +177,7 @@ fn container() -> Container {
         .ids(7000..=7009)
 }
 
-async fn carry<W: Work>(pve: &Client, steps: &Steps, work: W) -> Result<W::Done, Error> {
+async fn carry_out<W: Work>(pve: &Client, steps: &Steps, work: W) -> Result<W::Done, Error> {
     pve.carry_out(work).on_step(steps.listener()).await
 }
 
@@ -182,24 +187,24 @@ fn agent(pve: &Client) -> Agent {
 
 impl Job {
     /// A second cluster, if the job needs one.
-    pub(crate) async fn far(self, release: &str) -> Option<Simulator> {
+    pub(crate) async fn remote_cluster(self, release: &str) -> Option<Simulator> {
         if self != Self::OtherCluster {
             return None;
         }
-        let far = Simulator::builder().release(release).node("far1");
-        Some(start(far).await.0)
+        let remote_cluster = Simulator::builder().release(release).node("far1");
+        Some(start(remote_cluster).await.0)
     }
 
-    /// `there` is another cluster.
+    /// Runs the job; `remote` is the second cluster, if the job needs one.
     pub(crate) async fn run(
         self,
         pve: &Client,
-        there: &Simulator,
+        remote: &Simulator,
         steps: &Steps,
     ) -> Result<(), Error> {
         match self {
-            Self::Machine => carry(pve, steps, machine()).await.map(drop),
-            Self::Clones => carry(pve, steps, clones()).await.map(drop),
+            Self::Machine => carry_out(pve, steps, machine()).await.map(drop),
+            Self::Clones => carry_out(pve, steps, clones()).await.map(drop),
             Self::Change => {
                 let apply = pve.guest(101).apply_qemu(|config| {
                     config.cores = Some(4);
@@ -210,12 +215,12 @@ impl Job {
             }
             Self::Backups => {
                 let job = BackupJob::new("nightly", "nas", "02:30").guests([101, 104]);
-                carry(pve, steps, job.clone()).await?;
-                carry(pve, steps, job.run_now()).await.map(drop)
+                carry_out(pve, steps, job.clone()).await?;
+                carry_out(pve, steps, job.run_now()).await.map(drop)
             }
             Self::Restore => {
                 let newest = Recover::newest(FindBackups::of(101)).replace().started();
-                carry(pve, steps, newest).await.map(drop)
+                carry_out(pve, steps, newest).await.map(drop)
             }
             Self::Prune => {
                 let rule = Retention {
@@ -223,53 +228,53 @@ impl Job {
                     ..Retention::default()
                 };
                 let prune = Prune::of("pve2", "nas", rule).guest(101);
-                carry(pve, steps, prune.clone().dry_run()).await?;
-                carry(pve, steps, prune).await.map(drop)
+                carry_out(pve, steps, prune.clone().dry_run()).await?;
+                carry_out(pve, steps, prune).await.map(drop)
             }
             Self::Replication => {
                 let job = ReplicationJob::of(103, "pve1").schedule("*/30");
-                carry(pve, steps, job).await.map(drop)
+                carry_out(pve, steps, job).await.map(drop)
             }
-            Self::Drain => carry(pve, steps, Drain::of("pve2").at_once(1))
+            Self::Drain => carry_out(pve, steps, Drain::of("pve2").at_once(1))
                 .await
                 .map(drop),
             Self::Reboot => {
                 let drain = Drain::of("").at_once(1);
                 let reboot = RollingReboot::of(["pve2"]).drained_as(drain);
                 let reboot = reboot.patience(Duration::from_secs(5));
-                carry(pve, steps, reboot).await
+                carry_out(pve, steps, reboot).await
             }
-            Self::Migration => carry(pve, steps, Migration::of(101, "pve3"))
+            Self::Migration => carry_out(pve, steps, Migration::of(101, "pve3"))
                 .await
                 .map(drop),
             Self::OtherCluster => {
                 let remote = Remote::new("127.0.0.1", format!("{TOKEN_ID}={TOKEN_SECRET}"))
-                    .port(there.address().port())
-                    .fingerprint(there.fingerprint());
+                    .port(remote.address().port())
+                    .fingerprint(remote.fingerprint());
                 let go = RemoteMigration::of(101, remote, "local-lvm", "vmbr0");
-                carry(pve, steps, go.number(301)).await.map(drop)
+                carry_out(pve, steps, go.number(301)).await.map(drop)
             }
             Self::HighAvailability => {
                 let wanted = HaWanted::of(101).nodes([("pve2", 2), ("pve3", 1)]);
-                carry(pve, steps, wanted).await.map(drop)
+                carry_out(pve, steps, wanted).await.map(drop)
             }
             Self::Firewall => {
                 let ports = [22, 80, 443].map(|port| Rule::accept_in().port("tcp", port));
                 let rules = Rules::exactly(Scope::Guest(101), ports.to_vec());
-                carry(pve, steps, rules).await.map(drop)
+                carry_out(pve, steps, rules).await.map(drop)
             }
             Self::Sdn => {
                 let network = Network::new()
                     .zone("lab", "simple", [])
                     .vnet("labnet", "lab", []);
-                carry(pve, steps, network).await.map(drop)
+                carry_out(pve, steps, network).await.map(drop)
             }
             Self::Addresses => {
                 let addresses = pve.guest(101).wait_for_address(Duration::from_millis(500));
                 addresses.await.map(drop)
             }
             Self::Files => agent(pve).file_systems().await.map(drop),
-            Self::Health => carry(pve, steps, CheckHealth::new().details())
+            Self::Health => carry_out(pve, steps, CheckHealth::new().details())
                 .await
                 .map(drop),
             Self::Console => {
@@ -278,7 +283,7 @@ impl Job {
                 terminal.write(b"hostname\n").await?;
                 terminal.read().await.map(drop)
             }
-            Self::Container => carry(pve, steps, container()).await.map(drop),
+            Self::Container => carry_out(pve, steps, container()).await.map(drop),
             Self::Locks => {
                 let guest = pve.guest(103).wait_for_locks(Duration::from_millis(100));
                 guest.start().and_wait().await.map(drop)
@@ -300,7 +305,7 @@ impl Job {
     pub(crate) async fn again(
         self,
         pve: &Client,
-        there: &Simulator,
+        remote: &Simulator,
         planned: bool,
     ) -> Result<(), Error> {
         if self == Self::Sdn && planned {
@@ -309,25 +314,25 @@ impl Job {
             let network = network.vnet("labnet", "lab", []).with_others();
             return pve.carry_out(network).await.map(drop);
         }
-        self.run(pve, there, &Steps::default()).await
+        self.run(pve, remote, &Steps::default()).await
     }
 
     /// Creates what the job needs.
     pub(crate) async fn prepare(
         self,
-        trouble: Trouble,
+        disruption: Disruption,
         simulator: &Simulator,
-        there: &Simulator,
+        remote: &Simulator,
         pve: &Client,
     ) -> Result<(), Error> {
-        match (self, trouble) {
+        match (self, disruption) {
             // Before guests exist, there is nothing to lock.
-            (Self::Machine | Self::Container, Trouble::LockHeld) => {
-                self.run(pve, there, &Steps::default()).await?;
+            (Self::Machine | Self::Container, Disruption::LockHeld) => {
+                self.run(pve, remote, &Steps::default()).await?;
                 let vmid = if self == Self::Machine { 5000 } else { 7000 };
                 pve.guest(vmid).stop().and_wait().await.map(drop)
             }
-            (Self::Clones, Trouble::LockHeld) => {
+            (Self::Clones, Disruption::LockHeld) => {
                 pve.carry_out(clones().count(1)).await?;
                 pve.guest(6000).stop().and_wait().await.map(drop)
             }
@@ -344,13 +349,13 @@ impl Job {
 
     /// Injects the fault. For jobs without a lock of a guest, or without a task, the most similar
     /// fault is used.
-    fn hit(self, trouble: Trouble, release: &str, simulator: &Simulator) {
+    fn inject(self, disruption: Disruption, release: &str, simulator: &Simulator) {
         let faults = simulator.faults();
         let once = |method: &str, path: &str, skip: u32, fault: Fault| {
             faults.on(method, path).skip(skip).times(1).respond(fault);
         };
-        let fails = || Fault::TaskFails("no space left on device".into());
-        let no = || Fault::Status(500, "input/output error".into());
+        let task_fails = || Fault::TaskFails("no space left on device".into());
+        let refused = || Fault::Status(500, "input/output error".into());
         let lock = |what: &str| {
             let text = format!("can't lock file '/var/lock/{what}.lck' - got timeout");
             Fault::Status(500, text)
@@ -359,14 +364,17 @@ impl Job {
             let text = format!("cfs-lock '{what}' error: got lock request timeout");
             Fault::Status(500, text)
         };
-        match (trouble, self) {
+        match (disruption, self) {
             // Forwarding of calls between nodes has its own table; here the answer itself is the
             // fault.
-            (Trouble::NodeAway, Self::Console | Self::Addresses | Self::Files | Self::Series) => {
+            (
+                Disruption::NodeOffline,
+                Self::Console | Self::Addresses | Self::Files | Self::Series,
+            ) => {
                 faults.on("*", "/nodes/pve2/**").respond(Fault::NodeDown);
             }
-            (Trouble::NodeAway, _) => simulator.set_online("pve2", false),
-            (Trouble::LockHeld, job) => match job {
+            (Disruption::NodeOffline, _) => simulator.set_online("pve2", false),
+            (Disruption::LockHeld, job) => match job {
                 Self::Machine => simulator.set_lock(5000, Some("backup")),
                 Self::Container => simulator.set_lock(7000, Some("backup")),
                 Self::Clones => simulator.set_lock(6000, Some("backup")),
@@ -401,49 +409,51 @@ impl Job {
                     }
                 }
             },
-            (Trouble::HalfWay, job) => match job {
-                Self::Machine => once("POST", "/nodes/*/qemu/*/status/start", 0, fails()),
-                Self::Clones => once("POST", "/nodes/*/qemu/*/clone", 1, fails()),
-                Self::Change => once("POST", "/nodes/*/qemu/*/status/reboot", 0, fails()),
-                Self::Backups => once("POST", "/nodes/pve2/vzdump", 0, fails()),
-                Self::Restore => once("POST", "/nodes/*/qemu", 0, fails()),
-                Self::Prune => once("DELETE", "/nodes/*/storage/*/prunebackups", 0, fails()),
-                Self::Replication => once("POST", "/cluster/replication", 0, no()),
-                Self::Drain => once("POST", "/nodes/*/qemu/102/migrate", 0, fails()),
-                Self::Reboot => once("POST", "/nodes/*/status", 0, no()),
-                Self::Migration => once("POST", "/nodes/*/qemu/*/migrate", 0, fails()),
+            (Disruption::FailsHalfway, job) => match job {
+                Self::Machine => once("POST", "/nodes/*/qemu/*/status/start", 0, task_fails()),
+                Self::Clones => once("POST", "/nodes/*/qemu/*/clone", 1, task_fails()),
+                Self::Change => once("POST", "/nodes/*/qemu/*/status/reboot", 0, task_fails()),
+                Self::Backups => once("POST", "/nodes/pve2/vzdump", 0, task_fails()),
+                Self::Restore => once("POST", "/nodes/*/qemu", 0, task_fails()),
+                Self::Prune => once("DELETE", "/nodes/*/storage/*/prunebackups", 0, task_fails()),
+                Self::Replication => once("POST", "/cluster/replication", 0, refused()),
+                Self::Drain => once("POST", "/nodes/*/qemu/102/migrate", 0, task_fails()),
+                Self::Reboot => once("POST", "/nodes/*/status", 0, refused()),
+                Self::Migration => once("POST", "/nodes/*/qemu/*/migrate", 0, task_fails()),
                 Self::OtherCluster => {
-                    once("POST", "/nodes/*/qemu/*/remote_migrate", 0, fails());
+                    once("POST", "/nodes/*/qemu/*/remote_migrate", 0, task_fails());
                 }
                 Self::HighAvailability => {
                     let path = match release {
                         "9.2" => "/cluster/ha/rules",
                         _ => "/cluster/ha/resources",
                     };
-                    once("POST", path, 0, no());
+                    once("POST", path, 0, refused());
                 }
-                Self::Firewall => once("POST", "/nodes/*/qemu/*/firewall/rules", 1, no()),
-                Self::Sdn => once("PUT", "/cluster/sdn", 0, fails()),
+                Self::Firewall => once("POST", "/nodes/*/qemu/*/firewall/rules", 1, refused()),
+                Self::Sdn => once("PUT", "/cluster/sdn", 0, task_fails()),
                 Self::Addresses | Self::Files => {
-                    faults.on("GET", "/nodes/*/qemu/*/agent/**").respond(no());
+                    faults
+                        .on("GET", "/nodes/*/qemu/*/agent/**")
+                        .respond(refused());
                 }
-                Self::Health => once("GET", "/nodes/pve2/disks/list", 0, no()),
+                Self::Health => once("GET", "/nodes/pve2/disks/list", 0, refused()),
                 Self::Console => once(
                     "GET",
                     "/nodes/*/qemu/*/vncwebsocket",
                     0,
                     Fault::BreakConsole(0),
                 ),
-                Self::Container => once("POST", "/nodes/*/lxc/*/status/start", 0, fails()),
-                Self::Locks => once("POST", "/nodes/*/qemu/*/status/start", 0, fails()),
+                Self::Container => once("POST", "/nodes/*/lxc/*/status/start", 0, task_fails()),
+                Self::Locks => once("POST", "/nodes/*/qemu/*/status/start", 0, task_fails()),
                 Self::Handles => once("GET", "/cluster/resources", 0, Fault::Truncate(40)),
-                Self::Series => once("GET", "/nodes/*/rrddata", 0, no()),
+                Self::Series => once("GET", "/nodes/*/rrddata", 0, refused()),
             },
         }
     }
 }
 
-fn mend(simulator: &Simulator) {
+fn repair(simulator: &Simulator) {
     simulator.faults().clear();
     simulator.set_online("pve2", true);
     for vmid in [101, 102, 103, 5000, 6000, 7000] {
@@ -497,25 +507,26 @@ fn describe(ended: Result<(), Error>, steps: &[String]) -> (String, Option<Vec<L
 }
 
 /// The result, and unexpected errors before or after the fault.
-async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Vec<String>) {
+async fn cell(job: Job, disruption: Disruption, release: &str) -> (String, Vec<String>) {
     let (simulator, pve) = start(cluster(release)).await;
-    let far = job.far(release).await;
-    let there = far.as_ref().unwrap_or(&simulator);
-    let wrong = |when: &str, what: String| format!("{release} {job:?} {trouble:?} {when}: {what}");
-    if let Err(error) = job.prepare(trouble, &simulator, there, &pve).await {
+    let remote_cluster = job.remote_cluster(release).await;
+    let remote = remote_cluster.as_ref().unwrap_or(&simulator);
+    let wrong =
+        |when: &str, what: String| format!("{release} {job:?} {disruption:?} {when}: {what}");
+    if let Err(error) = job.prepare(disruption, &simulator, remote, &pve).await {
         return (String::new(), vec![wrong("before", error.to_string())]);
     }
-    let before = [Things::of(&simulator), Things::of(there)];
-    job.hit(trouble, release, &simulator);
+    let before = [ClusterState::of(&simulator), ClusterState::of(remote)];
+    job.inject(disruption, release, &simulator);
     let steps = Steps::default();
-    let ended = job.run(&pve, there, &steps).await;
+    let ended = job.run(&pve, remote, &steps).await;
     let (result, left) = describe(ended, &steps.take());
-    mend(&simulator);
-    let mut wrongs = Vec::new();
+    repair(&simulator);
+    let mut problems = Vec::new();
     if let Some(left) = left {
         let named: BTreeSet<String> = left.iter().map(|left| left.subject.to_string()).collect();
-        let mut changed = Things::of(&simulator).changed_since(&before[0]);
-        changed.extend(Things::of(there).changed_since(&before[1]));
+        let mut changed = ClusterState::of(&simulator).changed_since(&before[0]);
+        changed.extend(ClusterState::of(remote).changed_since(&before[1]));
         if job == Job::Backups {
             // The job was created by a separate operation, which succeeded.
             changed.remove("backup job nightly");
@@ -527,16 +538,16 @@ async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Vec<String>
             }
         }
         if named != changed {
-            wrongs.push(wrong(
+            problems.push(wrong(
                 "left",
                 format!("named {named:?}, changed {changed:?}"),
             ));
         }
     }
     // After the fault, the job completes whatever was left behind.
-    let again = job.again(&pve, there, result.contains("planned")).await;
-    wrongs.extend(again.err().map(|error| wrong("again", error.to_string())));
-    (result, wrongs)
+    let again = job.again(&pve, remote, result.contains("planned")).await;
+    problems.extend(again.err().map(|error| wrong("again", error.to_string())));
+    (result, problems)
 }
 
 #[tokio::test]
@@ -547,10 +558,10 @@ async fn every_job_reports_what_every_fault_leaves() {
     let mut failures = Vec::new();
     for (job, number, name) in JOBS {
         let _ = write!(table, "| {number} | {name} |");
-        for trouble in TROUBLES {
+        for disruption in DISRUPTIONS {
             let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
             for release in RELEASES {
-                let (result, wrong) = cell(job, trouble, release).await;
+                let (result, wrong) = cell(job, disruption, release).await;
                 failures.extend(wrong);
                 match seen.iter_mut().find(|(text, _)| *text == result) {
                     Some((_, releases)) => releases.push(release),
@@ -649,8 +660,8 @@ fn every_job_has_an_example_that_ci_runs() {
             format!("examples/{example}.rs"),
             format!("examples/{example}/main.rs"),
         ];
-        let there = files.iter().any(|file| root.join(file).exists());
-        assert!(there, "job {number}: there is no {example}");
+        let exists = files.iter().any(|file| root.join(file).exists());
+        assert!(exists, "job {number}: there is no {example}");
         let named = words.contains(&example);
         assert!(named, "job {number}: .ci/run does not run {example}");
     }

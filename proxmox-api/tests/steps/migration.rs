@@ -251,7 +251,7 @@ async fn a_failed_migration_leaves_the_guest_on_its_node() {
 
         // The node goes offline while the task is polled: the outcome is unknown.
         let fault = Fault::Status(595, "No route to host".into());
-        let look = simulator
+        let poll_fault = simulator
             .faults()
             .on("GET", "/nodes/pve1/tasks/*/status")
             .respond(fault);
@@ -265,7 +265,7 @@ async fn a_failed_migration_leaves_the_guest_on_its_node() {
             rest.iter().any(|left| left.task.is_some()),
             "{release}: {rest:?}"
         );
-        look.remove();
+        poll_fault.remove();
         pve.guest(101).locate().await.unwrap();
         let again = pve.carry_out(Migration::of(101, "pve2"));
         again.wait_for_locks(Duration::from_secs(30)).await.unwrap();
@@ -280,7 +280,7 @@ async fn a_guest_moves_to_another_cluster() {
 
     for release in RELEASES {
         let (here, pve) = start(cluster(release).running(101)).await;
-        let (there, other) = start(cluster(release)).await;
+        let (remote, other) = start(cluster(release)).await;
         for vmid in [101, 201] {
             other
                 .guest(vmid)
@@ -293,8 +293,8 @@ async fn a_guest_moves_to_another_cluster() {
         }
         let remote = |secret: &str| {
             Remote::new("127.0.0.1", format!("{TOKEN_ID}={secret}"))
-                .port(there.address().port())
-                .fingerprint(there.fingerprint())
+                .port(remote.address().port())
+                .fingerprint(remote.fingerprint())
         };
         let wrong = RemoteMigration::of(101, remote("no"), "local-lvm", "vmbr0");
         let (rest, cause) = left(pve.carry_out(wrong).await);

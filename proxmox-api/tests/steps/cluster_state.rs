@@ -11,31 +11,31 @@ const SDN: &str = "the software-defined network";
 
 /// The objects by subject and place, with their contents.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Things(BTreeMap<(String, String), Value>);
+pub(crate) struct ClusterState(BTreeMap<(String, String), Value>);
 
-impl Things {
+impl ClusterState {
     pub(crate) fn of(simulator: &Simulator) -> Self {
-        let state: Value = serde_json::from_str(&simulator.snapshot()).expect("JSON");
-        let mut things = Self::default();
-        for node in items(&state["nodes"]) {
+        let snapshot: Value = serde_json::from_str(&simulator.snapshot()).expect("JSON");
+        let mut state = Self::default();
+        for node in items(&snapshot["nodes"]) {
             let subject = format!("node {}", text(&node["name"]));
-            things.put(subject, "booted", &node["booted"]);
+            state.put(subject, "booted", &node["booted"]);
         }
-        for (vmid, guest) in members(&state["guests"]) {
+        for (vmid, guest) in members(&snapshot["guests"]) {
             let subject = format!("guest {vmid}");
-            things.put(
+            state.put(
                 subject.clone(),
                 "runs",
                 &Value::from(!guest["started"].is_null()),
             );
             for key in ["kind", "node", "pending", "snapshots", "lock", "pool"] {
-                things.put(subject.clone(), key, &guest[key]);
+                state.put(subject.clone(), key, &guest[key]);
             }
             for (key, value) in members(&guest["config"]) {
-                things.put(subject.clone(), &format!("config {key}"), value);
+                state.put(subject.clone(), &format!("config {key}"), value);
             }
         }
-        for volume in items(&state["volumes"]) {
+        for volume in items(&snapshot["volumes"]) {
             let id = text(&volume["volid"]);
             let subject = match text(&volume["content"]) {
                 "images" | "rootdir" => format!("guest {}", volume["vmid"]),
@@ -43,19 +43,19 @@ impl Things {
                 _ => format!("volume {id}"),
             };
             let place = format!("volume {} {id}", text(&volume["node"]));
-            things.put(subject, &place, &volume["size"]);
+            state.put(subject, &place, &volume["size"]);
         }
-        for (list, rows) in members(&state["records"]) {
+        for (list, rows) in members(&snapshot["records"]) {
             for row in items(rows) {
                 let id = text(&row[0]);
-                things.put(subject(list, id), &format!("{list} {id}"), &row[1]);
+                state.put(subject(list, id), &format!("{list} {id}"), &row[1]);
             }
         }
-        for (path, settings) in members(&state["settings"]) {
-            things.put(subject(path, ""), path, settings);
+        for (path, settings) in members(&snapshot["settings"]) {
+            state.put(subject(path, ""), path, settings);
         }
-        things.put(SDN.to_owned(), "in force", &state["sdn_running"]);
-        things
+        state.put(SDN.to_owned(), "in force", &snapshot["sdn_running"]);
+        state
     }
 
     fn put(&mut self, subject: String, place: &str, value: &Value) {
