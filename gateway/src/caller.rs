@@ -267,9 +267,12 @@ mod tests {
         }
         assert_ne!(user("authorization", "PVEAPIToken=you@pve!ci=1"), ticket);
         // Credentials without a name are all different.
-        let odd = ["x", "y", "PVE:!tfa!a:1::x", "PVE:!tfa!b:1::x", "PVE::1::x"];
-        let odd = odd.map(|value| user("cookie", &format!("PVEAuthCookie={value}")));
-        assert_eq!(std::collections::BTreeSet::from(odd).len(), odd.len());
+        let unnamed = ["x", "y", "PVE:!tfa!a:1::x", "PVE:!tfa!b:1::x", "PVE::1::x"];
+        let unnamed = unnamed.map(|value| user("cookie", &format!("PVEAuthCookie={value}")));
+        assert_eq!(
+            std::collections::BTreeSet::from(unnamed).len(),
+            unnamed.len()
+        );
     }
 
     #[test]

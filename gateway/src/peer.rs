@@ -151,8 +151,12 @@ mod tests {
             origin(&trusted, "fd00::1", &["[2001:db8::7]:443"]),
             "2001:db8::7"
         );
-        for odd in ["", "unknown", "1.2.3.4, ,", "1.2.3.4, x"] {
-            assert_eq!(origin(&trusted, "10.0.0.1", &[odd]), "10.0.0.1", "{odd}");
+        for invalid in ["", "unknown", "1.2.3.4, ,", "1.2.3.4, x"] {
+            assert_eq!(
+                origin(&trusted, "10.0.0.1", &[invalid]),
+                "10.0.0.1",
+                "{invalid}"
+            );
         }
         assert_eq!(origin(&trusted, "10.0.0.1", &[]), "10.0.0.1");
     }

@@ -314,10 +314,10 @@ async fn errors_have_specific_codes() {
         Code::Aborted
     );
     let mut operations = OperationServiceClient::new(channel.clone());
-    let odd = operations
+    let invalid = operations
         .get(with(GetOperationRequest { name: "x".into() }))
         .await;
-    assert_eq!(code(odd), Code::InvalidArgument);
+    assert_eq!(code(invalid), Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -93,13 +93,13 @@ fn list(data: &str) -> Answer<Vec<ClusterResourcesItem>> {
 
 #[test]
 fn an_invalid_list_element_is_kept_beside_the_data() {
-    let odd = json!({"id": {}, "type": "qemu", "node": "pve1"});
+    let misfit = json!({"id": {}, "type": "qemu", "node": "pve1"});
     let answer = list(&format!(
-        r#"[{{"id":"node/pve1","type":"node"}},{odd},null,{{"id":"lxc/101","type":"lxc"}},7]"#
+        r#"[{{"id":"node/pve1","type":"node"}},{misfit},null,{{"id":"lxc/101","type":"lxc"}},7]"#
     ));
     let ids: Vec<&str> = answer.data.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids, ["node/pve1", "lxc/101"]);
-    assert_eq!(answer.extra["data"], json!([null, odd, null, 7]));
+    assert_eq!(answer.extra["data"], json!([null, misfit, null, 7]));
     assert!(
         list(r#"[{"id":"node/pve1","type":"node"}]"#)
             .extra

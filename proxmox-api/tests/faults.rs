@@ -897,8 +897,8 @@ async fn the_fault_matrix() {
     println!("{table}");
 
     for secret in [TOKEN_SECRET, PASSWORD, "wr0ng", "hunter22", "6B49D200::x"] {
-        let said = &matrix.texts;
-        assert!(!said.contains(secret), "{secret} in {said}");
+        let texts = &matrix.texts;
+        assert!(!texts.contains(secret), "{secret} in {texts}");
     }
     Part::read("faults.md", "table").hold(&table);
 }

@@ -198,7 +198,7 @@ async fn a_batch_without_guests_does_not_mean_all_guests() {
 
 #[tokio::test]
 async fn bulk_calls_of_the_server_if_it_has_them() {
-    for (release, there) in [("8.4", false), ("9.2", true)] {
+    for (release, starts_task) in [("8.4", false), ("9.2", true)] {
         let (simulator, pve) = start(nodes(&["pve1", "pve2"]).release(release).qemu(
             100,
             "pve1",
@@ -210,7 +210,7 @@ async fn bulk_calls_of_the_server_if_it_has_them() {
             .on_server(PowerAction::Start)
             .await
             .unwrap();
-        assert_eq!(task.is_some(), there, "{release}");
+        assert_eq!(task.is_some(), starts_task, "{release}");
         let nothing = pve
             .batch([100])
             .on_server(PowerAction::Reset)
@@ -218,7 +218,7 @@ async fn bulk_calls_of_the_server_if_it_has_them() {
             .unwrap();
         assert!(nothing.is_none());
         let moved = pve.batch([100]).migrate_on_server("pve2").await;
-        if !there {
+        if !starts_task {
             assert!(moved.unwrap().is_none(), "{release}");
             continue;
         }

@@ -112,13 +112,13 @@ async fn a_stopped_task_differs_from_a_failed_one() {
     };
     assert!(matches!(error.reason(), TaskErrorKind::Failed(text) if text == "disk full"));
     let log = backup.task().log(0, 0).await.unwrap();
-    let said: Vec<&str> = log.iter().map(|line| line.text.as_str()).collect();
-    let (last, before) = said.split_last().unwrap();
+    let logged: Vec<&str> = log.iter().map(|line| line.text.as_str()).collect();
+    let (last, before) = logged.split_last().unwrap();
     assert_eq!(*last, "TASK ERROR: disk full");
     let kept: Vec<&str> = (error.log().iter())
         .map(|line| line.text.as_str())
         .collect();
-    assert!(!kept.is_empty(), "{said:?}");
+    assert!(!kept.is_empty(), "{logged:?}");
     assert_eq!(kept, before);
     for line in kept {
         assert!(error.to_string().contains(line), "{error}");

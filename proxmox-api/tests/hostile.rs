@@ -107,7 +107,7 @@ fn damaged(answer: &[u8], dice: &mut u64) -> Vec<u8> {
     let mut bytes = answer.to_vec();
     for _ in 0..=below(4) {
         let at = below(bytes.len());
-        let odd: [&[u8]; 12] = [
+        let fragments: [&[u8]; 12] = [
             b"\0",
             b"\r",
             b"\n",
@@ -124,7 +124,7 @@ fn damaged(answer: &[u8], dice: &mut u64) -> Vec<u8> {
         match below(4) {
             0 => bytes[at] ^= 1 << below(8),
             1 => drop(bytes.remove(at)),
-            2 => drop(bytes.splice(at..at, odd[below(odd.len())].iter().copied())),
+            2 => drop(bytes.splice(at..at, fragments[below(fragments.len())].iter().copied())),
             _ => {
                 let end = (at + below(40)).min(bytes.len());
                 let again = bytes[at..end].to_vec();
@@ -1130,7 +1130,12 @@ fn no_attack_uses_much_memory_and_each_is_an_error() {
     let mut table = "| attack | memory | time | the caller sees |\n|---|---|---|---|\n".to_owned();
     for (number, attack) in attacks().iter().enumerate() {
         let (memory, time, seen) = run(number, attack);
-        assert!(memory < MAX_MEMORY, "{} took {} MiB", attack.name, memory / MIB);
+        assert!(
+            memory < MAX_MEMORY,
+            "{} took {} MiB",
+            attack.name,
+            memory / MIB
+        );
         let _ = writeln!(
             table,
             "| {} | {} MiB | {}.{} s | {seen} |",

@@ -85,8 +85,8 @@ proptest! {
     fn any_json_as_a_cursor(json in any_json(), version in 0..4_u8) {
         let mut state = State::default().to_json();
         state["version"] = version.into();
-        if let (Some(members), Value::Object(odd)) = (state.as_object_mut(), &json) {
-            members.extend(odd.clone());
+        if let (Some(members), Value::Object(unexpected)) = (state.as_object_mut(), &json) {
+            members.extend(unexpected.clone());
         }
         for json in [&json, &state] {
             if let Some(state) = State::from_json(json) {

@@ -53,7 +53,7 @@ fn extremes() -> Vec<Value> {
     ]
 }
 
-fn odd_texts() -> Vec<String> {
+fn unusual_texts() -> Vec<String> {
     let mut texts: Vec<String> = [
         "",
         "\0",
@@ -100,7 +100,7 @@ fn twist(value: &mut Value, how: Twist, dice: &mut Dice) {
     if let Twist::Some(one_in) = how
         && dice.below(one_in) == 0
     {
-        let texts = odd_texts();
+        let texts = unusual_texts();
         *value = match dice.below(6) {
             0 => Value::Null,
             1 => extremes[dice.below(extremes.len())].clone(),

@@ -48,9 +48,9 @@ fn answers_can_be_created_and_used_like_other_values() {
     assert_eq!(BTreeMap::from([(os.clone(), 1)])[&QemuOstype::L26], 1);
     assert!(HashSet::from([os]).contains(&QemuOstype::from("l26")));
     // Invalid values are kept like those of a server's answer.
-    let odd = QemuConfig::new().cores(u64::MAX);
+    let config = QemuConfig::new().cores(u64::MAX);
     assert_eq!(
-        (odd.cores, &odd.extra["cores"]),
+        (config.cores, &config.extra["cores"]),
         (None, &json!(u64::MAX.to_string()))
     );
 }
@@ -132,9 +132,9 @@ fn reports_of_work_survive_serialization() {
             assert_eq!(serde_json::to_value(&value).expect("JSON"), *form);
             kept(value);
         }
-        let odd = json!({ "odd": { "odd": [] }, "odder": 1 });
+        let unexpected = json!({ "odd": { "odd": [] }, "odder": 1 });
         assert!(serde_json::from_value::<T>(json!("no such word")).is_err());
-        let _ = serde_json::from_value::<T>(odd);
+        let _ = serde_json::from_value::<T>(unexpected);
     }
 
     let upid = "UPID:pve1:0000C530:001C9BEC:677E934A:qmstart:100:root@pam:";

@@ -58,9 +58,9 @@ pub(crate) struct Deliverer {
     store: Store,
     sender: HookSender,
     config: WebhooksConfig,
-    poke: Arc<Notify>,
+    wake_up: Arc<Notify>,
     /// This gateway's name in claims.
-    me: String,
+    instance: String,
 }
 
 /// The result of an attempt.
@@ -84,14 +84,14 @@ impl Deliverer {
     pub(crate) fn new(
         store: Store,
         config: &WebhooksConfig,
-        me: &str,
+        instance: &str,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
             store,
             sender: HookSender::new(config)?,
             config: config.clone(),
-            poke: Arc::default(),
-            me: me.to_owned(),
+            wake_up: Arc::default(),
+            instance: instance.to_owned(),
         })
     }
 
@@ -106,19 +106,19 @@ impl Deliverer {
 
     /// Looks for due deliveries at once.
     pub(crate) fn wake(&self) {
-        self.poke.notify_one();
+        self.wake_up.notify_one();
     }
 
     /// Runs until the gateway stops; then it ends after the running attempts. A dropped attempt would
     /// keep its claim, and its event would be late.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut schedule = Schedule::default();
-        let mut working = JoinSet::new();
+        let mut running = JoinSet::new();
         let mut by_task = HashMap::new();
         // Webhooks without progress wait for the next round.
-        let mut resting = Vec::new();
-        let mut look = tokio::time::interval(POLL_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = Vec::new();
+        let mut poll = tokio::time::interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
             match self.store.due_hooks(now(), MAX_DUE_WEBHOOKS).await {
                 Ok(due) => {
@@ -128,22 +128,22 @@ impl Deliverer {
             }
             while let Some(one) = schedule.next() {
                 let (deliverer, hook, stop) = (self.clone(), one.hook.clone(), stop.clone());
-                let task = working.spawn(async move { deliverer.serve(&hook, &stop).await });
+                let task = running.spawn(async move { deliverer.serve(&hook, &stop).await });
                 by_task.insert(task.id(), one);
             }
             let ended = tokio::select! {
-                Some(ended) = working.join_next_with_id() => ended,
-                () = self.poke.notified() => continue,
+                Some(ended) = running.join_next_with_id() => ended,
+                () = self.wake_up.notified() => continue,
                 _ = stop.changed() => break,
-                _ = look.tick() => {
-                    for one in resting.drain(..) {
+                _ = poll.tick() => {
+                    for one in idle.drain(..) {
                         schedule.end(&one);
                     }
                     continue;
                 }
             };
-            let (task, made) = match ended {
-                Ok((task, Ok(made))) => (task, made),
+            let (task, progressed) = match ended {
+                Ok((task, Ok(progressed))) => (task, progressed),
                 Ok((task, Err(error))) => {
                     tracing::warn!(%error, "a delivery failed");
                     (task, false)
@@ -154,24 +154,28 @@ impl Deliverer {
                 }
             };
             match by_task.remove(&task) {
-                Some(one) if made => schedule.end(&one),
-                Some(one) => resting.push(one),
+                Some(one) if progressed => schedule.end(&one),
+                Some(one) => idle.push(one),
                 None => {}
             }
         }
-        while working.join_next().await.is_some() {}
+        while running.join_next().await.is_some() {}
     }
 
     /// Sends deliveries of a webhook, one after the other. Returns whether there was any, because
     /// there may be more.
     async fn serve(&self, id: &str, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
         let lease = format!("webhook {id}");
-        let mut made = false;
+        let mut progressed = false;
         for _ in 0..IN_A_ROW {
             let until = now() + CLAIM;
             // Another gateway must not send later events meanwhile.
-            if !self.store.lease(&lease, &self.me, now(), until).await? {
-                return Ok(made);
+            if !self
+                .store
+                .lease(&lease, &self.instance, now(), until)
+                .await?
+            {
+                return Ok(progressed);
             }
             let Some(hook) = self.store.hook(id).await? else {
                 break;
@@ -180,14 +184,14 @@ impl Deliverer {
                 break;
             };
             let arrived = self.work(&hook, delivery).await?;
-            made = true;
+            progressed = true;
             if !arrived || *stop.borrow() {
                 // A receiver that does not respond lets others have their turn.
                 break;
             }
         }
-        self.store.release(&lease, &self.me).await?;
-        Ok(made)
+        self.store.release(&lease, &self.instance).await?;
+        Ok(progressed)
     }
 
     /// Makes an attempt; returns whether it arrived.
@@ -279,14 +283,14 @@ mod tests {
     /// A receiver that reports each delivery, and answers when the test allows it.
     async fn receiver(
         name: &'static str,
-        got: mpsc::UnboundedSender<(&'static str, String)>,
+        received: mpsc::UnboundedSender<(&'static str, String)>,
         may_answer: watch::Receiver<bool>,
     ) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (got, mut may_answer) = (got.clone(), may_answer.clone());
+                let (received, mut may_answer) = (received.clone(), may_answer.clone());
                 tokio::spawn(async move {
                     let mut text = Vec::new();
                     while !text.ends_with(b"}") {
@@ -296,7 +300,7 @@ mod tests {
                     }
                     let text = String::from_utf8_lossy(&text).into_owned();
                     let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-                    let _ = got.send((name, body.to_owned()));
+                    let _ = received.send((name, body.to_owned()));
                     let _ = may_answer.wait_for(|may| *may).await;
                     let answer = b"HTTP/1.1 200 ok\r\nContent-Length: 0\r\n\r\n";
                     let _ = stream.write_all(answer).await;
@@ -346,11 +350,11 @@ mod tests {
             ..WebhooksConfig::default()
         };
         let deliverer = Deliverer::new(store.clone(), &config, "me").expect("works");
-        let (got, mut came) = mpsc::unbounded_channel();
+        let (received, mut deliveries_seen) = mpsc::unbounded_channel();
         let (release, may_answer) = watch::channel(false);
         let (_always, at_once) = watch::channel(true);
-        let slow = receiver("slow", got.clone(), may_answer).await;
-        let quick = receiver("quick", got, at_once).await;
+        let slow = receiver("slow", received.clone(), may_answer).await;
+        let quick = receiver("quick", received, at_once).await;
         for hook in [hook("slow", slow), hook("quick", quick)] {
             store.put_hook(&hook).await.expect("works");
         }
@@ -368,9 +372,9 @@ mod tests {
             let seen = seen.lock().expect("free");
             seen.get(name).map_or(0, Vec::len)
         };
-        let until = async |came: &mut mpsc::UnboundedReceiver<_>, name, number| {
+        let until = async |deliveries_seen: &mut mpsc::UnboundedReceiver<_>, name, number| {
             while count(name) < number {
-                let next = tokio::time::timeout(Duration::from_secs(60), came.recv());
+                let next = tokio::time::timeout(Duration::from_secs(60), deliveries_seen.recv());
                 let (name, body): (_, String) = next.await.expect("in time").expect("open");
                 let body: Value = serde_json::from_str(&body).expect("JSON");
                 let number = body["number"]
@@ -386,11 +390,11 @@ mod tests {
             }
         };
         let all: Vec<u32> = (0..MANY).collect();
-        until(&mut came, "quick", all.len()).await;
+        until(&mut deliveries_seen, "quick", all.len()).await;
         // The slow receiver has not answered its first delivery.
         assert!(count("slow") <= 1, "{seen:?}");
         release.send_replace(true);
-        until(&mut came, "slow", all.len()).await;
+        until(&mut deliveries_seen, "slow", all.len()).await;
         let seen = seen.into_inner().expect("free");
         assert_eq!((&seen["quick"], &seen["slow"]), (&all, &all));
     }
@@ -403,9 +407,9 @@ mod tests {
             ..WebhooksConfig::default()
         };
         let deliverer = Deliverer::new(store.clone(), &config, "me").expect("works");
-        let (got, mut came) = mpsc::unbounded_channel();
+        let (received, mut deliveries_seen) = mpsc::unbounded_channel();
         let (release, may_answer) = watch::channel(false);
-        let url = receiver("one", got, may_answer).await;
+        let url = receiver("one", received, may_answer).await;
         store.put_hook(&hook("one", url)).await.expect("works");
         for number in 0..2 {
             let delivery = delivery("one", number);
@@ -413,7 +417,7 @@ mod tests {
         }
         let (running, stop) = watch::channel(false);
         let work = tokio::spawn(deliverer.run(stop));
-        came.recv().await.expect("the first attempt");
+        deliveries_seen.recv().await.expect("the first attempt");
         running.send_replace(true);
         release.send_replace(true);
         work.await.expect("it ends");
@@ -423,7 +427,7 @@ mod tests {
         let next = store.take_due("one", now(), now() + 1);
         let next = next.await.expect("works").expect("the second event");
         assert_eq!(next.body, delivery("one", 1).body);
-        assert!(came.try_recv().is_err(), "no second attempt");
+        assert!(deliveries_seen.try_recv().is_err(), "no second attempt");
     }
 
     #[tokio::test]

@@ -119,8 +119,9 @@ pub(super) fn check_path(path: &str) -> Result<(), String> {
     let Some(rest) = path.strip_prefix('/') else {
         return Err(format!("the path {path:?} does not start with a slash"));
     };
-    let odd = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(byte));
-    if let Some(byte) = path.bytes().find(|byte| odd(byte)) {
+    let is_invalid =
+        |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(byte));
+    if let Some(byte) = path.bytes().find(|byte| is_invalid(byte)) {
         let shown = char::from(byte).escape_default();
         return Err(match byte {
             b'?' => "parameters cannot be part of the path; set them with `param`".to_owned(),

@@ -486,10 +486,12 @@ impl Sender<'_> {
         let outcome = match limit {
             // A transport that keeps the limit itself gives a better error; this is for one that
             // does not.
-            Some(TimeLimit { at, of }) => match tokio::time::timeout_at(at.into(), sent).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(TransportError::timed_out(of).into()),
-            },
+            Some(TimeLimit { at, duration }) => {
+                match tokio::time::timeout_at(at.into(), sent).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(TransportError::timed_out(duration).into()),
+                }
+            }
             None => sent.await,
         };
         if exchange.flows() {
@@ -508,13 +510,13 @@ impl Sender<'_> {
         let call = (self.deadline.at).zip(self.deadline.timeout);
         let own = (self.inner.attempt_timeout)
             .and_then(|timeout| Some((now.checked_add(timeout)?, timeout)));
-        let (at, of) = match (call, own) {
+        let (at, duration) = match (call, own) {
             (Some(call), Some(own)) => call.min(own),
             (call, own) => call.or(own)?,
         };
         Some(TimeLimit {
             at: at.into_std(),
-            of,
+            duration,
         })
     }
 

@@ -1122,7 +1122,7 @@ async fn no_text_shows_a_secret() {
             .iter()
             .map(|(_, value)| value.as_str())
             .collect();
-        let said = format!(
+        let message = format!(
             "{} {}",
             headers.join(" "),
             String::from_utf8_lossy(&request.body)
@@ -1130,7 +1130,7 @@ async fn no_text_shows_a_secret() {
         Ok(json(
             500,
             "no",
-            serde_json::json!({"message": said, "errors": {"password": said}}).to_string(),
+            serde_json::json!({"message": message, "errors": {"password": message}}).to_string(),
         ))
     });
     let hands = Hands::default();

@@ -121,8 +121,8 @@ impl fmt::Display for AuthError {
         }
         match kind {
             AuthErrorKind::Refused(error) => {
-                let said = OneLine(error.message());
-                write!(f, "the server refuses the login of {user}: {said}")
+                let message = OneLine(error.message());
+                write!(f, "the server refuses the login of {user}: {message}")
             }
             AuthErrorKind::SecondFactor(challenge) => {
                 let methods = challenge.methods().join(", ");

@@ -136,11 +136,11 @@ fn repeated(request: &WireRequest) -> String {
 
 /// Answers by the end of the path, quoting the request.
 fn answer(request: &WireRequest) -> Result<WireResponse, TransportError> {
-    let said = &*repeated(request);
+    let quoted = &*repeated(request);
     let path = request.path.split('?').next().unwrap_or_default();
     let refusal = |status, reason| {
         let body = serde_json::json!({
-            "data": null, "message": said, "errors": { said: said, "password": said },
+            "data": null, "message": quoted, "errors": { quoted: quoted, "password": quoted },
         });
         Ok(json(status, reason, body.to_string()))
     };
@@ -155,30 +155,35 @@ fn answer(request: &WireRequest) -> Result<WireResponse, TransportError> {
         "unauthorized" => refusal(401, "no"),
         "phrase" => {
             let mut answer = json(500, "", "");
-            answer.reason = said.to_owned().into();
+            answer.reason = quoted.to_owned().into();
             Ok(answer)
         }
-        "moved" => with_header(301, "Location", said, String::new()),
+        "moved" => with_header(301, "Location", quoted, String::new()),
         "page" => {
-            let page = format!("<html><title>{said}</title><body>{said}</body></html>");
+            let page = format!("<html><title>{quoted}</title><body>{quoted}</body></html>");
             with_header(200, "Content-Type", "text/html", page)
         }
-        "broken" => ok(format!("{{\"data\": {}", serde_json::json!({ said: said }))),
-        "shape" => ok(serde_json::json!({ "data": { said: { "x": said } } }).to_string()),
-        "deep" => ok(serde_json::json!({ "data": [[[[said]]]] }).to_string()),
+        "broken" => ok(format!(
+            "{{\"data\": {}",
+            serde_json::json!({ quoted: quoted })
+        )),
+        "shape" => ok(serde_json::json!({ "data": { quoted: { "x": quoted } } }).to_string()),
+        "deep" => ok(serde_json::json!({ "data": [[[[quoted]]]] }).to_string()),
         "lost" => Err(TransportError::interrupted("connection reset")),
         "late" => Err(TransportError::timed_out(Duration::from_secs(1))),
         "nowhere" => Err(TransportError::never_sent("connection refused")),
         "begin" => ok(serde_json::json!({ "data": UPID }).to_string()),
-        "odd-begin" => ok(serde_json::json!({ "data": said }).to_string()),
-        "log" => ok(serde_json::json!({ "data": [{ "n": 1, "t": said }], "total": 1 }).to_string()),
+        "odd-begin" => ok(serde_json::json!({ "data": quoted }).to_string()),
+        "log" => {
+            ok(serde_json::json!({ "data": [{ "n": 1, "t": quoted }], "total": 1 }).to_string())
+        }
         "status" => {
-            let status = serde_json::json!({ "status": "stopped", "exitstatus": said });
+            let status = serde_json::json!({ "status": "stopped", "exitstatus": quoted });
             ok(serde_json::json!({ "data": status }).to_string())
         }
         "ticket" => refusal(401, "authentication failure"),
         "file-read" | "file-write" | "ping" => {
-            let error = serde_json::json!({ "class": said, "desc": said });
+            let error = serde_json::json!({ "class": quoted, "desc": quoted });
             ok(serde_json::json!({ "data": { "result": { "error": error } } }).to_string())
         }
         "resources" => {
@@ -330,16 +335,16 @@ async fn calls(texts: &mut Texts) {
 
 async fn tasks(texts: &mut Texts) {
     let at = PathNode::root(Some(&texts.client)).literal("x");
-    let begin =
+    let start_task =
         |texts: &Texts, end: &str| texts.request(end, at.request::<Task>(&ENDPOINT, read_task));
-    let task = begin(texts, "begin").await.expect("it begins");
+    let task = start_task(texts, "begin").await.expect("it begins");
     texts.shown("a task", &task);
     let result = task.wait().await;
     texts.failed("a task", result);
     let outcome = task.wait().outcome().await.expect("it ended");
     texts.shown("an outcome", &outcome);
-    let odd = begin(texts, "odd-begin").await.expect("it begins");
-    let result = odd.wait().await;
+    let unusual = start_task(texts, "odd-begin").await.expect("it begins");
+    let result = unusual.wait().await;
     texts.failed("a task with an unusual name", result);
 }
 

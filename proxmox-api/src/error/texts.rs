@@ -284,12 +284,12 @@ fn not_built(what: &str, builder: ClientBuilder) -> String {
 #[tokio::test]
 async fn the_table_of_errors_is_up_to_date() {
     let mut table = HEAD.to_owned();
-    for (what, text, status, said) in REFUSALS {
+    for (what, text, status, message) in REFUSALS {
         let body = match *status {
-            500 | 403 => serde_json::json!({ "data": null, "message": said }).to_string(),
+            500 | 403 => serde_json::json!({ "data": null, "message": message }).to_string(),
             _ => String::new(),
         };
-        let fake = Fake::new(move |_| Ok(json(*status, said.trim(), body.clone())));
+        let fake = Fake::new(move |_| Ok(json(*status, message.trim(), body.clone())));
         let builder = through(&fake).api_token("root@pam!ci", TOKEN_SECRET);
         table.push_str(&refused(what, text, builder).await);
     }

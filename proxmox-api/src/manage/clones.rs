@@ -149,15 +149,24 @@ impl Clones {
         }
     }
 
-    async fn one(&self, wanted: Wanted, base: &Base, track: &Track<'_>) -> Result<Guest, Error> {
-        let Wanted { name, node, there } = wanted;
-        let new = there.is_none();
-        let guest = match there {
+    async fn ensure_clone(
+        &self,
+        planned: PlannedClone,
+        base: &Base,
+        track: &Track<'_>,
+    ) -> Result<Guest, Error> {
+        let PlannedClone {
+            name,
+            node,
+            existing,
+        } = planned;
+        let new = existing.is_none();
+        let guest = match existing {
             Some(guest) => {
                 track.found(&Subject::Guest(guest.vmid()), Action::Clone);
                 guest
             }
-            None => self.make(&name, &node, base, track).await?,
+            None => self.clone_template(&name, &node, base, track).await?,
         };
         let subject = Subject::Guest(guest.vmid());
         let place = match new {
@@ -170,8 +179,8 @@ impl Clones {
             false => !self.nodes.is_empty() && !self.nodes.contains(&place),
         };
         if misplaced {
-            let begin = || guest.migrate(&node).with_local_disks();
-            track.task(&subject, Action::Migrate, begin).await?;
+            let start_task = || guest.migrate(&node).with_local_disks();
+            track.task(&subject, Action::Migrate, start_task).await?;
             if !new {
                 track.leave(&subject, &format!("was moved to {node}"));
             }
@@ -182,7 +191,7 @@ impl Clones {
         Ok(guest)
     }
 
-    async fn make(
+    async fn clone_template(
         &self,
         name: &str,
         node: &str,
@@ -209,15 +218,17 @@ impl Clones {
                 false => clone,
             }
         };
-        let begun = clone_as(self.ids.clone()).await?;
-        let vmid = begun.guest.vmid();
+        let started = clone_as(self.ids.clone()).await?;
+        let vmid = started.guest.vmid();
         let subject = Subject::Guest(vmid);
         let again = || clone_as(vmid..=vmid);
-        let made = track.follow(&subject, Action::Clone, begun, again).await?;
+        let cloned = track
+            .follow(&subject, Action::Clone, started, again)
+            .await?;
         track.leave(&subject, &format!("was cloned as {name}"));
         Ok(match track.locks() {
-            Some(patience) => made.wait_for_locks(patience),
-            None => made,
+            Some(patience) => cloned.wait_for_locks(patience),
+            None => cloned,
         })
     }
 }
@@ -237,10 +248,10 @@ impl Base {
 }
 
 /// One of the clones.
-struct Wanted {
+struct PlannedClone {
     name: String,
     node: String,
-    there: Option<Guest>,
+    existing: Option<Guest>,
 }
 
 impl Work for Clones {
@@ -268,7 +279,7 @@ impl Work for Clones {
             guest,
             node: node.clone(),
         };
-        let mut wanted = Vec::new();
+        let mut planned = Vec::new();
         for (number, turn) in (self.first..).zip(0..self.count) {
             let name = self.name_of(number);
             let turn = usize::try_from(turn).unwrap_or(usize::MAX);
@@ -287,13 +298,17 @@ impl Work for Clones {
                 let subject = Subject::Guest(row.vmid.unwrap_or_default());
                 return Err(WorkError::new(subject, problem).into());
             }
-            let there = row
+            let existing = row
                 .and_then(|row| row.vmid)
                 .map(|vmid| patient(pve.guest(vmid)));
-            wanted.push(Wanted { name, node, there });
+            planned.push(PlannedClone {
+                name,
+                node,
+                existing,
+            });
         }
-        let one = |wanted| self.one(wanted, &base, track);
-        let (guests, failure) = some_at_once(self.at_once, wanted, one).await;
+        let ensure_clone = |planned| self.ensure_clone(planned, &base, track);
+        let (guests, failure) = some_at_once(self.at_once, planned, ensure_clone).await;
         match failure {
             Some(error) => Err(error),
             None => Ok(guests),

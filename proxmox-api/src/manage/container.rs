@@ -143,7 +143,7 @@ impl Work for HaveTemplate {
             Source::Volume(_) => Vec::new(),
             _ => rows.await?,
         };
-        let there = |volume: &str| rows.iter().any(|row| row.volid == *volume);
+        let exists = |volume: &str| rows.iter().any(|row| row.volid == *volume);
         match &template.source {
             Source::Volume(volume) => {
                 track.found(&Subject::Volume(volume.clone()), Action::Fetch);
@@ -171,15 +171,15 @@ impl Work for HaveTemplate {
                 })?;
                 let volume = format!("{storage}:vztmpl/{}", file.template);
                 let subject = Subject::Volume(volume.clone());
-                if there(&volume) {
+                if exists(&volume) {
                     track.found(&subject, Action::Fetch);
                     return Ok(volume);
                 }
-                let begin = || {
+                let start_task = || {
                     let request = at.aplinfo().post();
                     request.storage(storage).template(&file.template)
                 };
-                track.task(&subject, Action::Fetch, begin).await?;
+                track.task(&subject, Action::Fetch, start_task).await?;
                 track.leave(&subject, "was downloaded");
                 Ok(volume)
             }
@@ -190,15 +190,15 @@ impl Work for HaveTemplate {
                     let problem = "nodes pull OCI images since release 9.1";
                     return Err(WorkError::new(subject, problem).into());
                 }
-                if there(&volume) {
+                if exists(&volume) {
                     track.found(&subject, Action::Fetch);
                     return Ok(volume);
                 }
                 let pull = at.storage().storage(storage).oci_registry_pull();
                 let file = file_of(reference);
                 let name = file.strip_suffix(".tar").unwrap_or(&file);
-                let begin = || pull.post(reference).filename(name);
-                track.task(&subject, Action::Fetch, begin).await?;
+                let start_task = || pull.post(reference).filename(name);
+                track.task(&subject, Action::Fetch, start_task).await?;
                 track.leave(&subject, "was pulled");
                 Ok(volume)
             }

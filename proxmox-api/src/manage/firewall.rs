@@ -677,13 +677,13 @@ impl Work for IpSet {
             track.leave(&subject, "was created, but some members are missing");
             new = true;
         }
-        let there = rows(pve.request::<Value>(Method::Get, &path).await?);
-        let there: BTreeMap<String, Option<String>> = (there.iter())
+        let members = rows(pve.request::<Value>(Method::Get, &path).await?);
+        let members: BTreeMap<String, Option<String>> = (members.iter())
             .filter_map(|row| Some((text(row, "cidr")?, text(row, "comment"))))
             .collect();
         let mut changed = Vec::new();
         for (cidr, comment) in &self.members {
-            let request = match there.get(cidr) {
+            let request = match members.get(cidr) {
                 None => pve
                     .request::<Value>(Method::Post, &path)
                     .param("cidr", cidr.as_str()),
@@ -704,7 +704,7 @@ impl Work for IpSet {
                 &format!("had {} changes; more are needed", changed.len()),
             );
         }
-        for cidr in there
+        for cidr in members
             .keys()
             .filter(|cidr| !self.members.contains_key(*cidr))
         {

@@ -226,16 +226,16 @@ impl Work for HaveImage {
             .storage()
             .storage(&image.storage);
         let listed = at.content().get().content(content.as_str()).await?;
-        let there = listed.iter().any(|row| row.volid == *volume);
+        let exists = listed.iter().any(|row| row.volid == *volume);
         match &image.source {
-            Source::Url(url) if !there || image.checksum.is_some() => {
+            Source::Url(url) if !exists || image.checksum.is_some() => {
                 if Compression::of(&image.given_name()?).is_some() {
                     return Err(refuse(
                         "the server does not unpack images for import; download it and use `Image::file`",
                     ));
                 }
                 let kind = content.as_str();
-                let begin = || {
+                let start_task = || {
                     let request = at.download_url().post();
                     let request = request.url(url.clone()).content(kind).filename(&name);
                     match &image.checksum {
@@ -245,12 +245,12 @@ impl Work for HaveImage {
                         None => request,
                     }
                 };
-                track.task(&subject, Action::Fetch, begin).await?;
-                if !there {
+                track.task(&subject, Action::Fetch, start_task).await?;
+                if !exists {
                     track.leave(&subject, "was downloaded");
                 }
             }
-            Source::File(path) if !there => {
+            Source::File(path) if !exists => {
                 upload(pve, track, &image, path, &node, &subject, content, &name).await?;
                 track.leave(&subject, "was uploaded");
             }
@@ -675,10 +675,10 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_input_exceeds_the_limits(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), at in 0_usize..80) {
-            for (name, good) in [("x.gz", gzip(100)), ("x.xz", XZ.to_vec()), ("x.zst", ZSTD.to_vec())] {
-                let mut odd = good.get(..at.min(good.len())).unwrap_or_default().to_vec();
-                odd.extend_from_slice(&data);
-                let _ = unpacked(name, &odd, &Bounds::new().image(1 << 20).window(1 << 20));
+            for (name, valid) in [("x.gz", gzip(100)), ("x.xz", XZ.to_vec()), ("x.zst", ZSTD.to_vec())] {
+                let mut damaged = valid.get(..at.min(valid.len())).unwrap_or_default().to_vec();
+                damaged.extend_from_slice(&data);
+                let _ = unpacked(name, &damaged, &Bounds::new().image(1 << 20).window(1 << 20));
             }
         }
     }

@@ -278,8 +278,8 @@ impl Machine {
         if now.is_some_and(|now| now >= wanted) {
             return Ok(false);
         }
-        let begin = || guest.resize_disk("scsi0", Size::To(wanted));
-        track.task(subject, Action::Resize, begin).await?;
+        let start_task = || guest.resize_disk("scsi0", Size::To(wanted));
+        track.task(subject, Action::Resize, start_task).await?;
         Ok(true)
     }
 }

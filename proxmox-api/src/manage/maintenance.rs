@@ -376,8 +376,8 @@ impl Work for Drain {
                 continue;
             }
             let subject = Subject::Guest(vmid);
-            let begin = || guest.shutdown().or_stop_after(patience);
-            track.task(&subject, Action::Stop, begin).await?;
+            let start_task = || guest.shutdown().or_stop_after(patience);
+            track.task(&subject, Action::Stop, start_task).await?;
             track.leave(&subject, "was stopped");
             drained.stopped.push(vmid);
         }

@@ -184,8 +184,8 @@ impl Migration {
     ) -> Result<(), Error> {
         for (key, to) in later {
             let subject = Subject::Other(format!("disk {key} of guest {}", self.vmid));
-            let begin = || guest.move_disk(key, to).delete_source();
-            let moved = track.task(&subject, Action::Migrate, begin).await;
+            let start_task = || guest.move_disk(key, to).delete_source();
+            let moved = track.task(&subject, Action::Migrate, start_task).await;
             if let Err(error) = moved {
                 track.leave(&subject, &format!("is not on storage {to}"));
                 return Err(error);
@@ -317,7 +317,7 @@ impl Work for Migration {
             track.step(&subject, Action::Migrate, along);
         }
         let ran = guest.status().await?.state;
-        let begin = || {
+        let start_task = || {
             let mut migrate = guest.migrate(&self.target).with_local_disks();
             for storage in &storages {
                 migrate = migrate.target_storage(storage);
@@ -330,7 +330,7 @@ impl Work for Migration {
                 None => migrate,
             }
         };
-        let ended = track.task(&subject, Action::Migrate, begin).await;
+        let ended = track.task(&subject, Action::Migrate, start_task).await;
         let now = match &ended {
             Ok(_) => Some(guest.status().await?.state),
             Err(_) => guest.status().await.ok().map(|status| status.state),
@@ -494,7 +494,7 @@ impl Work for RemoteMigration {
         let limit = self
             .bandwidth
             .map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        let begin = || {
+        let start_task = || {
             let (endpoint, storages, bridges) = (
                 self.to.endpoint(),
                 self.storages.clone(),
@@ -526,7 +526,7 @@ impl Work for RemoteMigration {
             };
             sending
         };
-        let ended = track.task(&subject, Action::Migrate, begin).await;
+        let ended = track.task(&subject, Action::Migrate, start_task).await;
         if let Err(error) = ended {
             match guest.status().await {
                 Ok(status) => {

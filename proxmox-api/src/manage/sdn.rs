@@ -243,7 +243,7 @@ impl Change {
 impl Entry {
     /// The change to the wanted state and the opposite change; `None` if there is nothing to
     /// change.
-    fn change(&self, there: &[BTreeMap<String, String>]) -> Option<(Change, Change)> {
+    fn change(&self, existing: &[BTreeMap<String, String>]) -> Option<(Change, Change)> {
         let key = self.what.key();
         let list = self.what.list(&self.of);
         // The identifier of a subnet consists of its zone and its range.
@@ -256,7 +256,7 @@ impl Entry {
             }
             _ => row.get(key) == Some(&self.id),
         };
-        let now = there.iter().find(is);
+        let now = existing.iter().find(is);
         let plain = |row: &BTreeMap<String, String>| -> BTreeMap<String, String> {
             let mut row = row.clone();
             for own in [
@@ -400,12 +400,13 @@ impl Work for Network {
                     &subject,
                     "has planned changes that are active on some nodes at most",
                 );
-                let begin = || {
+                let start_task = || {
                     let at = pve.api().cluster().sdn().put().lock_token(token);
                     at.into_future()
                 };
-                let applied: Result<_, Error> =
-                    track.task::<_, Task>(&subject, Action::Apply, begin).await;
+                let applied: Result<_, Error> = track
+                    .task::<_, Task>(&subject, Action::Apply, start_task)
+                    .await;
                 applied?;
                 track.settle(&subject);
                 Ok(changes)
@@ -470,9 +471,9 @@ impl Network {
         let mut changes = 0;
         for entry in &self.entries {
             let list = entry.what.list(&entry.of);
-            let there = rows(&pve.request::<Value>(Method::Get, &list).await?);
+            let existing = rows(&pve.request::<Value>(Method::Get, &list).await?);
             let subject = Subject::Other(entry.to_string());
-            let Some((change, opposite)) = entry.change(&there) else {
+            let Some((change, opposite)) = entry.change(&existing) else {
                 track.found(&subject, Action::Configure);
                 continue;
             };

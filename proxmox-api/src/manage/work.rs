@@ -258,17 +258,17 @@ impl Track<'_> {
         }
     }
 
-    /// Starts a task, waits for its end and reports both and its log. `begin` is called again after
+    /// Starts a task, waits for its end and reports both and its log. `start` is called again after
     /// a lock, if the work [waits for locks](Working::wait_for_locks). Until the end is known, the
     /// subject counts as left behind.
     ///
     /// # Errors
-    /// The error of `begin`, or of the task.
+    /// The error of `start`, or of the task.
     pub async fn task<F, T>(
         &self,
         subject: &Subject,
         action: Action,
-        begin: impl Fn() -> F + Send,
+        start: impl Fn() -> F + Send,
     ) -> Result<T::End, Error>
     where
         F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
@@ -276,8 +276,8 @@ impl Track<'_> {
     {
         let mut schedule = PollSchedule::every(None, self.locks);
         loop {
-            let beginning = begin().into_future();
-            match self.once(subject, action, beginning).await {
+            let starting = start().into_future();
+            match self.once(subject, action, starting).await {
                 Ok(end) => return Ok(end),
                 Err(error) if self.waits_for(&error) => {
                     self.step(subject, action, State::Line(error.to_string()));
@@ -298,31 +298,34 @@ impl Track<'_> {
         &self,
         subject: &Subject,
         action: Action,
-        begun: T,
+        started: T,
         again: impl Fn() -> F + Send + Sync,
     ) -> Result<T::End, Error>
     where
         F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
         T: Waitable + Send,
     {
-        let begun = Mutex::new(Some(begun));
-        let begin = || async {
-            let first = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let started = Mutex::new(Some(started));
+        let start = || async {
+            let first = started
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             match first {
-                Some(begun) => Ok(begun),
+                Some(started) => Ok(started),
                 None => again().into_future().await,
             }
         };
-        self.task(subject, action, begin).await
+        self.task(subject, action, start).await
     }
 
     async fn once<T: Waitable>(
         &self,
         subject: &Subject,
         action: Action,
-        begin: impl Future<Output = Result<T, Error>>,
+        start: impl Future<Output = Result<T, Error>>,
     ) -> Result<T::End, Error> {
-        let task = begin.await?;
+        let task = start.await?;
         let upid = task.upid().cloned();
         self.step(subject, action, State::Begun(upid.clone()));
         let running = format!("is in progress ({action})");

@@ -178,11 +178,11 @@ impl std::str::FromStr for ConsoleTicket {
 
     /// Parses the output of [`ConsoleTicket::to_text`].
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let odd = |what: &str| DecodeError::new("ticket", format!("expected {what}"));
+        let invalid = |what: &str| DecodeError::new("ticket", format!("expected {what}"));
         // The error does not quote the text.
-        let value: Value = serde_json::from_str(text).map_err(|_| odd("a console's ticket"))?;
+        let value: Value = serde_json::from_str(text).map_err(|_| invalid("a console's ticket"))?;
         let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
-        let needed = |key: &str| text(key).ok_or_else(|| odd(key));
+        let needed = |key: &str| text(key).ok_or_else(|| invalid(key));
         Ok(Self {
             of: Of {
                 kind: needed("kind")?,

@@ -129,13 +129,13 @@ impl Download {
         &mut self,
         limit: Option<TimeLimit>,
     ) -> Result<Option<Bytes>, Error> {
-        let Some(TimeLimit { at, of }) = limit else {
+        let Some(TimeLimit { at, duration }) = limit else {
             return self.chunk().await;
         };
         match tokio::time::timeout_at(at.into(), self.chunk()).await {
             Ok(chunk) => chunk,
             Err(_) => {
-                let late = TransportError::timed_out(of);
+                let late = TransportError::timed_out(duration);
                 Err(Error::transport(&self.name, &self.origin, late))
             }
         }

@@ -176,8 +176,8 @@ mod tests {
         assert_eq!(list.clone().await.expect("a list"), [7, 8, 9]);
         let answer = list.with_envelope().await.expect("a list");
         assert_eq!(answer.data, [7, 8, 9]);
-        let odd = json!([null, "many", null, {"a": 1}, null]);
-        assert_eq!(answer.extra["data"], odd);
+        let misfits = json!([null, "many", null, {"a": 1}, null]);
+        assert_eq!(answer.extra["data"], misfits);
     }
 
     #[tokio::test]

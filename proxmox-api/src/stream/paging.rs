@@ -64,7 +64,7 @@ generic_record_serde!(Page {
 });
 
 /// A page, and its first item undecoded if the page is full.
-type Turned<T> = (Answer<Vec<T>>, Option<Value>);
+type FetchedPage<T> = (Answer<Vec<T>>, Option<Value>);
 
 /// The pages of a list; made by [`Request::pages`].
 #[must_use = "does nothing unless iterated"]
@@ -72,12 +72,12 @@ pub struct Pages<T> {
     request: Request<Vec<T>>,
     start: u64,
     size: u64,
-    over: bool,
+    is_finished: bool,
     /// The first item of the last page, if that was full.
     first: Option<Value>,
     /// The number of pages so far.
     count: usize,
-    pending: Option<BoxFuture<'static, Result<Turned<T>, Error>>>,
+    pending: Option<BoxFuture<'static, Result<FetchedPage<T>, Error>>>,
 }
 
 impl<T: 'static> Request<Vec<T>> {
@@ -93,7 +93,7 @@ impl<T: 'static> Request<Vec<T>> {
             start,
             // The server reads 0 as no limit.
             size: u64::from(size.max(1)),
-            over: false,
+            is_finished: false,
             first: None,
             count: 0,
             pending: None,
@@ -129,13 +129,12 @@ impl<T: 'static> Pages<T> {
     }
 
     fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Page<T>, Error>>> {
-        if self.over {
+        if self.is_finished {
             return Poll::Ready(None);
         }
-        let max =
-            (self.request.client.as_ref()).map_or(usize::MAX, |client| client.bounds().pages);
+        let max = (self.request.client.as_ref()).map_or(usize::MAX, |client| client.bounds().pages);
         if self.count >= max {
-            self.over = true;
+            self.is_finished = true;
             let name = self.request.call().id();
             let exceeded = Exceeded::new(Bound::Pages, max);
             return Poll::Ready(Some(Err(Error::exceeded(&name, exceeded))));
@@ -173,7 +172,7 @@ impl<T: 'static> Pages<T> {
         self.count += 1;
         // A total may count only the items read so far, so it can prolong the list but not end it.
         let more = page.total.is_some_and(|total| total > self.start);
-        self.over = count == 0 || (count < self.size && !more);
+        self.is_finished = count == 0 || (count < self.size && !more);
         Poll::Ready((count > 0).then_some(Ok(page)))
     }
 }
@@ -184,7 +183,7 @@ fn page<T: 'static>(
     request: Request<Vec<T>>,
     before: Option<Value>,
     size: u64,
-) -> BoxFuture<'static, Result<Turned<T>, Error>> {
+) -> BoxFuture<'static, Result<FetchedPage<T>, Error>> {
     Box::pin(async move {
         let (answer, name, reply) = request.with_envelope().exchange().await?;
         // The typed rows exist beside these.
@@ -376,8 +375,8 @@ mod tests {
     async fn rejected_items_count_and_are_in_extra() {
         let fake = Fake::new(|request| {
             let start = number(request, "start");
-            let odd = ["\"x\"", "{}", "7", "8", "[]", "9"];
-            let items: Vec<&str> = odd.iter().skip(start).take(2).copied().collect();
+            let misfits = ["\"x\"", "{}", "7", "8", "[]", "9"];
+            let items: Vec<&str> = misfits.iter().skip(start).take(2).copied().collect();
             ok(format!("{{\"data\":[{}]}}", items.join(",")))
         });
         let mut pages = list(&fake.token_client()).pages(2);

@@ -203,10 +203,10 @@ async fn the_error_of_a_failed_task_has_the_end_of_the_log() {
         let Error::Task(error) = error else {
             panic!("a task error")
         };
-        let said: Vec<String> = (error.log().iter()).map(|line| line.text.clone()).collect();
+        let logged: Vec<String> = (error.log().iter()).map(|line| line.text.clone()).collect();
         let first = lines.saturating_sub(10).max(1);
         let expected: Vec<String> = (first..lines).map(|n| format!("line {n}")).collect();
-        assert_eq!(said, expected, "{lines} lines, {counted} counted");
+        assert_eq!(logged, expected, "{lines} lines, {counted} counted");
     }
     let error = task(&failed_after(3, 3, "disk full")).wait().await;
     assert_eq!(
@@ -259,19 +259,19 @@ async fn long_and_unusual_lines_stay_on_the_errors_line() {
 async fn the_log_is_a_stream() {
     let fake = logging(&[&["a"], &["a", "b"], &["a", "b", "c", "TASK OK"]], "OK");
     let mut lines = task(&fake).wait().lines();
-    let mut said = Vec::new();
+    let mut logged = Vec::new();
     loop {
         // Dropping the wait for the next line does not lose it.
         let tolerance = tokio::time::timeout(Duration::from_millis(700), lines.try_next());
         match tolerance.await {
             Ok(line) => match line.expect("the task succeeds") {
-                Some(line) => said.push(line),
+                Some(line) => logged.push(line),
                 None => break,
             },
             Err(_) => assert_eq!(lines.outcome(), None),
         }
     }
-    assert_eq!(said, ["a", "b", "c", "TASK OK"]);
+    assert_eq!(logged, ["a", "b", "c", "TASK OK"]);
     assert_eq!(lines.outcome(), Some(&TaskOutcome::Ok));
     assert!(lines.try_next().await.expect("nothing more").is_none());
 

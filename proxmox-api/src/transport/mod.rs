@@ -115,15 +115,17 @@ pub struct TimeLimit {
     /// The deadline.
     pub at: Instant,
     /// The whole duration, for errors.
-    pub of: Duration,
+    pub duration: Duration,
 }
 
 impl TimeLimit {
     /// This much time from now on.
     #[must_use]
-    pub fn after(time: Duration) -> Option<Self> {
-        let at = tokio::time::Instant::now().checked_add(time)?.into_std();
-        Some(Self { at, of: time })
+    pub fn after(duration: Duration) -> Option<Self> {
+        let at = tokio::time::Instant::now()
+            .checked_add(duration)?
+            .into_std();
+        Some(Self { at, duration })
     }
 }
 

@@ -77,7 +77,7 @@ impl HttpTransport {
     /// The deadline of the exchange, and the whole duration.
     fn limit(&self, request: &WireRequest) -> (tokio::time::Instant, Duration) {
         if let Some(limit) = request.limit {
-            return (limit.at.into(), limit.of);
+            return (limit.at.into(), limit.duration);
         }
         let now = tokio::time::Instant::now();
         let at = now.checked_add(self.timeout);
@@ -89,12 +89,12 @@ impl HttpTransport {
     }
 
     /// Sends a request and waits for the head of the answer, without a time limit.
-    async fn begin(
+    async fn send_request(
         &self,
         request: WireRequest,
         body: Outgoing,
         coding: Coding,
-        way: &ConnectionWatch,
+        connection: &ConnectionWatch,
     ) -> Result<http::Response<Incoming>, TransportError> {
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
@@ -112,23 +112,26 @@ impl HttpTransport {
         let mut outgoing = builder.body(body).map_err(|_| {
             TransportError::never_sent("the request's address or the name of a header is invalid")
         })?;
-        way.watch(capture_connection(&mut outgoing));
-        way.answer(self.pool.request(outgoing), self.bounds.head)
+        connection.watch(capture_connection(&mut outgoing));
+        connection
+            .answer(self.pool.request(outgoing), self.bounds.head)
             .await
     }
 
     async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
-        let way = ConnectionWatch::new(self.idle_timeout);
-        let (at, of) = self.limit(&request);
+        let connection = ConnectionWatch::new(self.idle_timeout);
+        let (at, duration) = self.limit(&request);
         let exchange = async {
-            let answer = self.begin(request, body, Coding::Gzip, &way).await?;
+            let answer = self
+                .send_request(request, body, Coding::Gzip, &connection)
+                .await?;
             receive(split(answer), self.idle_timeout, &self.bounds).await
         };
         match tokio::time::timeout_at(at, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(way.too_slow(of)),
+            Err(_) => Err(connection.too_slow(duration)),
         }
     }
 
@@ -145,9 +148,11 @@ impl HttpTransport {
             moved: Arc::clone(&moved),
         };
         // While the body is sent, the server sends nothing.
-        let way = ConnectionWatch::new(None);
+        let connection = ConnectionWatch::new(None);
         let exchange = async {
-            let answer = self.begin(request, body, Coding::Gzip, &way).await?;
+            let answer = self
+                .send_request(request, body, Coding::Gzip, &connection)
+                .await?;
             receive(split(answer), self.idle_timeout, &self.bounds).await
         };
         let mut exchange = std::pin::pin!(exchange);
@@ -159,7 +164,7 @@ impl HttpTransport {
             }
             let now = moved.load(Ordering::Relaxed);
             if now == before {
-                return Err(way.too_slow(limit));
+                return Err(connection.too_slow(limit));
             }
             before = now;
         }
@@ -169,12 +174,12 @@ impl HttpTransport {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         // A server that compresses a file reads all of it first.
-        let way = ConnectionWatch::new(self.idle_timeout);
-        let (at, of) = self.limit(&request);
-        let begin = self.begin(request, body, Coding::Plain, &way);
-        let answer = match tokio::time::timeout_at(at, begin).await {
+        let connection = ConnectionWatch::new(self.idle_timeout);
+        let (at, duration) = self.limit(&request);
+        let send_request = self.send_request(request, body, Coding::Plain, &connection);
+        let answer = match tokio::time::timeout_at(at, send_request).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(way.too_slow(of)),
+            Err(_) => return Err(connection.too_slow(duration)),
         };
         let (head, body) = split(answer);
         let limit = self.idle_timeout.unwrap_or(self.timeout);
@@ -185,10 +190,12 @@ impl HttpTransport {
     async fn switch(&self, request: WireRequest) -> Result<Upgraded, TransportError> {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
-        let way = ConnectionWatch::new(self.idle_timeout);
-        let (at, of) = self.limit(&request);
+        let connection = ConnectionWatch::new(self.idle_timeout);
+        let (at, duration) = self.limit(&request);
         let exchange = async {
-            let answer = self.begin(request, body, Coding::Plain, &way).await?;
+            let answer = self
+                .send_request(request, body, Coding::Plain, &connection)
+                .await?;
             if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                 return receive(split(answer), self.idle_timeout, &self.bounds)
                     .await
@@ -204,7 +211,7 @@ impl HttpTransport {
         };
         match tokio::time::timeout_at(at, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(way.too_slow(of)),
+            Err(_) => Err(connection.too_slow(duration)),
         }
     }
 }

@@ -68,7 +68,7 @@ impl Transport for Client {
             let limit = Limit::of(&request);
             limit
                 .hold(async move {
-                    let answer = begin(self, request, None, true).await?;
+                    let answer = send_request(self, request, None, true).await?;
                     receive(split(answer), None, &Bounds::new()).await
                 })
                 .await
@@ -89,7 +89,7 @@ impl Transport for Client {
                 moved,
             };
             let body = Body::wrap_stream(BodyDataStream::new(body));
-            let answer = begin(self, request, Some((length, body)), true).await?;
+            let answer = send_request(self, request, Some((length, body)), true).await?;
             receive(split(answer), None, &Bounds::new()).await
         })
     }
@@ -97,7 +97,7 @@ impl Transport for Client {
     fn open(&self, request: WireRequest) -> BoxFuture<'_, Result<OpenResponse, TransportError>> {
         Box::pin(async move {
             let limit = Limit::of(&request);
-            let answer = limit.hold(begin(self, request, None, false)).await?;
+            let answer = limit.hold(send_request(self, request, None, false)).await?;
             let (head, body) = split(answer);
             let packed = is_gzip(&head);
             Ok(OpenResponse::new(head, Flow::new(body, packed, IDLE)))
@@ -109,7 +109,7 @@ impl Transport for Client {
             let limit = Limit::of(&request);
             limit
                 .hold(async move {
-                    let answer = begin(self, request, None, false).await?;
+                    let answer = send_request(self, request, None, false).await?;
                     if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                         let answer = receive(split(answer), None, &Bounds::new()).await?;
                         return Ok(Upgraded::Answered(answer));
@@ -140,13 +140,13 @@ impl Limit {
         };
         match tokio::time::timeout_at(limit.at.into(), exchange).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::timed_out(limit.of)),
+            Err(_) => Err(TransportError::timed_out(limit.duration)),
         }
     }
 }
 
 /// Sends a request and waits for the head of the answer.
-async fn begin(
+async fn send_request(
     client: &Client,
     request: WireRequest,
     stream: Option<(u64, Body)>,

@@ -232,10 +232,10 @@ async fn a_connection_can_be_switched_to_another_protocol(over: Over) {
         panic!("{upgraded:?}")
     };
     assert_eq!(head.status, 101);
-    let mut said = String::new();
-    let read = tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await;
+    let mut text = String::new();
+    let read = tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text).await;
     server.join().expect("no panic");
-    assert!(read.is_ok() && said == "hello", "{said}");
+    assert!(read.is_ok() && text == "hello", "{text}");
 }
 
 fn post(body: &str) -> Call {
@@ -354,7 +354,7 @@ async fn silence_ends_with_the_timeout(over: Over) {
 async fn a_silent_server_causes_a_read_timeout() {
     let limit = Duration::from_millis(50);
     // Nothing at all, or a start without an end.
-    for said in ["", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"da"] {
+    for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"da"] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let (done, over) = std::sync::mpsc::channel::<()>();
@@ -363,7 +363,7 @@ async fn a_silent_server_causes_a_read_timeout() {
             for _ in 0..3 {
                 let (mut stream, _) = listener.accept().expect("a connection");
                 read_request(&mut stream);
-                stream.write_all(said.as_bytes()).expect("somebody reads");
+                stream.write_all(answer.as_bytes()).expect("somebody reads");
                 streams.push(stream);
             }
             // Ends with an error once the test is over.

@@ -165,27 +165,29 @@ fn put_back(fit: &mut Value, rest: Value) {
     match (fit, rest) {
         (Value::Array(fit), Value::Array(rest)) => {
             let mut taken = std::mem::take(fit).into_iter().peekable();
-            for odd in rest {
-                let is_part = odd.as_array().is_some_and(|odd| odd.contains(&Value::Null))
+            for misfit in rest {
+                let is_part = misfit
+                    .as_array()
+                    .is_some_and(|misfit| misfit.contains(&Value::Null))
                     && taken.peek().is_some_and(Value::is_array);
-                if odd.is_null() || is_part {
+                if misfit.is_null() || is_part {
                     let Some(mut element) = taken.next() else {
                         continue;
                     };
-                    put_back(&mut element, odd);
+                    put_back(&mut element, misfit);
                     fit.push(element);
                 } else {
-                    fit.push(odd);
+                    fit.push(misfit);
                 }
             }
             fit.extend(taken);
         }
         (Value::Object(fit), Value::Object(rest)) => {
-            for (key, odd) in rest {
+            for (key, misfit) in rest {
                 match fit.get_mut(&key) {
-                    Some(value) => put_back(value, odd),
+                    Some(value) => put_back(value, misfit),
                     None => {
-                        fit.insert(key, odd);
+                        fit.insert(key, misfit);
                     }
                 }
             }

@@ -188,7 +188,7 @@ impl fmt::Debug for Change {
 pub struct Changes<T> {
     all: Vec<Change>,
     digest: Option<String>,
-    of: PhantomData<fn() -> T>,
+    object: PhantomData<fn() -> T>,
 }
 
 impl<T> Changes<T> {
@@ -241,7 +241,7 @@ impl<T> Clone for Changes<T> {
         Self {
             all: self.all.clone(),
             digest: self.digest.clone(),
-            of: PhantomData,
+            object: PhantomData,
         }
     }
 }
@@ -285,29 +285,29 @@ impl<T> IntoIterator for Changes<T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     /// All members of both.
-    Whole,
+    AllMembers,
     /// Only the members of the other.
-    Said,
+    OnlyGiven,
 }
 
 /// The changes that turn `before` into `after`.
 #[doc(hidden)]
 pub fn diff<T: Object>(before: &T, after: &T) -> Changes<T> {
-    of(before, after, Extent::Whole)
+    changes_between(before, after, Extent::AllMembers)
 }
 
 /// The changes that make `before` hold the members of `wanted`.
 #[doc(hidden)]
 pub fn drift<T: Object>(before: &T, wanted: &T) -> Changes<T> {
-    of(before, wanted, Extent::Said)
+    changes_between(before, wanted, Extent::OnlyGiven)
 }
 
-fn of<T: Object>(before: &T, after: &T, extent: Extent) -> Changes<T> {
+fn changes_between<T: Object>(before: &T, after: &T, extent: Extent) -> Changes<T> {
     let (all, digest) = differences(before, after, extent);
     Changes {
         all,
         digest,
-        of: PhantomData,
+        object: PhantomData,
     }
 }
 
@@ -321,8 +321,8 @@ fn differences(
         after.fields(&mut |_, after| {
             let before = members(schema, before);
             let mut after = members(schema, after);
-            if extent == Extent::Said {
-                after.retain(|(name, view)| !is_unsaid(schema, name, view));
+            if extent == Extent::OnlyGiven {
+                after.retain(|(name, view)| !is_not_given(schema, name, view));
             }
             digest =
                 (before.iter()).find_map(|(name, view)| (name == DIGEST).then(|| view.text())?);
@@ -351,15 +351,15 @@ fn compared(
             });
         }
     };
-    let said = after.iter().filter(|(name, _)| name != DIGEST);
-    for (name, new) in said {
+    let given = after.iter().filter(|(name, _)| name != DIGEST);
+    for (name, new) in given {
         let old = find(before, name).map(|place| &before[place].1);
         let secret = matches!(new, View::Secret(_)) || crate::value::secret::is_secret(name);
         match (old, new, extent) {
             // The server does not show the present value.
-            (_, View::Secret(_), Extent::Said) => {}
+            (_, View::Secret(_), Extent::OnlyGiven) => {}
             (Some(old), new, _) if compare::views(old, new) => {}
-            (Some(View::Object(old)), View::Object(new), Extent::Said) => {
+            (Some(View::Object(old)), View::Object(new), Extent::OnlyGiven) => {
                 if let Some(text) = property_string::merged(*old, *new) {
                     let value = ParamValue::One(text);
                     let problem = property_string::problem(*new);
@@ -378,7 +378,7 @@ fn compared(
             }
         }
     }
-    if extent == Extent::Whole {
+    if extent == Extent::AllMembers {
         let gone = before.iter().filter(|(name, view)| {
             name != DIGEST && find(after, name).is_none() && written(view).is_some()
         });
@@ -412,7 +412,7 @@ fn members<'a>(schema: &ObjectSchema, fields: &[&'a dyn ApiValue]) -> Vec<(Strin
 }
 
 /// Whether a member that answers always have still has its initial value.
-fn is_unsaid(schema: &ObjectSchema, name: &str, view: &View<'_>) -> bool {
+fn is_not_given(schema: &ObjectSchema, name: &str, view: &View<'_>) -> bool {
     let is_blank = match view {
         View::Scalar(Scalar::Bool(value)) => !value,
         View::Scalar(Scalar::Int(value)) => *value == 0,
@@ -452,7 +452,7 @@ pub(crate) fn all(value: &dyn Object) -> Vec<(String, Written)> {
         // An empty text of a required member was not set; the request has its own.
         let members = members.filter(|(name, view)| {
             let is_empty = view.text().is_some_and(|text| text.is_empty());
-            name != DIGEST && !(is_empty && is_unsaid(schema, name, view))
+            name != DIGEST && !(is_empty && is_not_given(schema, name, view))
         });
         found.extend(members.filter_map(|(name, view)| Some((name, written(&view)?))));
     });

@@ -99,7 +99,7 @@ pub fn compare(
     names: &Names,
 ) -> Vec<Difference> {
     let mut found = Found::default();
-    let said = |answer: &Answer, words: &Words| match (answer.status, answer.accepted()) {
+    let text_of = |answer: &Answer, words: &Words| match (answer.status, answer.accepted()) {
         (None, _) => format!("no answer: {}", answer.message),
         (Some(status), true) => status.to_string(),
         (Some(status), false) => {
@@ -116,13 +116,13 @@ pub fn compare(
     };
     if first.status.is_none() || second.status.is_none() {
         if first.status != second.status {
-            let (a, b) = (said(first, first_words), said(second, second_words));
+            let (a, b) = (text_of(first, first_words), text_of(second, second_words));
             found.add(Kind::Unanswered, "", a, b);
         }
         return found.0;
     }
     if first.status != second.status {
-        let (a, b) = (said(first, first_words), said(second, second_words));
+        let (a, b) = (text_of(first, first_words), text_of(second, second_words));
         found.add(Kind::Status, "", a, b);
         return found.0;
     }
@@ -268,18 +268,18 @@ impl Found {
     }
 
     fn members(&mut self, a: &Value, b: &Value) {
-        let (mut here, mut there) = (Kinds::new(), Kinds::new());
-        kinds("", a, &mut here);
-        kinds("", b, &mut there);
-        let places: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let (mut left, mut right) = (Kinds::new(), Kinds::new());
+        kinds("", a, &mut left);
+        kinds("", b, &mut right);
+        let places: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
         for place in places {
             // The content of an empty list cannot be compared, and a missing member is reported
             // instead of those below it.
             let parent = place.rfind(['.', '[']).map_or("", |at| &place[..at]);
-            if !here.contains_key(parent) || !there.contains_key(parent) {
+            if !left.contains_key(parent) || !right.contains_key(parent) {
                 continue;
             }
-            match (here.get(place), there.get(place)) {
+            match (left.get(place), right.get(place)) {
                 (Some(a), Some(b)) if a.is_disjoint(b) => {
                     let kind = match (a.contains("number"), b.contains("number")) {
                         (true, false) if b.contains("text") => Kind::Spelling,

@@ -192,9 +192,9 @@ mod tests {
 
     #[test]
     fn texts_of_two_servers_become_one() {
-        let said = "can't lock file '/var/lock/qemu-server/lock-9001.conf' on pve1 at /usr/share/perl5/PVE/X.pm line 12.\n";
+        let message = "can't lock file '/var/lock/qemu-server/lock-9001.conf' on pve1 at /usr/share/perl5/PVE/X.pm line 12.\n";
         assert_eq!(
-            text(said, &words()),
+            text(message, &words()),
             "can't lock file '/var/lock/qemu-server/lock-{vm1}.conf' on {node}"
         );
         assert_eq!(

@@ -86,8 +86,8 @@ impl Run<'_> {
     /// Refuses to start if an existing object has a name or number that the scenarios use.
     async fn no_conflicts(&self) -> Result<(), String> {
         for server in [&self.first, &self.second] {
-            let there = self.traces(server).await;
-            if let Some(first) = there.first() {
+            let existing = self.traces(server).await;
+            if let Some(first) = existing.first() {
                 return Err(format!(
                     "{}: {first} exists already: choose other numbers or another prefix, or remove it",
                     server.title

@@ -470,10 +470,10 @@ async fn graphs_are_drawn_of_what_is_recorded() {
             format!("/var/lib/rrdcached/db/{folder}/pve1_cpu_memused.png")
         );
         assert!(drawn["image"].is_string());
-        let odd = graph("/nodes/pve1/rrd", "cpu,salt").await;
+        let unknown = graph("/nodes/pve1/rrd", "cpu,salt").await;
         let text =
             format!("RRD error: No DS called 'salt' in '/var/lib/rrdcached/db/{folder}/pve1'");
-        assert_eq!((odd.status, odd.reason), (500, text));
+        assert_eq!((unknown.status, unknown.reason), (500, text));
         let many = graph("/nodes/pve1/rrd", "cpu,memused,netin").await;
         assert_eq!(many.reason, "fixme: no color definition");
         let guest = graph("/nodes/pve1/qemu/100/rrd", "cpu,disk").await;

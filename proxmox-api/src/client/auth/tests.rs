@@ -399,13 +399,13 @@ async fn a_token_is_sent_if_the_check_is_off() {
 #[tokio::test]
 async fn additional_headers_are_sent_with_every_request_and_are_secret() {
     let fake = Fake::new(|request| {
-        let said = request
+        let quoted = request
             .header("x-gateway-key")
             .unwrap_or_default()
             .to_owned();
         match request.path.as_str() {
             "/api2/json/access/ticket" => ok(ticket(1)),
-            _ => Ok(json(500, "no", format!(r#"{{"message":"got {said}"}}"#))),
+            _ => Ok(json(500, "no", format!(r#"{{"message":"got {quoted}"}}"#))),
         }
     });
     let client = builder(&fake)

@@ -15,7 +15,7 @@ use crate::value::decode::{Extra, read_any};
 use crate::value::text::shortened;
 
 /// The memory limit for an answer that holds a refusal of the agent.
-const SAID: usize = 8 * 1024 * 1024;
+const MAX_REFUSAL: usize = 8 * 1024 * 1024;
 
 /// The guest agent of a virtual machine; made by [`Guest::agent`].
 ///
@@ -188,7 +188,7 @@ pub(super) fn refusal(
 ) -> Option<GuestErrorKind> {
     // Most answers are long, and hold no refusal.
     body.windows(7).find(|part| part == b"\"error\"")?;
-    let answer = read_any(body, SAID)?;
+    let answer = read_any(body, MAX_REFUSAL)?;
     let data = answer.get("data")?;
     let error = [data.get("result"), Some(data)]
         .into_iter()

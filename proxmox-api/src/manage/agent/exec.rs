@@ -63,10 +63,10 @@ impl Exec {
             .await?;
         let mut failures = 0;
         loop {
-            let look = guest
+            let status = guest
                 .ask_agent(|vm| vm.agent().exec_status().get(started.pid).into_request())
                 .await;
-            match look {
+            match status {
                 Ok(status) if status.exited => {
                     return Ok(Output {
                         exit_code: status.exitcode,

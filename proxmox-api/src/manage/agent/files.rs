@@ -194,10 +194,10 @@ impl Agent {
         if output.success() {
             return Ok(());
         }
-        let said = output.stderr_text();
-        let said: String = said.trim().chars().take(200).collect();
+        let message = output.stderr_text();
+        let message: String = message.trim().chars().take(200).collect();
         Err(self.unusable(&format!(
-            "writing the file ended with {}: {said}",
+            "writing the file ended with {}: {message}",
             output.end()
         )))
     }

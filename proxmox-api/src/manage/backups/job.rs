@@ -221,13 +221,13 @@ impl Work for BackupJob {
             .keep
             .as_ref()
             .map(|rule| PruneBackups::from(rule_text(rule).as_str()));
-        let there = jobs.get().await?;
-        let Some(now) = there.iter().find(|job| job.id == self.id) else {
+        let existing = jobs.get().await?;
+        let Some(current) = existing.iter().find(|job| job.id == self.id) else {
             let request = jobs.post().settings(&self.wanted).prune_backups(rule);
             track.act(&subject, Action::Create, request).await?;
             return Ok(Ensured::Created);
         };
-        let drift = now.drift(&self.wanted);
+        let drift = current.drift(&self.wanted);
         let mut request = jobs.id(&self.id).put().changes(&drift);
         let mut changed: Vec<String> = drift
             .iter()
@@ -236,7 +236,7 @@ impl Work for BackupJob {
         let wants = choices(&self.wanted);
         if wants.contains(&true) {
             let keys = ["all", "exclude", "pool", "vmid"];
-            for ((key, has), wants) in keys.into_iter().zip(choices(now)).zip(wants) {
+            for ((key, has), wants) in keys.into_iter().zip(choices(current)).zip(wants) {
                 if has && !wants {
                     request.0.call.unset(key.to_owned());
                     changed.push(key.to_owned());
@@ -244,7 +244,7 @@ impl Work for BackupJob {
             }
         }
         if let (Some(rule), Some(wanted)) = (rule, self.keep)
-            && rule_of(now) != wanted
+            && rule_of(current) != wanted
         {
             request = request.prune_backups(rule);
             changed.push("prune-backups".to_owned());
@@ -312,7 +312,7 @@ impl Work for RunBackupJob {
                 let subject = Subject::Node(node.clone());
                 // A node without guests of the job starts no task.
                 let started = AtomicBool::new(false);
-                let begin = || {
+                let start_task = || {
                     let at = pve.api().nodes().node(&node).vzdump();
                     let mut request = at.post().prune_backups(rule.clone());
                     for change in &BackupJobConfig::new("").diff(plain) {
@@ -328,7 +328,7 @@ impl Work for RunBackupJob {
                         Ok::<_, Error>(task)
                     }
                 };
-                let outcome = track.task(&subject, Action::BackUp, begin).await?;
+                let outcome = track.task(&subject, Action::BackUp, start_task).await?;
                 if !started.into_inner() {
                     track.found(&subject, Action::BackUp);
                     return Ok(None);

@@ -104,22 +104,26 @@ impl Work for Prune {
         let at = at.prunebackups();
         let rule = || PruneBackups::from(rule_text(&self.rule).as_str());
         let rows = at.get().prune_backups(rule()).vmid(self.vmid).await?;
-        let fates: Self::Done = (rows.into_iter())
+        let outcomes: Self::Done = (rows.into_iter())
             .map(|row| {
-                let fate = match row.mark.as_ref().map(|mark| mark.as_str()) {
+                let outcome = match row.mark.as_ref().map(|mark| mark.as_str()) {
                     Some("keep") => PruneOutcome::Keep,
                     Some("remove") => PruneOutcome::Remove,
                     _ => PruneOutcome::Exempt,
                 };
-                (row.volid.to_string(), fate)
+                (row.volid.to_string(), outcome)
             })
             .collect();
-        if self.dry || !fates.iter().any(|(_, fate)| *fate == PruneOutcome::Remove) {
-            return Ok(fates);
+        if self.dry
+            || !outcomes
+                .iter()
+                .any(|(_, outcome)| *outcome == PruneOutcome::Remove)
+        {
+            return Ok(outcomes);
         }
         let subject = Subject::Other(format!("backups on {}", self.storage));
-        let begin = || at.delete().prune_backups(rule()).vmid(self.vmid);
-        track.task(&subject, Action::Remove, begin).await?;
-        Ok(fates)
+        let start_task = || at.delete().prune_backups(rule()).vmid(self.vmid);
+        track.task(&subject, Action::Remove, start_task).await?;
+        Ok(outcomes)
     }
 }

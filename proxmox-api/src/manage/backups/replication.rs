@@ -66,7 +66,7 @@ impl Work for ReplicationJob {
             .filter(|job| job.guest == i64::from(self.vmid))
             .collect();
         let subject = Subject::Other(format!("replication of {} to {}", self.vmid, self.target));
-        let Some(now) = own.iter().find(|job| job.target == *self.target) else {
+        let Some(current) = own.iter().find(|job| job.target == *self.target) else {
             let number = (0..).find(|number| own.iter().all(|job| job.jobnum != *number));
             let id = format!("{}-{}", self.vmid, number.unwrap_or_default());
             let wanted = ClusterReplicationItem {
@@ -84,20 +84,20 @@ impl Work for ReplicationJob {
             track.act(&subject, Action::Create, request).await?;
             return Ok(Ensured::Created);
         };
-        let said = self.wanted;
+        let requested = self.wanted;
         let wanted = ClusterReplicationItem {
-            schedule: said.schedule.or_else(|| now.schedule.clone()),
-            rate: said.rate.or(now.rate),
-            comment: said.comment.or_else(|| now.comment.clone()),
+            schedule: requested.schedule.or_else(|| current.schedule.clone()),
+            rate: requested.rate.or(current.rate),
+            comment: requested.comment.or_else(|| current.comment.clone()),
             // A missing value means off.
-            disable: match said.disable {
-                Some(disable) if disable != now.disable.unwrap_or(false) => Some(disable),
-                _ => now.disable,
+            disable: match requested.disable {
+                Some(disable) if disable != current.disable.unwrap_or(false) => Some(disable),
+                _ => current.disable,
             },
-            ..(*now).clone()
+            ..(*current).clone()
         };
-        let drift = now.drift(&wanted);
-        let request = jobs.id(&now.id).put().changes(&drift);
+        let drift = current.drift(&wanted);
+        let request = jobs.id(&current.id).put().changes(&drift);
         let changed: Vec<String> = drift
             .iter()
             .map(|change| change.name().to_owned())

@@ -121,8 +121,8 @@ impl Recover {
 }
 
 /// The values in the text of a configuration that identify a guest.
-fn marks(config: &str) -> BTreeSet<String> {
-    let mut marks = BTreeSet::new();
+fn identifiers(config: &str) -> BTreeSet<String> {
+    let mut identifiers = BTreeSet::new();
     // The text after the first `[` belongs to snapshots.
     for line in config.lines().take_while(|line| !line.starts_with('[')) {
         let Some((key, value)) = line.split_once(':') else {
@@ -130,7 +130,7 @@ fn marks(config: &str) -> BTreeSet<String> {
         };
         if key == "smbios1" || key == "vmgenid" {
             let uuid = value.split([',', '=']).find(|part| part.trim().len() == 36);
-            marks.extend(
+            identifiers.extend(
                 uuid.filter(|_| key == "smbios1")
                     .map(|uuid| uuid.trim().to_owned()),
             );
@@ -138,13 +138,13 @@ fn marks(config: &str) -> BTreeSet<String> {
             let mac = value
                 .split(',')
                 .filter_map(|part| Some(part.split_once('=')?.1));
-            marks.extend(
+            identifiers.extend(
                 mac.filter(|mac| mac.len() == 17)
                     .map(str::to_ascii_lowercase),
             );
         }
     }
-    marks
+    identifiers
 }
 
 impl Recover {
@@ -164,8 +164,10 @@ impl Recover {
                 }
             }
         }
-        let wanted = marks(config);
-        Ok(marks(&text).iter().any(|mark| wanted.contains(mark)))
+        let expected = identifiers(config);
+        Ok(identifiers(&text)
+            .iter()
+            .any(|identifier| expected.contains(identifier)))
     }
 }
 
@@ -193,7 +195,7 @@ impl Work for Recover {
         };
         let vmid = self.to.unwrap_or(archive.vmid);
         let subject = Subject::Guest(vmid);
-        let there = match pve.guest(vmid).locate().await {
+        let existing = match pve.guest(vmid).locate().await {
             Ok(place) => Some(place),
             Err(error) if error.kind() == Some(ErrorKind::NotFound) => None,
             Err(error) => return Err(error),
@@ -202,7 +204,7 @@ impl Work for Recover {
             Some(patience) => guest.wait_for_locks(patience),
             None => guest,
         };
-        let guest = match there {
+        let guest = match existing {
             Some(place) if !self.replace => {
                 let guest = patient(pve.guest(vmid));
                 if self.unique || place.kind != kind || !self.is_of(&guest, &config).await? {
@@ -212,8 +214,8 @@ impl Work for Recover {
                 track.found(&subject, Action::Restore);
                 guest
             }
-            there => {
-                if let Some(place) = &there {
+            existing => {
+                if let Some(place) = &existing {
                     if place.kind != kind {
                         let problem = "the number belongs to a guest of the other kind";
                         return Err(WorkError::new(subject, problem).into());
@@ -224,7 +226,7 @@ impl Work for Recover {
                         track.leave(&subject, "was stopped");
                     }
                 }
-                let node = match (&self.node, &there) {
+                let node = match (&self.node, &existing) {
                     (Some(node), _) => node.clone(),
                     (None, Some(place)) => place.node.clone(),
                     (None, None) => archive.node.clone(),
@@ -238,12 +240,12 @@ impl Work for Recover {
                     Kind::Lxc => self.storage.clone().or_else(root),
                     Kind::Qemu => self.storage.clone(),
                 };
-                let begin = || {
+                let start_task = || {
                     let mut restore = pve.restore(&node, kind, vmid, &archive.volume);
                     if let Some(storage) = &storage {
                         restore = restore.storage(storage);
                     }
-                    if there.is_some() {
+                    if existing.is_some() {
                         restore = restore.overwrite();
                     }
                     match self.unique {
@@ -251,10 +253,10 @@ impl Work for Recover {
                         false => restore,
                     }
                 };
-                if there.is_some() {
+                if existing.is_some() {
                     track.leave(&subject, "was being replaced; its disks may be lost");
                 }
-                track.task(&subject, Action::Restore, begin).await?;
+                track.task(&subject, Action::Restore, start_task).await?;
                 track.settle(&subject);
                 track.leave(&subject, "was restored, but not set up completely");
                 patient(pve.guest_at(vmid, node, kind))

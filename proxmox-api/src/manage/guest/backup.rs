@@ -268,7 +268,7 @@ mod tests {
         ] {
             assert_eq!(problem_of_notes(fits), None, "{fits}");
         }
-        for (odd, named) in [
+        for (template, named) in [
             ("a\nb", "one line"),
             (r"C:\data", r"`\d`"),
             (r"C:\\\data", r"`\d`"),
@@ -276,8 +276,8 @@ mod tests {
             ("{{{{y}}", "{{y}}"),
             ("{{{z}}", "{{z}}"),
         ] {
-            let problem = problem_of_notes(odd).expect(odd);
-            assert!(problem.contains(named), "{odd}: {problem}");
+            let problem = problem_of_notes(template).expect(template);
+            assert!(problem.contains(named), "{template}: {problem}");
         }
     }
 
@@ -325,11 +325,11 @@ mod tests {
     #[tokio::test]
     async fn a_backup_request_that_the_server_ignores_is_an_error() {
         // The guest was moved from n1 to n2 since.
-        let moved = |there: &'static str| {
+        let moved = |node: &'static str| {
             Fake::new(move |request| {
                 if request.path.contains("/cluster/resources") {
                     ok(format!(
-                        r#"{{"data":[{{"vmid":101,"type":"qemu","node":"{there}"}}]}}"#
+                        r#"{{"data":[{{"vmid":101,"type":"qemu","node":"{node}"}}]}}"#
                     ))
                 } else if request.path.contains("/n2/vzdump") {
                     ok(format!(r#"{{"data":"{UPID}"}}"#))

@@ -371,12 +371,12 @@ impl Guest {
         tags: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<(), Error> {
         let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
-        if let Some(odd) = tags.iter().find(|tag| !is_tag(tag)) {
+        if let Some(invalid) = tags.iter().find(|tag| !is_tag(tag)) {
             let invalid = GuestErrorKind::InvalidInput {
                 vmid: self.vmid,
                 input: "a tag",
                 problem: format!(
-                    "{odd:?} cannot be one: a tag starts with a letter, a digit or `_`, followed by those, \
+                    "{invalid:?} cannot be one: a tag starts with a letter, a digit or `_`, followed by those, \
                      `-`, `+` and `.`"
                 ),
             };

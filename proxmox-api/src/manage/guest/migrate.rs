@@ -462,13 +462,13 @@ mod tests {
         let check = MigrationCheck::read(&found, "pve2");
         assert!(check.running && !check.is_blocked("pve2"));
         // No member can be relied on.
-        for odd in [
+        for answer in [
             Value::Null,
             json!([]),
             json!({ "not_allowed_nodes": [1], "running": [] }),
         ] {
             assert_eq!(
-                MigrationCheck::read(&odd, "pve2"),
+                MigrationCheck::read(&answer, "pve2"),
                 MigrationCheck::default()
             );
         }

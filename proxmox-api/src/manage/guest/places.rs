@@ -611,8 +611,8 @@ mod tests {
             assert!(read(body.as_bytes(), 1 << 20).is_ok(), "{row}");
         }
         // Skipped values take none.
-        let odd = format!(r#"{{"data":[{{"name":[{}0]}}]}}"#, "[0],".repeat(1000));
-        assert!(read(odd.as_bytes(), odd.len() + 64).is_ok());
+        let nested = format!(r#"{{"data":[{{"name":[{}0]}}]}}"#, "[0],".repeat(1000));
+        assert!(read(nested.as_bytes(), nested.len() + 64).is_ok());
         for wrong in [
             "",
             "[]",

@@ -175,11 +175,11 @@ fn another<T: std::fmt::Debug>(result: Result<T, Error>, expected: bool) {
 
 /// A cluster with a guest 100 of some kind on some node with some configuration, or without it.
 #[derive(Clone, Default)]
-struct One(Arc<Mutex<Option<There>>>);
+struct FakeGuest(Arc<Mutex<Option<GuestConfig>>>);
 
-type There = (&'static str, Kind, String);
+type GuestConfig = (&'static str, Kind, String);
 
-impl One {
+impl FakeGuest {
     fn set(&self, node: &'static str, kind: Kind, config: &str) {
         *self.0.lock().expect("no test panics with it") = Some((node, kind, config.to_owned()));
     }
@@ -191,7 +191,7 @@ impl One {
     fn server(&self) -> Fake {
         let one = self.clone();
         Fake::new(move |request| {
-            let there = one.0.lock().expect("no test panics with it").clone();
+            let guest = one.0.lock().expect("no test panics with it").clone();
             let answer = |body: String| {
                 let mut answer = json(200, "OK", body);
                 let date = "Fri, 27 Nov 2026 12:00:00 GMT".to_owned();
@@ -200,12 +200,12 @@ impl One {
             };
             let path = request.path.as_str();
             if path == RESOURCES {
-                let rows = there.map(|(node, kind, _)| {
+                let rows = guest.map(|(node, kind, _)| {
                     format!(r#"{{"id":"x","vmid":100,"type":"{kind}","node":"{node}"}}"#)
                 });
                 return answer(format!(r#"{{"data":[{}]}}"#, rows.unwrap_or_default()));
             }
-            let Some((node, kind, config)) = there else {
+            let Some((node, kind, config)) = guest else {
                 return refuse(500, "Configuration file 'x' does not exist");
             };
             if path.starts_with(&format!("/api2/json/nodes/{node}/tasks?")) {
@@ -300,7 +300,7 @@ async fn a_reused_number_is_not_followed() {
         // A container instead, a machine made since, and both after the first was found missing.
         for (kind, config) in [(Kind::Lxc, r#"{"digest":"02"}"#), (Kind::Qemu, SINCE)] {
             for noticed in [false, true] {
-                let cluster = One::default();
+                let cluster = FakeGuest::default();
                 let fake = cluster.server();
                 cluster.set("a", Kind::Qemu, BEFORE);
                 let guest = fake.token_client().guest(100);
@@ -331,7 +331,7 @@ async fn every_operation_follows_a_moved_guest() {
     // Containers do not have these, and this cluster makes no backups.
     let of_machines = [12, 16, 18, 23, 27, 28, 29, 30, 31, 32, 33, 34, 35, 37, 39];
     for which in (0..).filter(|which| !of_machines.contains(which)) {
-        let cluster = One::default();
+        let cluster = FakeGuest::default();
         let fake = cluster.server();
         let config = r#"{"net0":"name=eth0,hwaddr=BC:24:11:00:00:01","digest":"00"}"#;
         cluster.set("a", Kind::Lxc, config);
@@ -356,7 +356,7 @@ async fn every_operation_follows_a_moved_guest() {
 
 #[tokio::test]
 async fn irreversible_operations_require_proof_of_identity() {
-    let cluster = One::default();
+    let cluster = FakeGuest::default();
     let fake = cluster.server();
     let bare = r#"{"hostname":"x","digest":"00"}"#;
     cluster.set("a", Kind::Lxc, bare);
@@ -491,8 +491,8 @@ async fn the_clusters_rule_decides_which_tags_are_equal() {
 async fn invalid_tags_are_not_sent() {
     let fake = tagged("", "null");
     let guest = fake.token_client().guest_at(101, "n1", Kind::Lxc);
-    for odd in ["with space", "a;b", "a,b", "", "-x", "ü", "a\nb", "a b"] {
-        let refused = guest.add_tags(["fits", odd]).await.expect_err(odd);
+    for invalid in ["with space", "a;b", "a,b", "", "-x", "ü", "a\nb", "a b"] {
+        let refused = guest.add_tags(["fits", invalid]).await.expect_err(invalid);
         assert!(
             refused.never_sent() && refused.to_string().contains("a tag"),
             "{refused}"

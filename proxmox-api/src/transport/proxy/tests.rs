@@ -52,7 +52,7 @@ async fn proxy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut seen = Vec::new();
-        for said in [
+        for answer in [
             answer,
             "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"data\":1}",
         ] {
@@ -64,7 +64,7 @@ async fn proxy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>
                 }
             }
             stream
-                .write_all(said.as_bytes())
+                .write_all(answer.as_bytes())
                 .await
                 .expect("somebody reads");
         }
@@ -159,7 +159,7 @@ async fn socks(answer: u8) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut seen = Vec::new();
         let name = "pve1.invalid".len();
-        for (length, said) in [
+        for (length, answer) in [
             (3, vec![5, 2]),
             (3 + "bob".len() + "p@ss".len(), vec![1, 0]),
             (7 + name, vec![5, answer, 0, 1, 0, 0, 0, 0, 0, 0]),
@@ -167,7 +167,7 @@ async fn socks(answer: u8) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
             let mut some = vec![0; length];
             stream.read_exact(&mut some).await.expect("a message");
             seen.extend_from_slice(&some);
-            stream.write_all(&said).await.expect("somebody reads");
+            stream.write_all(&answer).await.expect("somebody reads");
         }
         if answer == 0 {
             let mut head = Vec::new();
@@ -366,8 +366,11 @@ async fn a_client_uses_the_proxy_of_its_environment_by_default() {
         .env(INSIDE, "1");
     let ran = tokio::task::spawn_blocking(move || inside.output()).await;
     let ran = ran.expect("no panic").expect("it runs");
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    let answer = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        ran.status.success() && answer.contains("1 passed"),
+        "{answer}"
+    );
     server.await.expect("no panic");
 }
 

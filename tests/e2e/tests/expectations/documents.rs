@@ -340,23 +340,23 @@ impl<'a> Maker<'a> {
         };
         let unfit = self.unfit(of);
         let turn = self.turn(&format!("{place}[]!"), unfit.len());
-        let odd = unfit.get(turn)?.clone();
+        let misfit = unfit.get(turn)?.clone();
         match json {
             Value::Array(items) if !items.is_empty() => {
                 let place = self.turn(&format!("{place}[]?"), items.len() + 1);
                 // Null values are absent and not counted.
                 let taken = items[..place].iter().filter(|item| !item.is_null()).count();
-                items.insert(place, odd.clone());
+                items.insert(place, misfit.clone());
                 let mut rest = vec![Value::Null; taken];
-                rest.push(odd);
+                rest.push(misfit);
                 let after = &items[place + 1..];
                 let after = after.iter().filter(|item| !item.is_null()).count();
                 rest.resize(rest.len() + after, Value::Null);
                 Some(rest.into())
             }
             Value::Object(values) if !values.is_empty() => {
-                values.insert("zz odd".to_owned(), odd.clone());
-                Some(json!({ "zz odd": odd }))
+                values.insert("zz odd".to_owned(), misfit.clone());
+                Some(json!({ "zz odd": misfit }))
             }
             _ => None,
         }

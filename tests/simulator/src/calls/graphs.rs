@@ -51,11 +51,11 @@ pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
         false => "pve2-node",
     };
     let name = call.owned("node");
-    let there = call.cluster.node(&name).is_some();
+    let exists = call.cluster.node(&name).is_some();
     graph(
         call,
         &format!("{folder}/{name}"),
-        there,
+        exists,
         &[&NODE],
         &[&LATER_NODE, NODE_PRESSURE],
     )
@@ -63,9 +63,9 @@ pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn guest(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let vmid = call.vmid("vmid");
-    let there = (call.cluster.guests.get(&vmid)).is_some_and(|guest| guest.kind == kind);
+    let exists = (call.cluster.guests.get(&vmid)).is_some_and(|guest| guest.kind == kind);
     let file = guest_file(call, vmid);
-    graph(call, &file, there, &[&GUEST], &[&LATER_GUEST, &PRESSURE])
+    graph(call, &file, exists, &[&GUEST], &[&LATER_GUEST, &PRESSURE])
 }
 
 /// Where the figures of a guest are.
@@ -79,11 +79,11 @@ pub(super) fn guest_file(call: &Call<'_>, vmid: u32) -> String {
 /// The handler has kept the old folder, which a server set up with 9 does not have.
 pub(super) fn storage(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, storage) = (call.owned("node"), call.owned("storage"));
-    let there = !is_9(call) && call.cluster.storages.contains_key(&storage);
+    let exists = !is_9(call) && call.cluster.storages.contains_key(&storage);
     graph(
         call,
         &format!("pve2-storage/{node}/{storage}"),
-        there,
+        exists,
         &[&["total", "used"]],
         &[],
     )
@@ -99,15 +99,15 @@ pub(super) fn missing(file: &str) -> ApiError {
 fn graph(
     call: &Call<'_>,
     file: &str,
-    there: bool,
+    exists: bool,
     sources: &[&[&str]],
     later_sources: &[&[&str]],
 ) -> ApiResult<Reply> {
-    let wanted: Vec<&str> = split_list(call.text("ds").unwrap_or("")).collect();
-    if wanted.len() > COLOURS {
+    let requested: Vec<&str> = split_list(call.text("ds").unwrap_or("")).collect();
+    if requested.len() > COLOURS {
         return Err(ApiError::die("fixme: no color definition"));
     }
-    if !there {
+    if !exists {
         return Err(missing(file));
     }
     let later = is_9(call);
@@ -115,13 +115,13 @@ fn graph(
         let also = later_sources.iter().filter(|_| later);
         sources.iter().chain(also).any(|names| names.contains(name))
     };
-    if let Some(odd) = wanted.iter().find(|name| !known(name)) {
+    if let Some(unknown) = requested.iter().find(|name| !known(name)) {
         return Err(ApiError::die(format!(
-            "RRD error: No DS called '{odd}' in '/var/lib/rrdcached/db/{file}'"
+            "RRD error: No DS called '{unknown}' in '/var/lib/rrdcached/db/{file}'"
         )));
     }
     Ok(Reply::data(json!({
-        "filename": format!("/var/lib/rrdcached/db/{file}_{}.png", wanted.join("_")),
+        "filename": format!("/var/lib/rrdcached/db/{file}_{}.png", requested.join("_")),
         "image": "\u{89}PNG\r\n\u{1a}\n",
     })))
 }

@@ -94,11 +94,11 @@ pub(super) fn fits(wanted: &str, own: &str) -> bool {
 /// system.
 pub(super) fn complete(call: &Call<'_>, iface: &str, row: &mut Row) {
     let node = call.text("node").unwrap_or("");
-    let there = rows(call.cluster, &running(node))
+    let active = rows(call.cluster, &running(node))
         .iter()
         .any(|(own, _)| own == iface);
     for key in ["active", "exists"] {
-        if there {
+        if active {
             row.insert(key.into(), json!(1));
         } else {
             row.remove(key);

@@ -128,18 +128,18 @@ fn checks(call: &Call<'_>, kind: &str, held: &Row) -> Value {
                 absent.map(|path| format!("pci device '{path}' not found"))
             }
             ("usb", Some(path)) => {
-                let there = has_device("usb", |row| {
+                let exists = has_device("usb", |row| {
                     let bus = row["busnum"].as_u64().unwrap_or_default();
                     format!("{bus}-{}", row["usbpath"].as_str().unwrap_or("")) == path
                 });
-                (!there).then(|| format!("usb device '{path}' not found"))
+                (!exists).then(|| format!("usb device '{path}' not found"))
             }
             ("usb", None) => {
                 let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("").to_owned();
-                let there = has_device("usb", |row| {
+                let exists = has_device("usb", |row| {
                     format!("{}:{}", text(row, "vendid"), text(row, "prodid")) == id
                 });
-                (!there).then(|| format!("usb device '{id}' not found"))
+                (!exists).then(|| format!("usb device '{id}' not found"))
             }
             _ => None,
         }

@@ -468,8 +468,8 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
     );
     let volid = format!("{id}:{content}/{name}");
     let key = call.cluster.volume_key(&node, &volid);
-    let there = call.cluster.volumes.contains_key(&key);
-    let file = match there {
+    let exists = call.cluster.volumes.contains_key(&key);
+    let file = match exists {
         true => call.cluster.downloads.get(&key).cloned(),
         false => call.cluster.web.get(&url).cloned(),
     };
@@ -491,17 +491,17 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let mut lines = vec![format!("downloading {url} to {path}")];
     let problem = match &sum {
-        None if there => Some(format!("refusing to override existing file '{path}'")),
+        None if exists => Some(format!("refusing to override existing file '{path}'")),
         Some((wanted, found)) if !wanted.eq_ignore_ascii_case(found) => Some(format!(
             "checksum mismatch: got '{found}' != expect '{wanted}'{}",
-            if there { ", aborting" } else { "" }
+            if exists { ", aborting" } else { "" }
         )),
         _ => None,
     };
     if let Some(problem) = problem {
         return Ok(call.start("download", name, 2.0, lines, Effect::Fail(problem)));
     }
-    if there {
+    if exists {
         lines.push("calculating checksum of existing file...OK, got correct file already".into());
         return Ok(call.start("download", name, 1.0, lines, Effect::Nothing));
     }

@@ -79,8 +79,8 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
             rest = rest[sign.len()..].trim_start();
             continue;
         }
-        if let Some(odd) = rest.chars().next().filter(|c| "&(){}`".contains(*c)) {
-            return Err(format!("{odd} is not understood"));
+        if let Some(unexpected) = rest.chars().next().filter(|c| "&(){}`".contains(*c)) {
+            return Err(format!("{unexpected} is not understood"));
         }
         let (word, left) = word(rest)?;
         tokens.push(Token::Word(word));

@@ -124,13 +124,13 @@ impl Guest {
         if let Some(text) = change.set.get("boot")
             && let Some(order) = value(text, "order")
         {
-            let there = |device: &str| {
+            let exists = |device: &str| {
                 let held = self.config.contains_key(device)
                     || matches!(self.pending.get(device), Some(Some(_)));
                 let deleted = change.delete.iter().any(|key| key == device);
                 change.set.contains_key(device) || held && !deleted
             };
-            if let Some(device) = order.split(';').find(|device| !there(device)) {
+            if let Some(device) = order.split(';').find(|device| !exists(device)) {
                 return Err(format!(
                     "invalid bootorder: device '{device}' does not exist'"
                 ));
