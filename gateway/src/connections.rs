@@ -51,11 +51,11 @@ pub(crate) struct Slot {
 pub(crate) type Stream = Either<WriteTimeout<TcpStream>, TlsStream<WriteTimeout<TcpStream>>>;
 
 impl Connections {
-    /// `each` is the limit for one address, except for trusted proxies; 0 is no limit.
-    pub(crate) fn new(each: u32, proxies: Proxies) -> Self {
+    /// `max_per_address` is the limit for one address, except for trusted proxies; 0 is no limit.
+    pub(crate) fn new(max_per_address: u32, proxies: Proxies) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            by_address: Places::new(MAX_CONNECTIONS, each),
+            by_address: Places::new(MAX_CONNECTIONS, max_per_address),
             proxies,
         }
     }

@@ -16,7 +16,7 @@ use crate::places::{Full, Place};
 use crate::refusal::Refusal;
 
 /// Interval at which a listener's permissions are read again.
-const ASK: Duration = Duration::from_secs(60);
+const PERMISSIONS_INTERVAL: Duration = Duration::from_secs(60);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// A listener.
@@ -27,7 +27,7 @@ pub(crate) struct Listener {
     client: Client,
     user: String,
     permissions: Permissions,
-    asked: Instant,
+    permissions_read_at: Instant,
     /// A counted place among the limited listeners.
     _place: Place,
 }
@@ -90,7 +90,7 @@ impl Listener {
             client,
             user,
             permissions,
-            asked: Instant::now(),
+            permissions_read_at: Instant::now(),
             _place: place,
         })
     }
@@ -105,11 +105,11 @@ impl Listener {
     pub(crate) async fn next(&mut self) -> Result<Vec<Arc<SentEvent>>, String> {
         loop {
             self.hub.wait_after(self.seq).await;
-            let some = self.hub.after(self.seq).await.map_err(|lost| match lost {
+            let new_events = self.hub.after(self.seq).await.map_err(|lost| match lost {
                 Lost::TooOld => "too slow: the events that follow are not kept any more".to_owned(),
                 Lost::Store(error) => error.to_string(),
             })?;
-            if self.asked.elapsed() > ASK {
+            if self.permissions_read_at.elapsed() > PERMISSIONS_INTERVAL {
                 let permissions = Permissions::fetch(&self.client, None).await;
                 self.permissions = permissions.map_err(|error| match error.api() {
                     Some(refusal) if refusal.status() == 401 => {
@@ -117,19 +117,19 @@ impl Listener {
                     }
                     _ => "the permissions cannot be read from the cluster".to_owned(),
                 })?;
-                self.asked = Instant::now();
+                self.permissions_read_at = Instant::now();
             }
             // There is no await from here on, so cancelling loses no events.
-            if let Some(last) = some.last() {
+            if let Some(last) = new_events.last() {
                 self.seq = last.seq;
             }
             let (filter, user, permissions) = (&self.filter, &self.user, &self.permissions);
-            let wanted = some
+            let selected = new_events
                 .into_iter()
                 .filter(|event| filter.wants(event) && event.subject.is_visible(user, permissions));
-            let wanted: Vec<_> = wanted.collect();
-            if !wanted.is_empty() {
-                return Ok(wanted);
+            let selected: Vec<_> = selected.collect();
+            if !selected.is_empty() {
+                return Ok(selected);
             }
         }
     }

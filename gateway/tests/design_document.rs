@@ -852,10 +852,10 @@ impl Run {
                 .set_lock(argument.parse().expect("a number"), None);
         }
         assert_eq!(answer.status, case.status, "{request}: {}", answer.text());
-        for wanted in case.holds {
+        for expected in case.holds {
             assert!(
-                holds(&answer, wanted),
-                "{request}: no {wanted} in {:?} {}",
+                holds(&answer, expected),
+                "{request}: no {expected} in {:?} {}",
                 answer.headers,
                 answer.text()
             );
@@ -877,18 +877,18 @@ impl Run {
 }
 
 /// Whether an answer has a value that begins with this text.
-fn holds(answer: &Answer, wanted: &str) -> bool {
-    if let Some(text) = wanted.strip_prefix("text:") {
+fn holds(answer: &Answer, expected: &str) -> bool {
+    if let Some(text) = expected.strip_prefix("text:") {
         return answer.text().contains(text);
     }
-    if let Some(header) = wanted.strip_prefix("header:") {
+    if let Some(header) = expected.strip_prefix("header:") {
         let (name, value) = header.split_once('=').unwrap_or((header, ""));
         return answer
             .headers
             .get(name)
             .is_some_and(|found| found.starts_with(value));
     }
-    let (pointer, value) = wanted.split_once('=').unwrap_or((wanted, ""));
+    let (pointer, value) = expected.split_once('=').unwrap_or((expected, ""));
     match answer.json().pointer(pointer) {
         None | Some(Value::Null) => false,
         Some(Value::String(text)) => text.starts_with(value),

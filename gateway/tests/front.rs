@@ -30,8 +30,11 @@ async fn statuses(pair: &Pair, requests: impl Iterator<Item = (String, Vec<Strin
     statuses
 }
 
-fn count(statuses: &[u16], wanted: u16) -> usize {
-    statuses.iter().filter(|status| **status == wanted).count()
+fn count(statuses: &[u16], expected: u16) -> usize {
+    statuses
+        .iter()
+        .filter(|status| **status == expected)
+        .count()
 }
 
 #[tokio::test]

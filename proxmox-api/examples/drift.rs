@@ -22,19 +22,19 @@ async fn main() -> Outcome {
     .await?;
     let vmid: u32 = variable("PROXMOX_VMID").map_or(Ok(101), |vmid| vmid.parse())?;
 
-    let wanted = QemuConfig::new()
+    let desired = QemuConfig::new()
         .cores(4)
         .memory(8192)
         .net(0, QemuNet::virtio().bridge("vmbr0"));
     let guest = pve.guest(vmid);
-    let drift = guest.qemu_config().await?.drift(&wanted);
+    let drift = guest.qemu_config().await?.drift(&desired);
     println!("{} settings of {vmid} differ:\n{drift}", drift.len());
 
     if simulator.is_some() || variable("PROXMOX_REPAIR").is_some() {
         guest
-            .edit_qemu(|found, request| request.changes(&found.drift(&wanted)))
+            .edit_qemu(|found, request| request.changes(&found.drift(&desired)))
             .await?;
-        let drift = guest.qemu_config().await?.drift(&wanted);
+        let drift = guest.qemu_config().await?.drift(&desired);
         println!("repaired, {} differ", drift.len());
     }
     Ok(())

@@ -21,9 +21,9 @@ async fn main() -> Outcome {
         })
     })
     .await?;
-    let given: Result<Vec<Upid>, UpidError> =
+    let upids: Result<Vec<Upid>, UpidError> =
         (std::env::args().skip(1).map(|text| text.parse())).collect();
-    let tasks: Vec<Task> = given?.into_iter().map(|upid| pve.task(upid)).collect();
+    let tasks: Vec<Task> = upids?.into_iter().map(|upid| pve.task(upid)).collect();
     let Some(simulator) = simulator else {
         return match tasks.as_slice() {
             [] => Err("pass the UPIDs of the tasks".into()),

@@ -148,11 +148,11 @@ impl Tour {
                 duration(node.uptime),
             ));
         }
-        let wanted = self.pve.default_node();
+        let node = self.pve.default_node();
         let online = |name: &str| {
             (nodes.iter()).any(|node| node.node == name && node.status.as_str() == "online")
         };
-        match wanted {
+        match node {
             Some(name) if online(name) => Ok(name.to_owned()),
             Some(name) => {
                 Err(format!("PROXMOX_NODE is {name:?}, but no such node is online").into())

@@ -699,12 +699,12 @@ async fn a_change_reports_pending_settings_and_reboots_if_needed() {
             .on("POST", "/nodes/*/qemu/101/status/reboot");
         rule.times(1)
             .respond(Fault::TaskFails("got timeout".to_owned()));
-        let wanted = |config: &mut QemuConfig| config.cores = Some(8);
-        let failed = guest.apply_qemu(wanted).reboot_if_needed(patience).await;
+        let change = |config: &mut QemuConfig| config.cores = Some(8);
+        let failed = guest.apply_qemu(change).reboot_if_needed(patience).await;
         assert!(matches!(failed, Err(Error::Task(_))), "{failed:?}");
         assert_eq!(guest.pending().await.unwrap(), applied.pending);
         let applied = guest
-            .apply_qemu(wanted)
+            .apply_qemu(change)
             .reboot_if_needed(patience)
             .await
             .unwrap();
@@ -712,7 +712,7 @@ async fn a_change_reports_pending_settings_and_reboots_if_needed() {
         assert_eq!(state(&guest).await, PowerState::Running);
         simulator.clear_requests();
         let applied = guest
-            .apply_qemu(wanted)
+            .apply_qemu(change)
             .reboot_if_needed(patience)
             .await
             .unwrap();

@@ -183,9 +183,9 @@ async fn follow(
     let client = order.guest().client();
     let tasks = client.api().cluster().tasks().get().await;
     let tasks = tasks.expect("accepted");
-    let ends = |wanted: &str| {
-        let newest = (tasks.iter()).find(|task| task.type_.as_deref() == Some(wanted));
-        newest.and_then(|task| task.endtime).expect(wanted)
+    let ends = |task_type: &str| {
+        let newest = (tasks.iter()).find(|task| task.type_.as_deref() == Some(task_type));
+        newest.and_then(|task| task.endtime).expect(task_type)
     };
     assert!(ends(order_type) < ends(task_type), "{tasks:?}");
 }

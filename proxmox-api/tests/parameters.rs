@@ -207,10 +207,10 @@ fn each_list_has_the_separator_of_its_reader() {
     ] {
         let sent = sent(request.call(), name);
         let mut parts: Vec<_> = sent.split(',').collect();
-        let mut wanted: Vec<_> = text.split(',').collect();
+        let mut expected: Vec<_> = text.split(',').collect();
         parts.sort_unstable();
-        wanted.sort_unstable();
-        assert_eq!(parts, wanted, "{name}");
+        expected.sort_unstable();
+        assert_eq!(parts, expected, "{name}");
     }
 }
 
@@ -311,7 +311,7 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
 async fn values_that_no_release_accepts_are_refused_unless_the_check_is_off() {
     let (pve, client) = start().await;
     let config = client.nodes().node("pve1").qemu().vmid(100).config();
-    for (error, wanted) in [
+    for (error, expected) in [
         (
             refused(config.put().cores(-1)).await,
             "the parameter `cores` takes integers from 1; not \"-1\"",
@@ -424,13 +424,13 @@ fn setters_accept_usual_types() {
         net: QemuNet::virtio().bridge("vmbr0"),
     };
     let qemu = Root::detached().nodes().node("pve1").qemu();
-    let full = |given: &Call| -> Vec<(String, String)> {
+    let full = |call: &Call| -> Vec<(String, String)> {
         let one = |value: &ParamValue| match value {
             ParamValue::One(text) => text.clone(),
             ParamValue::Many(texts) => texts.join("|"),
             other => panic!("{other:?}"),
         };
-        let params = given.params().iter();
+        let params = call.params().iter();
         params
             .map(|(key, value)| (key.to_owned(), one(value)))
             .collect()

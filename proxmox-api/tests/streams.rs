@@ -64,10 +64,10 @@ async fn uploads_of_every_kind_arrive_under_their_names() {
     assert_eq!(size("local:import/disk.qcow2"), Some(5));
     assert_eq!(size("local:iso/empty.img"), Some(0));
     let uploads = pve.requests();
-    let given = (uploads.iter())
+    let upload = (uploads.iter())
         .find(|request| request.params["filename"] == "debian 13.tar.zst")
         .expect("it came");
-    assert_eq!(given.params["checksum-algorithm"], "sha256");
+    assert_eq!(upload.params["checksum-algorithm"], "sha256");
 }
 
 #[tokio::test]

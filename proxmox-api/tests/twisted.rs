@@ -176,14 +176,14 @@ impl Twisted {
         let path = path.trim_start_matches("/api2/json").to_owned();
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let mut call = self.inner.request::<Value>(request.method, path);
-        let mut given: Vec<(String, Vec<String>)> = Vec::new();
+        let mut params: Vec<(String, Vec<String>)> = Vec::new();
         for (name, value) in pairs(query).chain(pairs(&body)) {
-            match given.iter_mut().find(|(known, _)| *known == name) {
+            match params.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, values)) => values.push(value),
-                None => given.push((name, vec![value])),
+                None => params.push((name, vec![value])),
             }
         }
-        for (name, values) in given {
+        for (name, values) in params {
             call = call.param(name, values);
         }
         let mut dice = Dice(self.dice.fetch_add(7919, Ordering::Relaxed));

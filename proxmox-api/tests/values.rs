@@ -294,8 +294,8 @@ async fn a_configuration_for_another_guest_has_no_identity() {
 #[test]
 fn a_comparison_is_written_as_a_list_without_secrets() {
     let found = QemuConfig::new().cores(2).cipassword("before");
-    let wanted = QemuConfig::new().cores(4).cipassword("after");
-    let changes = serde_json::to_value(found.diff(&wanted)).expect("JSON");
+    let desired = QemuConfig::new().cores(4).cipassword("after");
+    let changes = serde_json::to_value(found.diff(&desired)).expect("JSON");
     let expected = json!([
         { "name": "cipassword", "before": "…", "after": "…" },
         { "name": "cores", "before": "2", "after": "4" },
@@ -395,28 +395,32 @@ fn usual_spellings_compile() {
 async fn a_configuration_is_changed_and_compared() {
     let (_pve, client) = start().await;
     let qemu = client.nodes().node("pve1").qemu();
-    let wanted = QemuConfig::new()
+    let desired = QemuConfig::new()
         .name("web")
         .cores(2)
         .memory(2048)
         .onboot(true)
         .net(0, QemuNet::virtio().bridge("vmbr0").firewall(true));
-    let create = qemu.post(101).settings(&wanted);
+    let create = qemu.post(101).settings(&desired);
     let create = create.scsi(0, QemuDrive::new("local-lvm:4"));
     create.await.expect("accepted").wait().await.expect("made");
 
     let config = || qemu.vmid(101).config();
     let found = config().get().await.expect("there");
-    assert!(found.drift(&wanted).is_empty(), "{}", found.drift(&wanted));
+    assert!(
+        found.drift(&desired).is_empty(),
+        "{}",
+        found.drift(&desired)
+    );
     assert!(found.net[0].macaddr.is_some() && found.scsi.contains_key(0));
 
-    let wanted = wanted.cores(4).net(0, QemuNet::virtio().bridge("vmbr1"));
-    let drift = found.drift(&wanted);
+    let desired = desired.cores(4).net(0, QemuNet::virtio().bridge("vmbr1"));
+    let drift = found.drift(&desired);
     let names: Vec<&str> = drift.iter().map(|change| change.name()).collect();
     assert_eq!(names, ["cores", "net0"]);
     config().put().changes(&drift).await.expect("accepted");
     let changed = config().get().await.expect("there");
-    assert!(changed.drift(&wanted).is_empty());
+    assert!(changed.drift(&desired).is_empty());
     assert_eq!(changed.net[&0].macaddr, found.net[&0].macaddr);
     assert_eq!(changed.net[&0].firewall, Some(true));
 

@@ -472,8 +472,8 @@ impl GuestService for Guests {
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         let call = self.0.enter(&request, "Guest.WatchStatus", Class::Read)?;
         let vmid = request.into_inner().vmid;
-        let wanted = "vm.status.changed,vm.created,vm.migrated,vm.removed";
-        let query = format!("types={wanted}&vmids={vmid}");
+        let types = "vm.status.changed,vm.created,vm.migrated,vm.removed";
+        let query = format!("types={types}&vmids={vmid}");
         // Subscribes before it reads the current state, so that no event is lost in between.
         let listener = Listener::of(self.0.app(), &call.headers, &query)
             .await

@@ -26,7 +26,7 @@ impl Vclusters {
     }
 }
 
-fn given(text: String) -> Option<String> {
+fn non_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
@@ -34,7 +34,7 @@ fn size(resources: Option<Resources>) -> vc::Resources {
     let Resources { cpu, memory } = resources.unwrap_or_default();
     vc::Resources {
         cpu: (cpu > 0).then_some(cpu),
-        memory: given(memory),
+        memory: non_empty(memory),
     }
 }
 
@@ -65,10 +65,10 @@ impl VClusterService for Vclusters {
         let order = request.into_inner();
         let new = NewVcluster {
             name: order.name,
-            k8s_version: given(order.k8s_version),
-            isolation: given(order.isolation),
+            k8s_version: non_empty(order.k8s_version),
+            isolation: non_empty(order.isolation),
             resources: size(order.resources),
-            node_selector: given(order.node).map(|node| NodeSelector { node }),
+            node_selector: non_empty(order.node).map(|node| NodeSelector { node }),
         };
         let (made, started, guest) = self.with(&call)?.create(&new).await.map_err(refused)?;
         let operation = operation(&started, made.vmid);

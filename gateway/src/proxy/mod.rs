@@ -43,10 +43,10 @@ pub(crate) async fn pass(State(app): State<App>, request: Request) -> Response {
 
 async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     let mut target = Target::of(&request)?;
-    if upgrade::is_wanted(request.headers()) {
+    if upgrade::is_upgrade(request.headers()) {
         return upgrade::pass(app, &target, request).await;
     }
-    if upload::is_one(&target, request.headers()) {
+    if upload::is_upload(&target, request.headers()) {
         return upload::pass(app, &target, request).await;
     }
     let share = Share::of(request.extensions())?;
@@ -63,10 +63,10 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     let mut selection = None;
     if is_list
         && target.path.ends_with("/cluster/resources")
-        && let Some((rest, wanted)) = Selection::of(&query)?
+        && let Some((rest, requested)) = Selection::of(&query)?
     {
         target.query = rest.to_text();
-        selection = Some(wanted);
+        selection = Some(requested);
     }
     let mut wire = target.wire(&parts.headers);
     if let Some(kind) = parameters

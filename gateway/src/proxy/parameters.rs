@@ -108,8 +108,8 @@ fn adapt(
             .and_then(Value::as_str)
             .and_then(|text| text.split_once(':'))
     {
-        let given = object.get("checksum-algorithm").and_then(Value::as_str);
-        if given.is_some_and(|given| given != algorithm) {
+        let algorithm_parameter = object.get("checksum-algorithm").and_then(Value::as_str);
+        if algorithm_parameter.is_some_and(|algorithm_parameter| algorithm_parameter != algorithm) {
             let problem = format!("is for {algorithm}, which contradicts checksum-algorithm");
             return Err(Refusal::parameters([("checksum", problem)]));
         }

@@ -21,9 +21,9 @@ const PASSED: [HeaderName; 4] = [
     header::SEC_WEBSOCKET_ACCEPT,
 ];
 
-pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
-    let wanted = headers.get(header::UPGRADE);
-    wanted.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE);
+    upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 pub(super) async fn pass(

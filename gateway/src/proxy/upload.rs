@@ -20,7 +20,7 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
-pub(super) fn is_one(target: &Target, headers: &HeaderMap) -> bool {
+pub(super) fn is_upload(target: &Target, headers: &HeaderMap) -> bool {
     let kind = content_type(headers).map(str::to_ascii_lowercase);
     target.method == Method::POST
         && target.path.ends_with("/upload")

@@ -46,9 +46,9 @@ pub(super) async fn socket(
     mut request: Request,
 ) -> Result<Response, Refusal> {
     let headers = request.headers();
-    let is = |name: HeaderName, wanted: &str| {
+    let is = |name: HeaderName, expected: &str| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
-        value.is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+        value.is_some_and(|value| value.eq_ignore_ascii_case(expected))
     };
     let key = headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let key = key.filter(|_| {

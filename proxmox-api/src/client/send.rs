@@ -337,8 +337,8 @@ impl Sender<'_> {
     async fn renamed(&self) -> Result<Option<Params>, Error> {
         let names = self.call.endpoint.map_or(&[][..], |known| known.renamed);
         let named = |old: &str| {
-            let mut given = self.call.params.iter();
-            given.any(|(name, value)| name == old || name == "delete" && value.lists(old))
+            let mut params = self.call.params.iter();
+            params.any(|(name, value)| name == old || name == "delete" && value.lists(old))
         };
         if !names.iter().any(|renamed| named(renamed.old)) {
             return Ok(None);

@@ -288,11 +288,11 @@ impl fmt::Display for Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     scope: Scope,
-    wanted: Wanted,
+    wanted: RuleSelection,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Wanted {
+enum RuleSelection {
     Exactly(Vec<Rule>),
     With {
         first: Vec<Rule>,
@@ -378,7 +378,7 @@ impl Rules {
     /// The rules of a scope, without changes.
     #[must_use]
     pub fn of(scope: Scope) -> Self {
-        let wanted = Wanted::With {
+        let wanted = RuleSelection::With {
             first: Vec::new(),
             last: Vec::new(),
             anywhere: Vec::new(),
@@ -390,20 +390,20 @@ impl Rules {
     /// These rules in this order, and **no others**.
     #[must_use]
     pub fn exactly(scope: Scope, rules: impl IntoIterator<Item = Rule>) -> Self {
-        let wanted = Wanted::Exactly(rules.into_iter().collect());
+        let wanted = RuleSelection::Exactly(rules.into_iter().collect());
         Self { scope, wanted }
     }
 
     fn list(mut self, pick: impl FnOnce([&mut Vec<Rule>; 4])) -> Self {
-        if let Wanted::Exactly(rules) = self.wanted {
-            self.wanted = Wanted::With {
+        if let RuleSelection::Exactly(rules) = self.wanted {
+            self.wanted = RuleSelection::With {
                 first: Vec::new(),
                 last: Vec::new(),
                 anywhere: rules,
                 without: Vec::new(),
             };
         }
-        if let Wanted::With {
+        if let RuleSelection::With {
             first,
             last,
             anywhere,
@@ -440,14 +440,14 @@ impl Rules {
     }
 
     fn wanted(&self, now: &[Rule]) -> Vec<Rule> {
-        let Wanted::With {
+        let RuleSelection::With {
             first,
             last,
             anywhere,
             without,
         } = &self.wanted
         else {
-            let Wanted::Exactly(rules) = &self.wanted else {
+            let RuleSelection::Exactly(rules) = &self.wanted else {
                 return Vec::new();
             };
             return rules.clone();

@@ -143,10 +143,10 @@ impl Image {
 
     /// Its name on the storage of a release.
     fn name_for(&self, content: UploadContent) -> Result<String, Error> {
-        let given = self.given_name()?;
-        let plain = match Compression::of(&given) {
+        let file_name = self.given_name()?;
+        let plain = match Compression::of(&file_name) {
             Some((plain, _)) => plain.to_owned(),
-            None => given,
+            None => file_name,
         };
         let ends = |endings: &[&str]| endings.iter().any(|ending| plain.ends_with(ending));
         Ok(match content {
@@ -277,18 +277,18 @@ async fn upload(
     content: UploadContent,
     name: &str,
 ) -> Result<(), Error> {
-    let given = image.given_name()?;
-    let compression = Compression::of(&given).map(|(_, compression)| compression);
+    let file_name = image.given_name()?;
+    let compression = Compression::of(&file_name).map(|(_, compression)| compression);
     // The file has to exist until the upload is over.
     let mut unpacked = None;
     if let Some(compression) = compression {
         let from = path.to_owned();
-        let wanted = image.checksum.clone();
+        let checksum = image.checksum.clone();
         let bounds = *pve.bounds();
         let place = format!("/nodes/{node}/storage/{}/upload", image.storage);
-        let doing = async move {
-            let doing = move || unpack(&from, compression, wanted, &bounds);
-            let done = tokio::task::spawn_blocking(doing).await;
+        let unpacking = async move {
+            let unpacking = move || unpack(&from, compression, checksum, &bounds);
+            let done = tokio::task::spawn_blocking(unpacking).await;
             done.unwrap_or(Err(Unusable::Stopped))
                 .map_err(|why| match why {
                     Unusable::TooLarge(exceeded) => {
@@ -298,7 +298,7 @@ async fn upload(
                     Unusable::Stopped => refuse("unpacking stopped"),
                 })
         };
-        unpacked = Some(track.act(subject, Action::Unpack, doing).await?);
+        unpacked = Some(track.act(subject, Action::Unpack, unpacking).await?);
     }
     let path = unpacked.as_ref().map_or(path, |file| file.path());
     track
@@ -328,7 +328,7 @@ enum Unusable {
 fn unpack(
     from: &Path,
     compression: Compression,
-    wanted: Option<(ChecksumAlgorithm, String)>,
+    checksum: Option<(ChecksumAlgorithm, String)>,
     bounds: &Bounds,
 ) -> Result<tempfile::NamedTempFile, Unusable> {
     use std::io::{Read, Write};
@@ -341,7 +341,7 @@ fn unpack(
         }
     };
     let file = std::fs::File::open(from).map_err(failed)?;
-    let sum = match &wanted {
+    let sum = match &checksum {
         Some((algorithm, digits)) => {
             let sum = Sum::new(*algorithm).map_err(Unusable::Other)?;
             Some((sum, digits))

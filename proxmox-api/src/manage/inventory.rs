@@ -415,33 +415,33 @@ impl<'a> Selection<'a> {
     }
 
     /// Keeps those of one type.
-    pub fn of_type(self, wanted: ResourceType) -> Self {
-        self.matching(|resource| resource.resource_type == wanted)
+    pub fn of_type(self, value: ResourceType) -> Self {
+        self.matching(|resource| resource.resource_type == value)
     }
 
     /// Keeps guests of one kind.
-    pub fn of_kind(self, wanted: Kind) -> Self {
-        self.matching(|resource| resource.kind == Some(wanted))
+    pub fn of_kind(self, value: Kind) -> Self {
+        self.matching(|resource| resource.kind == Some(value))
     }
 
     /// Keeps those with this status.
-    pub fn status(self, wanted: &str) -> Self {
-        self.matching(|resource| resource.status.as_deref() == Some(wanted))
+    pub fn status(self, value: &str) -> Self {
+        self.matching(|resource| resource.status.as_deref() == Some(value))
     }
 
     /// Keeps those on this node.
-    pub fn node(self, wanted: &str) -> Self {
-        self.matching(|resource| resource.node.as_deref() == Some(wanted))
+    pub fn node(self, value: &str) -> Self {
+        self.matching(|resource| resource.node.as_deref() == Some(value))
     }
 
     /// Keeps those in this pool.
-    pub fn pool(self, wanted: &str) -> Self {
-        self.matching(|resource| resource.pool.as_deref() == Some(wanted))
+    pub fn pool(self, value: &str) -> Self {
+        self.matching(|resource| resource.pool.as_deref() == Some(value))
     }
 
     /// Keeps guests with this tag, in upper or lower case.
-    pub fn tag(self, wanted: &str) -> Self {
-        self.matching(|resource| (resource.tags.iter()).any(|tag| tag.eq_ignore_ascii_case(wanted)))
+    pub fn tag(self, value: &str) -> Self {
+        self.matching(|resource| (resource.tags.iter()).any(|tag| tag.eq_ignore_ascii_case(value)))
     }
 
     /// Leaves templates out.

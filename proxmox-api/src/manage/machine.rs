@@ -269,16 +269,16 @@ impl Machine {
         track: &Track<'_>,
         subject: &Subject,
     ) -> Result<bool, Error> {
-        let Some(wanted) = self.disk_size else {
+        let Some(size) = self.disk_size else {
             return Ok(false);
         };
-        let wanted = wanted.div_ceil(1 << 30) << 30;
+        let size = size.div_ceil(1 << 30) << 30;
         let config = guest.qemu_config().await?;
         let now = (config.scsi.get(0)).and_then(|disk| disk.size.as_ref()?.bytes());
-        if now.is_some_and(|now| now >= wanted) {
+        if now.is_some_and(|now| now >= size) {
             return Ok(false);
         }
-        let start_task = || guest.resize_disk("scsi0", Size::To(wanted));
+        let start_task = || guest.resize_disk("scsi0", Size::To(size));
         track.task(subject, Action::Resize, start_task).await?;
         Ok(true)
     }

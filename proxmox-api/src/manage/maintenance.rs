@@ -572,7 +572,7 @@ mod tests {
 
     #[test]
     fn a_second_boot_shortly_after_the_first_is_detected() {
-        for (before, now, between, wanted) in [
+        for (before, now, between, expected) in [
             (900, 20, 60, true),
             (5, 20, 60, true),
             (900, 960, 60, false),
@@ -581,7 +581,11 @@ mod tests {
             (0, 3, 3, false),
         ] {
             let between = Duration::from_secs(between);
-            assert_eq!(has_rebooted(before, now, between), wanted, "{before} {now}");
+            assert_eq!(
+                has_rebooted(before, now, between),
+                expected,
+                "{before} {now}"
+            );
         }
     }
 }

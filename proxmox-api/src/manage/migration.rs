@@ -110,7 +110,7 @@ impl Migration {
     }
 
     /// The target storage of a disk.
-    fn wanted(&self, disk: &Disk) -> Option<String> {
+    fn target_storage(&self, disk: &Disk) -> Option<String> {
         let own = self.disks.get(&disk.key);
         own.or(self.storage.as_ref())
             .or(disk.storage.as_ref())

@@ -583,9 +583,9 @@ mod tests {
         let requests = fake.requests();
         assert_eq!(requests.len(), 3);
         for request in requests {
-            let header = |wanted: &str| {
+            let header = |expected_name: &str| {
                 (request.headers.iter())
-                    .find(|(name, _)| name == wanted)
+                    .find(|(name, _)| name == expected_name)
                     .map(|(_, value)| value.clone())
                     .expect("it has the header")
             };

@@ -242,14 +242,19 @@ impl Track<'_> {
     /// Awaits an action that is complete with its answer, and reports it.
     ///
     /// # Errors
-    /// The error of `doing`.
-    pub async fn act<T, F>(&self, subject: &Subject, action: Action, doing: F) -> Result<T, Error>
+    /// The error of `operation`.
+    pub async fn act<T, F>(
+        &self,
+        subject: &Subject,
+        action: Action,
+        operation: F,
+    ) -> Result<T, Error>
     where
         F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
         T: Send,
     {
         self.step(subject, action, State::Begun(None));
-        match doing.into_future().await {
+        match operation.into_future().await {
             Ok(done) => {
                 self.step(subject, action, State::Done);
                 Ok(done)

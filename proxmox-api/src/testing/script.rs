@@ -385,7 +385,7 @@ impl Expect {
     }
 
     fn fits(&self, seen: &Seen) -> bool {
-        let given = |name: &str, value: &ParamValue| {
+        let has_param = |name: &str, value: &ParamValue| {
             let mut values = seen.values(name);
             match value {
                 ParamValue::One(value) => values.next() == Some(value) && values.next().is_none(),
@@ -395,7 +395,7 @@ impl Expect {
         self.method == seen.method
             && self.path == seen.path
             && !matches!(self.times, Times::Left(0))
-            && (self.params.iter()).all(|(name, value)| given(name, value))
+            && (self.params.iter()).all(|(name, value)| has_param(name, value))
     }
 }
 

@@ -934,8 +934,8 @@ async fn another_certificate_than_the_pinned_one_is_refused() {
         .to_string();
     let fingerprint = Fingerprint::of(certificate.der());
     let expected = Fingerprint::of(b"another");
-    let wanted = format!("it is not the pinned one; expected {expected}, shown {fingerprint}");
-    assert!(error.contains(&wanted), "{error}");
+    let text = format!("it is not the pinned one; expected {expected}, shown {fingerprint}");
+    assert!(error.contains(&text), "{error}");
     server.join().expect("no panic");
 }
 

@@ -338,8 +338,8 @@ mod tests {
             params.set("input-data", "\"a\" & ü".to_param());
             assert!(params.needs_json(), "{only:?}");
             let json: Value = serde_json::from_str(&params.to_json()).expect("JSON");
-            let wanted = serde_json::json!({"command": [only], "input-data": "\"a\" & ü"});
-            assert_eq!(json, wanted);
+            let expected = serde_json::json!({"command": [only], "input-data": "\"a\" & ü"});
+            assert_eq!(json, expected);
         }
         for more in [vec!["0", "0"], vec!["00"], vec![]] {
             let mut params = Params::default();

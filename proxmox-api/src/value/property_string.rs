@@ -406,11 +406,11 @@ impl Parts {
     }
 }
 
-/// The text of `value` after adding the keys of `wanted`; `None` if it has them.
-pub(crate) fn merged(value: &dyn Object, wanted: &dyn Object) -> Option<String> {
+/// The text of `value` after adding the keys of `desired`; `None` if it has them.
+pub(crate) fn merged(value: &dyn Object, desired: &dyn Object) -> Option<String> {
     let mut differs = false;
     value.fields(&mut |_, has| {
-        wanted.fields(&mut |_, wants| {
+        desired.fields(&mut |_, wants| {
             differs = has
                 .iter()
                 .zip(wants)
@@ -428,12 +428,12 @@ pub(crate) fn merged(value: &dyn Object, wanted: &dyn Object) -> Option<String> 
     if !differs {
         return None;
     }
-    let wanted = Parts::of(wanted, Secrets::Plain)?;
+    let desired = Parts::of(desired, Secrets::Plain)?;
     let mut parts = Parts::of(value, Secrets::Plain)?;
-    if wanted.text.is_some() || parts.text.is_some() {
-        return Some(wanted.join());
+    if desired.text.is_some() || parts.text.is_some() {
+        return Some(desired.join());
     }
-    parts.absorb(wanted);
+    parts.absorb(desired);
     Some(parts.join())
 }
 

@@ -296,10 +296,10 @@ pub fn diff<T: Object>(before: &T, after: &T) -> Changes<T> {
     changes_between(before, after, Extent::AllMembers)
 }
 
-/// The changes that make `before` hold the members of `wanted`.
+/// The changes that make `before` hold the members of `desired`.
 #[doc(hidden)]
-pub fn drift<T: Object>(before: &T, wanted: &T) -> Changes<T> {
-    changes_between(before, wanted, Extent::OnlyGiven)
+pub fn drift<T: Object>(before: &T, desired: &T) -> Changes<T> {
+    changes_between(before, desired, Extent::OnlyGiven)
 }
 
 fn changes_between<T: Object>(before: &T, after: &T, extent: Extent) -> Changes<T> {
@@ -489,12 +489,12 @@ mod tests {
 
     #[test]
     fn a_member_of_one_side_only_is_a_difference() {
-        let wanted = found().cores(4).onboot(true);
-        let wanted = QemuConfig {
+        let desired = found().cores(4).onboot(true);
+        let desired = QemuConfig {
             memory: None,
-            ..wanted
+            ..desired
         };
-        let changes = found().diff(&wanted);
+        let changes = found().diff(&desired);
         assert_eq!(
             lines(&changes),
             [
@@ -514,15 +514,15 @@ mod tests {
     #[test]
     fn members_that_are_not_wanted_are_not_compared() {
         let drive = QemuDrive::new("local:disk").size("1T");
-        let wanted = QemuConfig::new()
+        let desired = QemuConfig::new()
             .memory(2048)
             .scsi(0, drive)
             .net(0, QemuNet::virtio().bridge("vmbr0"))
             .cipassword("tiger");
-        assert_eq!(lines(&found().drift(&wanted)), [] as [&str; 0]);
-        let wanted = QemuConfig::new().net(0, QemuNet::virtio().bridge("vmbr1"));
+        assert_eq!(lines(&found().drift(&desired)), [] as [&str; 0]);
+        let desired = QemuConfig::new().net(0, QemuNet::virtio().bridge("vmbr1"));
         assert_eq!(
-            lines(&found().drift(&wanted)),
+            lines(&found().drift(&desired)),
             ["net0: virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1 -> \
                  virtio=BC:24:11:00:00:01,bridge=vmbr1,firewall=1"]
         );
@@ -530,12 +530,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_sent_and_not_printed() {
-        let wanted = QemuConfig::new().cipassword("tiger");
-        let changes = QemuConfig::new().diff(&wanted);
+        let desired = QemuConfig::new().cipassword("tiger");
+        let changes = QemuConfig::new().diff(&desired);
         assert_eq!(changes.to_string(), "cipassword: not set -> …");
         assert!(!format!("{changes:?}").contains("tiger"));
         let request = Root::detached().nodes().node("pve1").qemu().post(1);
-        let request = request.settings(&wanted);
+        let request = request.settings(&desired);
         assert_eq!(request.call().params().encode(), "vmid=1&cipassword=tiger");
     }
 

@@ -77,14 +77,14 @@ async fn an_image_becomes_a_running_machine_that_is_found_again() {
         let begun: Vec<String> = (steps.take().into_iter())
             .filter(|step| step.ends_with(": done"))
             .collect();
-        let wanted = [
+        let expected = [
             format!("volume {volume}: fetch: done"),
             "guest 5000: create: done".to_owned(),
             "guest 5000: resize: done".to_owned(),
             "guest 5000: start: done".to_owned(),
             "guest 5000: wait for: done".to_owned(),
         ];
-        assert_eq!(begun, wanted, "{release}");
+        assert_eq!(begun, expected, "{release}");
         let config = made.guest.qemu_config().await.unwrap();
         assert_eq!(config.ciuser.as_deref(), Some("admin"));
         let disk = config.scsi.get(0).unwrap();
@@ -163,12 +163,12 @@ async fn a_compressed_file_is_decompressed() {
     for release in RELEASES {
         let (_simulator, pve) = start(cluster(release)).await;
         let image = Image::file(&path).checksum(ChecksumAlgorithm::Sha256, sum(&packed));
-        let had = pve.carry_out(image.on("pve1")).await.unwrap();
-        let wanted = match release {
+        let image_volume = pve.carry_out(image.on("pve1")).await.unwrap();
+        let expected = match release {
             "7.4" => "/var/lib/vz/template/iso/small.raw.img".to_owned(),
             _ => "local:import/small.raw".to_owned(),
         };
-        assert_eq!(had, wanted);
+        assert_eq!(image_volume, expected);
         let content = pve
             .nodes()
             .node("pve1")
@@ -211,7 +211,7 @@ async fn xz_and_zstd_are_decompressed() {
             .decode(data)
             .unwrap();
         std::fs::write(&path, data).unwrap();
-        let had = pve.carry_out(Image::file(&path).on("pve1")).await.unwrap();
+        let image_volume = pve.carry_out(Image::file(&path).on("pve1")).await.unwrap();
         let content = pve
             .nodes()
             .node("pve1")
@@ -219,7 +219,7 @@ async fn xz_and_zstd_are_decompressed() {
             .storage("local")
             .content();
         let rows = content.get().await.unwrap();
-        let row = rows.iter().find(|row| row.volid == *had).unwrap();
+        let row = rows.iter().find(|row| row.volid == *image_volume).unwrap();
         assert_eq!(row.size, Some(8), "{name}");
     }
     std::fs::write(folder.path().join("c.raw.xz"), b"no such thing").unwrap();

@@ -255,8 +255,8 @@ impl Job {
                 carry_out(pve, steps, go.number(301)).await.map(drop)
             }
             Self::HighAvailability => {
-                let wanted = HaWanted::of(101).nodes([("pve2", 2), ("pve3", 1)]);
-                carry_out(pve, steps, wanted).await.map(drop)
+                let ha = HaWanted::of(101).nodes([("pve2", 2), ("pve3", 1)]);
+                carry_out(pve, steps, ha).await.map(drop)
             }
             Self::Firewall => {
                 let ports = [22, 80, 443].map(|port| Rule::accept_in().port("tcp", port));

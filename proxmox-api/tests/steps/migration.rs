@@ -136,7 +136,7 @@ async fn each_disk_moves_to_its_storage() {
                 false => builder,
             };
             let (simulator, pve) = start(builder).await;
-            let wanted = || {
+            let migration = || {
                 Migration::of(102, "pve2")
                     .disk("scsi1", "fast")
                     .disk("scsi2", "thin")
@@ -150,7 +150,7 @@ async fn each_disk_moves_to_its_storage() {
                 .skip(1)
                 .times(1)
                 .respond(fault);
-            let (rest, cause) = left(pve.carry_out(wanted()).await);
+            let (rest, cause) = left(pve.carry_out(migration()).await);
             let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
             assert_eq!(
                 rest,
@@ -160,7 +160,7 @@ async fn each_disk_moves_to_its_storage() {
                 ],
                 "{release}: {cause}"
             );
-            pve.carry_out(wanted())
+            pve.carry_out(migration())
                 .await
                 .unwrap_or_else(|error| panic!("{release}: {error}"));
             let storages = |disks: Vec<proxmox_api::manage::guest::Disk>| -> Vec<String> {

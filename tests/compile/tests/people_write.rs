@@ -91,18 +91,18 @@ async fn what_was_read_is_set(pve: Client) -> Outcome {
 
 async fn one_configuration_is_made_given_and_compared(pve: Client) -> Outcome {
     let qemu = pve.nodes().node("pve1").qemu();
-    let wanted = QemuConfig::new()
+    let desired = QemuConfig::new()
         .cores(2)
         .memory(2048)
         .net(0, QemuNet::virtio().bridge("vmbr0"));
-    qemu.post(100).settings(&wanted).and_wait().await?;
+    qemu.post(100).settings(&desired).and_wait().await?;
     let config = qemu.vmid(100).config();
-    let drift = config.get().await?.drift(&wanted);
+    let drift = config.get().await?.drift(&desired);
     for change in &drift {
         println!("{change}");
     }
     config.put().changes(&drift).await?;
-    config.put().settings(&wanted).await?;
+    config.put().settings(&desired).await?;
     Ok(())
 }
 
@@ -280,7 +280,7 @@ fn setters_take_what_people_have() {
         parts.map(str::to_owned).collect::<HashSet<_>>()
     };
     assert!(calls.len() >= 50);
-    for (wanted, sent) in calls {
-        assert_eq!(parts(&sent), parts(wanted));
+    for (expected, sent) in calls {
+        assert_eq!(parts(&sent), parts(expected));
     }
 }

@@ -49,10 +49,10 @@ pub fn read_parameters(template: &str) -> Vec<(String, String)> {
     let wire = REQUESTS
         .iter()
         .find(|wire| wire.method == "GET" && wire.endpoint.ends_with(&format!(" {template}")));
-    wire.map(given).unwrap_or_default()
+    wire.map(parameters).unwrap_or_default()
 }
 
-fn given(wire: &ExpectedRequest) -> Vec<(String, String)> {
+fn parameters(wire: &ExpectedRequest) -> Vec<(String, String)> {
     fn put(name: &str, sent: &Sent, into: &mut Vec<(String, String)>) {
         match sent {
             Sent::One(text) => into.push((name.to_owned(), (*text).to_owned())),
@@ -91,7 +91,7 @@ pub fn refusals() -> Result<Vec<Call>, String> {
         }
         let call = (wire.build)();
         let path = wire.path.replacen("/nodes/pve1", "/nodes/{node}", 1);
-        let valid = given(wire);
+        let valid = parameters(wire);
         let mut names: Vec<String> = valid.iter().map(|(name, _)| name.clone()).collect();
         names.dedup();
         let nonsense = names

@@ -63,7 +63,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    fn wanted(&self, what: &str) -> bool {
+    fn is_selected(&self, what: &str) -> bool {
         self.plan.only.is_empty()
             || self
                 .plan
@@ -211,7 +211,7 @@ impl Run<'_> {
 
     async fn read(&mut self, report: &mut Report) {
         let templates: Vec<&str> = list::readings()
-            .filter(|path| self.wanted(&format!("GET {path}")))
+            .filter(|path| self.is_selected(&format!("GET {path}")))
             .collect();
         let bar = self.bar(templates.len(), "reading");
         let (mut first, mut second) = (Found::default(), Found::default());
@@ -275,7 +275,7 @@ impl Run<'_> {
     async fn refuse(&mut self, report: &mut Report) -> Result<(), String> {
         let calls: Vec<Call> = list::refusals()?
             .into_iter()
-            .filter(|call| list::endpoint(call).is_some_and(|endpoint| self.wanted(&endpoint)))
+            .filter(|call| list::endpoint(call).is_some_and(|endpoint| self.is_selected(&endpoint)))
             .collect();
         let bar = self.bar(calls.len(), "refusals");
         for call in calls {
@@ -296,10 +296,11 @@ impl Run<'_> {
             .scenarios
             .iter()
             .filter(|scenario| {
-                self.wanted(&scenario.name)
+                self.is_selected(&scenario.name)
                     || scenario.calls.iter().any(|call| {
                         !self.plan.only.is_empty()
-                            && list::endpoint(call).is_some_and(|endpoint| self.wanted(&endpoint))
+                            && list::endpoint(call)
+                                .is_some_and(|endpoint| self.is_selected(&endpoint))
                     })
             })
             .cloned()

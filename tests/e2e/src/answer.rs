@@ -129,18 +129,20 @@ fn upid(text: &str) -> Value {
 pub fn find(method: &str, path: &str) -> Option<&'static Answer> {
     // A client that put a `#` into the path sent only the part before it.
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    let given: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let path_segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let fits = |template: &str| -> Option<usize> {
-        let wanted: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
-        let greedy = matches!(wanted.last(), Some(&("{volume}" | "{cidr}")));
-        if wanted.len() != given.len() && !(greedy && given.len() > wanted.len()) {
+        let template_segments: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
+        let greedy = matches!(template_segments.last(), Some(&("{volume}" | "{cidr}")));
+        if template_segments.len() != path_segments.len()
+            && !(greedy && path_segments.len() > template_segments.len())
+        {
             return None;
         }
         let mut literals = 0;
-        for (wanted, given) in wanted.iter().zip(&given) {
-            if wanted == given {
+        for (template_segments, path_segments) in template_segments.iter().zip(&path_segments) {
+            if template_segments == path_segments {
                 literals += 1;
-            } else if !wanted.starts_with('{') {
+            } else if !template_segments.starts_with('{') {
                 return None;
             }
         }

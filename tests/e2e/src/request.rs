@@ -168,13 +168,13 @@ impl Sent {
     #[must_use]
     pub fn is(&self, texts: &[&str]) -> bool {
         match (self, texts) {
-            (Self::One(wanted), [text]) => wanted == text,
+            (Self::One(expected), [text]) => expected == text,
             (Self::Parts(parts), [text]) => {
-                let mut wanted = parts.to_vec();
+                let mut expected = parts.to_vec();
                 let mut found: Vec<&str> = text.split(',').collect();
-                wanted.sort_unstable();
+                expected.sort_unstable();
                 found.sort_unstable();
-                wanted == found
+                expected == found
             }
             (Self::Many(all), texts) => {
                 all.len() == texts.len()

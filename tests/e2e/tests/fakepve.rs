@@ -87,8 +87,8 @@ async fn a_ticket_and_a_token_see_the_same_nodes_and_guests() {
             .map(|guest| (guest.vmid.unwrap(), guest.type_.to_string()))
             .collect();
         seen.sort();
-        let wanted = [100, 101, 102, 103, 110].map(|vmid| (vmid, "qemu".to_owned()));
-        assert_eq!(seen[..5], wanted);
+        let expected = [100, 101, 102, 103, 110].map(|vmid| (vmid, "qemu".to_owned()));
+        assert_eq!(seen[..5], expected);
         assert_eq!(seen[5], (200, "lxc".to_owned()));
 
         let machines = pve.nodes().node("pve1").qemu().get().await.unwrap();

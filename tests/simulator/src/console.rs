@@ -521,7 +521,7 @@ impl Display<'_> {
     }
 
     /// The length of the next message; 0 for an unknown one.
-    fn wanted(&self) -> Option<usize> {
+    fn message_length(&self) -> Option<usize> {
         let byte = |at: usize| self.input.get(at).copied().map(usize::from);
         match self.stage {
             Stage::Version => Some(12),

@@ -190,18 +190,18 @@ impl Rule {
         if self.method.as_deref().is_some_and(|own| own != method) {
             return false;
         }
-        let mut given = segments.iter();
-        for wanted in &self.path {
-            if wanted == "**" {
+        let mut segments_left = segments.iter();
+        for pattern in &self.path {
+            if pattern == "**" {
                 return true;
             }
-            let any = wanted == "*" || (wanted.starts_with('{') && wanted.ends_with('}'));
-            match given.next() {
-                Some(segment) if any || segment == wanted => {}
+            let any = pattern == "*" || (pattern.starts_with('{') && pattern.ends_with('}'));
+            match segments_left.next() {
+                Some(segment) if any || segment == pattern => {}
                 _ => return false,
             }
         }
-        given.next().is_none()
+        segments_left.next().is_none()
     }
 }
 

@@ -90,8 +90,8 @@ fn grow(hir: &Hir, extra: u32, out: &mut String) {
         HirKind::Literal(literal) => out.push_str(&String::from_utf8_lossy(&literal.0)),
         HirKind::Class(class) => out.push(pick(class)),
         HirKind::Repetition(repetition) => {
-            let wanted = repetition.min.saturating_add(extra);
-            let times = repetition.max.map_or(wanted, |max| wanted.min(max));
+            let count = repetition.min.saturating_add(extra);
+            let times = repetition.max.map_or(count, |max| count.min(max));
             for _ in 0..times {
                 grow(&repetition.sub, extra, out);
             }

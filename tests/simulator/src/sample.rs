@@ -283,8 +283,8 @@ impl Sampler<'_> {
     fn property_string(&self, schemas: &Schemas, fill: Fill) -> String {
         let mut keys = BTreeMap::new();
         for (key, schema) in schemas {
-            let wanted = fill == Fill::All || !schema.optional;
-            if schema.alias.is_none() && wanted {
+            let included = fill == Fill::All || !schema.optional;
+            if schema.alias.is_none() && included {
                 keys.insert(key.clone(), self.text(key, schema, fill));
             }
         }

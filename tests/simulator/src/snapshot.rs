@@ -180,8 +180,8 @@ impl<'a> At<'a> {
         }
     }
 
-    fn wrong<T>(&self, wanted: &str) -> Read<T> {
-        Err(format!("{}: expected {wanted}", self.path))
+    fn wrong<T>(&self, expected: &str) -> Read<T> {
+        Err(format!("{}: expected {expected}", self.path))
     }
 
     /// Any type of serde.
@@ -324,9 +324,9 @@ fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Gue
         _ => return guest.get("kind").wrong("qemu or lxc"),
     };
     let config: Config = guest.get("config").read()?;
-    let mut made = Guest::new(kind, &guest.get("node").text()?, config);
-    made.pending = guest.get("pending").read()?;
-    made.snapshots = guest.get("snapshots").map(|snapshot| {
+    let mut restored = Guest::new(kind, &guest.get("node").text()?, config);
+    restored.pending = guest.get("pending").read()?;
+    restored.snapshots = guest.get("snapshots").map(|snapshot| {
         Ok(Snapshot {
             config: snapshot.get("config").read()?,
             parent: snapshot.get("parent").read()?,
@@ -339,24 +339,24 @@ fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Gue
             })?,
         })
     })?;
-    made.parent = guest.get("parent").read()?;
-    made.lock = guest.get("lock").read()?;
-    made.started = guest.get("started").optional(At::time)?.map(shift);
-    made.paused = guest.get("paused").read()?;
-    made.pool = guest.get("pool").read()?;
-    made.up = guest.get("up").optional(At::time)?.map(shift);
+    restored.parent = guest.get("parent").read()?;
+    restored.lock = guest.get("lock").read()?;
+    restored.started = guest.get("started").optional(At::time)?.map(shift);
+    restored.paused = guest.get("paused").read()?;
+    restored.pool = guest.get("pool").read()?;
+    restored.up = guest.get("up").optional(At::time)?.map(shift);
     let inside = guest.get("inside").optional(|inside| {
         Inside::from_json(inside.value, shift)
             .map_or_else(|| inside.wrong("the inside of a guest"), Ok)
     })?;
-    made.inside = inside.map(Box::new);
-    Ok(made)
+    restored.inside = inside.map(Box::new);
+    Ok(restored)
 }
 
 fn read_task(task: &At<'_>, shift: &impl Fn(Duration) -> Duration, now: Duration) -> Read<Task> {
     let lines: Vec<(u64, String)> = task.get("lines").read()?;
     let end: Option<(u64, String)> = task.get("end").read()?;
-    let mut made = Task {
+    let mut restored = Task {
         upid: task.get("upid").text()?,
         node: task.get("node").text()?,
         pid: task.get("pid").read()?,
@@ -374,10 +374,10 @@ fn read_task(task: &At<'_>, shift: &impl Fn(Duration) -> Duration, now: Duration
             .collect(),
         end: end.map(|(at, status)| (shift(Duration::from_millis(at)), status)),
     };
-    if made.running() {
-        made.finish(now, Err("received interrupt"));
+    if restored.running() {
+        restored.finish(now, Err("received interrupt"));
     }
-    Ok(made)
+    Ok(restored)
 }
 
 fn read_access(cluster: &mut Cluster, from: &At<'_>) -> Read<()> {

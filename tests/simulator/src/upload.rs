@@ -190,11 +190,11 @@ fn fields(body: &[u8], boundary: &str) -> Result<(Params, usize), Option<Refusal
     }
 }
 
-/// The rest after `wanted`; an error is final if there is something else.
-fn expect<'a>(text: &'a [u8], wanted: &[u8]) -> Result<&'a [u8], Option<Refusal>> {
-    match text.strip_prefix(wanted) {
+/// The rest after `expected`; an error is final if there is something else.
+fn expect<'a>(text: &'a [u8], expected: &[u8]) -> Result<&'a [u8], Option<Refusal>> {
+    match text.strip_prefix(expected) {
         Some(rest) => Ok(rest),
-        None if wanted.starts_with(text) => Err(None),
+        None if expected.starts_with(text) => Err(None),
         None => Err(Some(failed())),
     }
 }
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn every_checksum_is_known() {
-        for (algorithm, wanted) in [
+        for (algorithm, expected) in [
             ("md5", "8d777f385d3dfec8815d20f7496026dc"),
             ("sha1", "a17c9aaa61e80a1bf71d0d850af4e5baa9800bbd"),
             (
@@ -340,7 +340,11 @@ mod tests {
         ] {
             let body = field("checksum-algorithm", algorithm) + FILE;
             let upload = parse(&body, "B", 50).expect("an upload");
-            assert_eq!(upload.file.checksum.as_deref(), Some(wanted), "{algorithm}");
+            assert_eq!(
+                upload.file.checksum.as_deref(),
+                Some(expected),
+                "{algorithm}"
+            );
         }
     }
 

@@ -392,8 +392,8 @@ fn kind_of<'a>(schema: &Schema, siblings: &'a Params) -> Option<&'a str> {
 
 /// Whether one of several schemas applies to this type.
 fn is_of(choice: &Schema, kind: Option<&str>) -> bool {
-    let wanted = choice.instance_types.as_ref();
-    wanted.is_none_or(|wanted| wanted.iter().any(|w| Some(w.as_str()) == kind))
+    let required = choice.instance_types.as_ref();
+    required.is_none_or(|required| required.iter().any(|w| Some(w.as_str()) == kind))
 }
 
 /// Whether objects of this type have the property.
@@ -706,12 +706,12 @@ mod tests {
             ) else {
                 return None;
             };
-            let wanted = parsed.iter().map(|(key, value)| {
+            let expected = parsed.iter().map(|(key, value)| {
                 let text = value.as_str().map(str::to_owned);
                 (key.clone(), text.unwrap_or_else(|| value.to_string()))
             });
-            let wanted: BTreeMap<String, String> = wanted.collect();
-            if found == wanted {
+            let expected: BTreeMap<String, String> = expected.collect();
+            if found == expected {
                 return None;
             }
             why = format!("read as {found:?}");

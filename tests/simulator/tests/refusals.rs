@@ -237,17 +237,17 @@ impl Stage {
                 Err(format!("{answer}, not {pattern}"))
             }
         };
-        if let Some(wanted) = &case.refused {
-            let (status, pattern) = wanted.split_once(' ').expect("a status and a text");
+        if let Some(expected) = &case.refused {
+            let (status, pattern) = expected.split_once(' ').expect("a status and a text");
             if status != answer.status.to_string() {
-                return Err(format!("{answer}, not {wanted}"));
+                return Err(format!("{answer}, not {expected}"));
             }
             return fits(pattern, &answer.reason);
         }
-        if let Some(wanted) = &case.parameter {
-            let (name, pattern) = wanted.split_once(": ").expect("a name and a text");
+        if let Some(expected) = &case.parameter {
+            let (name, pattern) = expected.split_once(": ").expect("a name and a text");
             if answer.status != 400 {
-                return Err(format!("{answer}, not 400 {wanted}"));
+                return Err(format!("{answer}, not 400 {expected}"));
             }
             let errors = answer.json()["errors"].clone();
             let text = errors[name].as_str().unwrap_or("");

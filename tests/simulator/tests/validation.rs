@@ -50,11 +50,11 @@ async fn send(
     path: &str,
     more: &[(&str, &str)],
 ) -> Answer {
-    let given: BTreeSet<&str> = more.iter().map(|(key, _)| *key).collect();
+    let additional: BTreeSet<&str> = more.iter().map(|(key, _)| *key).collect();
     let own = request.params.iter();
     let own = own.map(|(key, value)| (key.as_str(), value.as_str()));
     let form: Vec<String> = own
-        .filter(|(key, _)| !given.contains(key))
+        .filter(|(key, _)| !additional.contains(key))
         .chain(more.iter().copied())
         .map(|(key, value)| format!("{}={}", encode(key), encode(value)))
         .collect();
@@ -242,7 +242,7 @@ async fn validation_agrees_with_the_servers() {
             .filter(|(key, _)| about(key))
             .map(|(key, text)| (key.as_str(), lines(text)))
             .collect();
-        let wanted: BTreeMap<&str, BTreeSet<&str>> = errors
+        let expected: BTreeMap<&str, BTreeSet<&str>> = errors
             .iter()
             .map(|(key, text)| (*key, lines(text)))
             .collect();
@@ -255,7 +255,7 @@ async fn validation_agrees_with_the_servers() {
                 "{endpoint}: {answer}"
             );
         } else {
-            assert_eq!(found, wanted, "{endpoint}: {answer}");
+            assert_eq!(found, expected, "{endpoint}: {answer}");
         }
         accepted += usize::from(verdict.accepted);
         refused += usize::from(!verdict.accepted);

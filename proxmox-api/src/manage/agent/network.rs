@@ -46,8 +46,8 @@ impl Guest {
         }
         Ok((rows.unwrap_or_default().into_iter())
             .map(|row| {
-                let given = row.ip_addresses.unwrap_or_default();
-                let mut addresses: Vec<Address> = (given.iter())
+                let listed = row.ip_addresses.unwrap_or_default();
+                let mut addresses: Vec<Address> = (listed.iter())
                     .filter_map(|at| Address::read(at.ip_address.as_deref()?, at.prefix))
                     .collect();
                 if addresses.is_empty() {

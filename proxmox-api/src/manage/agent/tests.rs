@@ -58,11 +58,11 @@ impl Machine {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let params = pairs(if query.is_empty() { &body } else { query });
-        let all = |wanted: &str| -> Vec<String> {
-            let fit = params.iter().filter(|(key, _)| key == wanted);
+        let all = |name: &str| -> Vec<String> {
+            let fit = params.iter().filter(|(key, _)| key == name);
             fit.map(|(_, value)| value.clone()).collect()
         };
-        let one = |wanted: &str| all(wanted).pop().unwrap_or_default();
+        let one = |name: &str| all(name).pop().unwrap_or_default();
         match path.rsplit('/').next().unwrap_or_default() {
             "resources" => {
                 ok(r#"{"data":[{"id":"qemu/101","type":"qemu","vmid":101,"node":"pve1"}]}"#)

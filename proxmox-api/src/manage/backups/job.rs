@@ -35,7 +35,7 @@ use crate::value::List;
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackupJob {
     id: String,
-    wanted: BackupJobConfig,
+    settings: BackupJobConfig,
     keep: Option<Retention>,
 }
 
@@ -49,7 +49,7 @@ impl BackupJob {
         schedule: impl Into<String>,
     ) -> Self {
         let id = id.into();
-        let wanted = BackupJobConfig {
+        let settings = BackupJobConfig {
             storage: Some(storage.into().into()),
             schedule: Some(schedule.into()),
             enabled: Some(true),
@@ -57,7 +57,7 @@ impl BackupJob {
         };
         Self {
             id,
-            wanted,
+            settings,
             keep: None,
         }
     }
@@ -66,7 +66,7 @@ impl BackupJob {
     #[must_use]
     pub fn guests(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
         self.choose();
-        self.wanted.vmid = Some(List(vmids.into_iter().collect()));
+        self.settings.vmid = Some(List(vmids.into_iter().collect()));
         self
     }
 
@@ -74,7 +74,7 @@ impl BackupJob {
     #[must_use]
     pub fn all(mut self) -> Self {
         self.choose();
-        self.wanted.all = Some(true);
+        self.settings.all = Some(true);
         self
     }
 
@@ -82,7 +82,7 @@ impl BackupJob {
     #[must_use]
     pub fn all_but(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
         self = self.all();
-        self.wanted.exclude = Some(List(vmids.into_iter().collect()));
+        self.settings.exclude = Some(List(vmids.into_iter().collect()));
         self
     }
 
@@ -90,15 +90,15 @@ impl BackupJob {
     #[must_use]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
         self.choose();
-        self.wanted.pool = Some(pool.into());
+        self.settings.pool = Some(pool.into());
         self
     }
 
     fn choose(&mut self) {
-        self.wanted.all = None;
-        self.wanted.vmid = None;
-        self.wanted.exclude = None;
-        self.wanted.pool = None;
+        self.settings.all = None;
+        self.settings.vmid = None;
+        self.settings.exclude = None;
+        self.settings.pool = None;
     }
 
     /// The backups of a guest to keep after each run; by default the setting of the storage.
@@ -113,21 +113,21 @@ impl BackupJob {
     #[must_use]
     pub fn notes(mut self, text: impl AsRef<str>) -> Self {
         let text = text.as_ref().replace("\r\n", "\n").replace('\\', r"\\");
-        self.wanted.notes_template = Some(text.replace('\n', r"\n"));
+        self.settings.notes_template = Some(text.replace('\n', r"\n"));
         self
     }
 
     /// Whether it runs by its schedule. On by default.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.wanted.enabled = Some(enabled);
+        self.settings.enabled = Some(enabled);
         self
     }
 
     /// Any other settings.
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut BackupJobConfig)) -> Self {
-        change(&mut self.wanted);
+        change(&mut self.settings);
         self
     }
 
@@ -223,17 +223,17 @@ impl Work for BackupJob {
             .map(|rule| PruneBackups::from(rule_text(rule).as_str()));
         let existing = jobs.get().await?;
         let Some(current) = existing.iter().find(|job| job.id == self.id) else {
-            let request = jobs.post().settings(&self.wanted).prune_backups(rule);
+            let request = jobs.post().settings(&self.settings).prune_backups(rule);
             track.act(&subject, Action::Create, request).await?;
             return Ok(Ensured::Created);
         };
-        let drift = current.drift(&self.wanted);
+        let drift = current.drift(&self.settings);
         let mut request = jobs.id(&self.id).put().changes(&drift);
         let mut changed: Vec<String> = drift
             .iter()
             .map(|change| change.name().to_owned())
             .collect();
-        let wants = choices(&self.wanted);
+        let wants = choices(&self.settings);
         if wants.contains(&true) {
             let keys = ["all", "exclude", "pool", "vmid"];
             for ((key, has), wants) in keys.into_iter().zip(choices(current)).zip(wants) {
@@ -243,8 +243,8 @@ impl Work for BackupJob {
                 }
             }
         }
-        if let (Some(rule), Some(wanted)) = (rule, self.keep)
-            && rule_of(current) != wanted
+        if let (Some(rule), Some(desired)) = (rule, self.keep)
+            && rule_of(current) != desired
         {
             request = request.prune_backups(rule);
             changed.push("prune-backups".to_owned());

@@ -12,7 +12,7 @@ use crate::pve::cluster::ClusterReplicationItem;
 pub struct ReplicationJob {
     vmid: u32,
     target: String,
-    wanted: ClusterReplicationItem,
+    settings: ClusterReplicationItem,
 }
 
 impl ReplicationJob {
@@ -22,35 +22,35 @@ impl ReplicationJob {
         Self {
             vmid,
             target: target.into(),
-            wanted: ClusterReplicationItem::new(),
+            settings: ClusterReplicationItem::new(),
         }
     }
 
     /// The schedule, as `*/15` or `02:00`.
     #[must_use]
     pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        self.wanted.schedule = Some(schedule.into());
+        self.settings.schedule = Some(schedule.into());
         self
     }
 
     /// The limit on its transfer rate, in megabytes per second; at least 1.
     #[must_use]
     pub fn rate(mut self, megabytes: f64) -> Self {
-        self.wanted.rate = Some(megabytes);
+        self.settings.rate = Some(megabytes);
         self
     }
 
     /// A comment.
     #[must_use]
     pub fn comment(mut self, text: impl Into<String>) -> Self {
-        self.wanted.comment = Some(text.into());
+        self.settings.comment = Some(text.into());
         self
     }
 
     /// Whether it runs. On by default.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.wanted.disable = Some(!enabled);
+        self.settings.disable = Some(!enabled);
         self
     }
 }
@@ -69,23 +69,23 @@ impl Work for ReplicationJob {
         let Some(current) = own.iter().find(|job| job.target == *self.target) else {
             let number = (0..).find(|number| own.iter().all(|job| job.jobnum != *number));
             let id = format!("{}-{}", self.vmid, number.unwrap_or_default());
-            let wanted = ClusterReplicationItem {
+            let desired = ClusterReplicationItem {
                 target: self.target.as_str().into(),
                 type_: "local".into(),
                 id: id.clone(),
-                ..self.wanted
+                ..self.desired
             };
             let request = jobs
                 .post()
                 .type_("local")
                 .id(id)
                 .target(&*self.target)
-                .settings(&wanted);
+                .settings(&desired);
             track.act(&subject, Action::Create, request).await?;
             return Ok(Ensured::Created);
         };
-        let requested = self.wanted;
-        let wanted = ClusterReplicationItem {
+        let requested = self.desired;
+        let desired = ClusterReplicationItem {
             schedule: requested.schedule.or_else(|| current.schedule.clone()),
             rate: requested.rate.or(current.rate),
             comment: requested.comment.or_else(|| current.comment.clone()),
@@ -96,7 +96,7 @@ impl Work for ReplicationJob {
             },
             ..(*current).clone()
         };
-        let drift = current.drift(&wanted);
+        let drift = current.drift(&desired);
         let request = jobs.id(&current.id).put().changes(&drift);
         let changed: Vec<String> = drift
             .iter()

@@ -86,14 +86,14 @@ variant_serde!(ApplyStep {
 #[must_use = "does nothing unless awaited"]
 pub struct Apply<'a> {
     guest: Guest,
-    wanted: Wanted<'a>,
+    change: ConfigChange<'a>,
     reboot: Option<Duration>,
     listener: Option<Listener<'a>>,
 }
 
 type Listener<'a> = Box<dyn FnMut(&ApplyStep) + Send + 'a>;
 
-enum Wanted<'a> {
+enum ConfigChange<'a> {
     Qemu(Box<dyn FnMut(&mut QemuConfig) + Send + 'a>),
     Lxc(Box<dyn FnMut(&mut LxcConfig) + Send + 'a>),
 }
@@ -147,18 +147,18 @@ impl Guest {
     /// # }
     /// ```
     pub fn apply_qemu<'a>(&self, change: impl FnMut(&mut QemuConfig) + Send + 'a) -> Apply<'a> {
-        self.apply(Wanted::Qemu(Box::new(change)))
+        self.apply(ConfigChange::Qemu(Box::new(change)))
     }
 
     /// Changes a container's configuration, as [`Guest::apply_qemu`] does for a virtual machine.
     pub fn apply_lxc<'a>(&self, change: impl FnMut(&mut LxcConfig) + Send + 'a) -> Apply<'a> {
-        self.apply(Wanted::Lxc(Box::new(change)))
+        self.apply(ConfigChange::Lxc(Box::new(change)))
     }
 
-    fn apply<'a>(&self, wanted: Wanted<'a>) -> Apply<'a> {
+    fn apply<'a>(&self, change: ConfigChange<'a>) -> Apply<'a> {
         Apply {
             guest: self.clone(),
-            wanted,
+            change,
             reboot: None,
             listener: None,
         }
@@ -239,22 +239,22 @@ impl<'a> Apply<'a> {
     async fn write(&mut self) -> Result<Vec<String>, Error> {
         let guest = self.guest.clone();
         let mut written = Vec::new();
-        match &mut self.wanted {
-            Wanted::Qemu(change) => {
+        match &mut self.change {
+            ConfigChange::Qemu(change) => {
                 (guest.put_qemu(&mut |config, request| {
-                    let mut wanted = config.clone();
-                    change(&mut wanted);
-                    let request = request.changes(&config.diff(&wanted));
+                    let mut desired = config.clone();
+                    change(&mut desired);
+                    let request = request.changes(&config.diff(&desired));
                     written = names(&request.0.call);
                     Ok(request)
                 }))
                 .await?;
             }
-            Wanted::Lxc(change) => {
+            ConfigChange::Lxc(change) => {
                 (guest.put_lxc(&mut |config, request| {
-                    let mut wanted = config.clone();
-                    change(&mut wanted);
-                    let request = request.changes(&config.diff(&wanted));
+                    let mut desired = config.clone();
+                    change(&mut desired);
+                    let request = request.changes(&config.diff(&desired));
                     written = names(&request.0.call);
                     Ok(request)
                 }))

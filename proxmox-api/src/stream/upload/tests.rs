@@ -145,7 +145,7 @@ async fn a_file_is_sent_with_its_checksum_and_progress_is_reported() {
 
 #[tokio::test]
 async fn a_reader_must_have_the_announced_length() {
-    for (given, word) in [(9, "ended after 9 of 10"), (11, "more than the announced")] {
+    for (length, word) in [(9, "ended after 9 of 10"), (11, "more than the announced")] {
         let (client, server) = serve(|mut stream| {
             let head = read_head(&mut stream);
             let mut body = Vec::new();
@@ -156,7 +156,7 @@ async fn a_reader_must_have_the_announced_length() {
         });
         let error = client
             .upload("pve1", "local")
-            .reader(10, io::Cursor::new(vec![7; given]))
+            .reader(10, io::Cursor::new(vec![7; length]))
             .name("x.img")
             .await
             .expect_err("not ten bytes");

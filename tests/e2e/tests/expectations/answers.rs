@@ -11,35 +11,37 @@ use serde_json::{Value, json};
 use crate::documents::{Kind, Maker};
 
 /// The first difference between two values.
-fn difference(place: &str, found: &Value, wanted: &Value) -> Option<String> {
-    match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => {
-            let keys: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+fn difference(place: &str, found: &Value, expected: &Value) -> Option<String> {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            let keys: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
             keys.into_iter().find_map(|key| {
                 let place = format!("{place}.{key}");
-                match (found.get(key), wanted.get(key)) {
-                    (Some(found), Some(wanted)) => difference(&place, found, wanted),
-                    (found, wanted) => Some(format!("{place} is {found:?}, not {wanted:?}")),
+                match (found.get(key), expected.get(key)) {
+                    (Some(found), Some(expected)) => difference(&place, found, expected),
+                    (found, expected) => Some(format!("{place} is {found:?}, not {expected:?}")),
                 }
             })
         }
-        (Value::Array(found), Value::Array(wanted)) if found.len() == wanted.len() => found
+        (Value::Array(found), Value::Array(expected)) if found.len() == expected.len() => found
             .iter()
-            .zip(wanted)
+            .zip(expected)
             .enumerate()
-            .find_map(|(at, (found, wanted))| difference(&format!("{place}[{at}]"), found, wanted)),
-        _ if found == wanted => None,
-        _ => Some(format!("{place} is {found}, not {wanted}")),
+            .find_map(|(at, (found, expected))| {
+                difference(&format!("{place}[{at}]"), found, expected)
+            }),
+        _ if found == expected => None,
+        _ => Some(format!("{place} is {found}, not {expected}")),
     }
 }
 
 /// Decodes a document and compares the result with the expected one.
-fn complaint(answer: &Answer, body: &Value, wanted: Option<&Value>) -> Option<String> {
+fn complaint(answer: &Answer, body: &Value, expected: Option<&Value>) -> Option<String> {
     let text = serde_json::to_vec(body).expect("JSON");
-    let problem = match ((answer.decode)(&text), wanted) {
+    let problem = match ((answer.decode)(&text), expected) {
         (Ok(None), None) => return None,
-        (Ok(Some(found)), Some(wanted)) => difference("data", &found, wanted)?,
-        (Ok(found), wanted) => format!("found {found:?}, not {wanted:?}"),
+        (Ok(Some(found)), Some(expected)) => difference("data", &found, expected)?,
+        (Ok(found), expected) => format!("found {found:?}, not {expected:?}"),
         (Err(error), _) => format!("{error}"),
     };
     Some(format!("{answer:?}: {problem}"))
@@ -61,8 +63,8 @@ fn full_and_minimal_answers() {
     for answer in ANSWERS {
         let returns = &shapes.answers[&answer.to_string()];
         for kind in [Kind::Full, Kind::Minimal] {
-            let (body, wanted) = Maker::new(shapes, kind).document(returns);
-            complaints.extend(complaint(answer, &body, wanted.as_ref()));
+            let (body, expected) = Maker::new(shapes, kind).document(returns);
+            complaints.extend(complaint(answer, &body, expected.as_ref()));
         }
     }
     println!(
@@ -90,9 +92,9 @@ fn nasty_answers() {
         // Until every spelling was used in every place, and for a while no new place was reached.
         let mut complete = 0;
         while complete < 8 {
-            let (body, wanted) = maker.document(returns);
+            let (body, expected) = maker.document(returns);
             documents += 1;
-            if let Some(complaint) = complaint(answer, &body, wanted.as_ref()) {
+            if let Some(complaint) = complaint(answer, &body, expected.as_ref()) {
                 complaints.push(complaint);
                 break;
             }

@@ -316,10 +316,10 @@ fn recorded_property_strings_keep_their_meaning() {
             panic!("{name} is no property string");
         };
         let read = (property.read)(text);
-        let wanted = meaning(text, of);
+        let expected = meaning(text, of);
         assert_eq!(
             meaning(&read.written, of),
-            wanted,
+            expected,
             "{name}: {text:?} became {:?}",
             read.written
         );

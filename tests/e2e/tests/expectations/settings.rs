@@ -28,8 +28,8 @@ fn write_back(of: &WriteBack, answer: &Value) -> Result<usize, String> {
             written.singly.params().get(name),
         );
         // Required parameters were set before, and the settings replace them.
-        let given = names(&written.unchanged).contains(name);
-        if one != other && !given {
+        let is_unchanged = names(&written.unchanged).contains(name);
+        if one != other && !is_unchanged {
             return Err(format!(
                 "`{name}` is {one:?} as a whole and {other:?} by its setter"
             ));

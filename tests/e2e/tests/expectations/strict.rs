@@ -73,10 +73,10 @@ fn kind(endpoint: &str, parameter: &str) -> Option<(&'static str, &'static str)>
 
 /// Whether the simulator's validation accepts a text, or its error.
 fn validated(rules: &Rules, endpoint: &str, parameter: &str, text: &str) -> Result<(), String> {
-    let mut given = vec![(parameter, text)];
-    given.extend(kind(endpoint, parameter));
+    let mut parameters = vec![(parameter, text)];
+    parameters.extend(kind(endpoint, parameter));
     let mut refused = rules
-        .refusals(endpoint, &given)
+        .refusals(endpoint, &parameters)
         .unwrap_or_else(|| panic!("{endpoint} is of no use here"));
     // For an array, the element is named.
     let mut own = refused.remove(parameter);

@@ -209,13 +209,13 @@ pub(super) fn apply_user(call: &Call<'_>, user: &mut User) {
 
 /// Makes a user a member of exactly the groups that a call names, or in addition with `append`.
 fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
-    let Some(wanted) = call.text("groups") else {
+    let Some(groups) = call.text("groups") else {
         return Ok(());
     };
-    let wanted: Vec<String> = split_list(wanted).map(str::to_owned).collect();
+    let groups: Vec<String> = split_list(groups).map(str::to_owned).collect();
     let append = call.flag("append");
     let groups = &call.cluster.access.groups;
-    if let Some(unknown) = wanted.iter().find(|name| !groups.contains_key(*name)) {
+    if let Some(unknown) = groups.iter().find(|name| !groups.contains_key(*name)) {
         let verb = if call.method == Method::Post {
             "create"
         } else {
@@ -226,7 +226,7 @@ fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
         )));
     }
     for (name, group) in &mut call.cluster.access.groups {
-        if wanted.contains(name) {
+        if groups.contains(name) {
             group.users.insert(userid.to_owned());
         } else if !append {
             group.users.remove(userid);
@@ -351,11 +351,11 @@ pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
         let mut info = token_json(&token);
         // The answer returns the value as the text that was sent.
         match &privsep {
-            Some(given) => info.insert("privsep".into(), json!(given)),
+            Some(value) => info.insert("privsep".into(), json!(value)),
             None => info.insert("privsep".into(), json!(1)),
         };
         match expire {
-            Some(given) => info.insert("expire".into(), json!(given.to_string())),
+            Some(value) => info.insert("expire".into(), json!(value.to_string())),
             None => info.remove("expire"),
         };
         user.tokens.insert(id.clone(), token);
@@ -380,8 +380,8 @@ pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
             token.expire = expire.unwrap_or(token.expire);
             token.privsep = privsep.as_ref().map_or(token.privsep, |text| text == "1");
             let mut row = token_json(token);
-            if let Some(given) = privsep {
-                row.insert("privsep".into(), json!(given));
+            if let Some(value) = privsep {
+                row.insert("privsep".into(), json!(value));
             }
             Ok(Reply::data(row))
         }
@@ -465,15 +465,19 @@ pub(super) fn role_list(call: &Call<'_>) -> ApiResult<Reply> {
 
 fn wanted_privileges(call: &Call<'_>) -> ApiResult<std::collections::BTreeSet<String>> {
     let known = crate::privileges::all_privileges(call.cluster.schema.release().major);
-    let wanted: std::collections::BTreeSet<String> = split_list(call.text("privs").unwrap_or(""))
-        .map(str::to_owned)
-        .collect();
-    match wanted.iter().find(|privilege| !known.contains(*privilege)) {
+    let privileges: std::collections::BTreeSet<String> =
+        split_list(call.text("privs").unwrap_or(""))
+            .map(str::to_owned)
+            .collect();
+    match privileges
+        .iter()
+        .find(|privilege| !known.contains(*privilege))
+    {
         Some(unknown) => Err(ApiError::parameter(
             "privs",
             format!("invalid format - invalid privilege '{unknown}'\n"),
         )),
-        None => Ok(wanted),
+        None => Ok(privileges),
     }
 }
 

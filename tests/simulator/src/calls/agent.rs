@@ -192,9 +192,9 @@ fn read(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
     // Each chunk is encoded separately, so there can be padding in the middle of content that is
     // not decoded.
     while read < count && !ended {
-        let wanted = PIECE.min(count - read);
-        let (piece, rest) = left.split_at(wanted.min(left.len()));
-        ended = piece.len() < wanted;
+        let length = PIECE.min(count - read);
+        let (piece, rest) = left.split_at(length.min(left.len()));
+        ended = piece.len() < length;
         left = rest;
         read += piece.len();
         content.push_str(&if decode {

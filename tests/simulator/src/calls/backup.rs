@@ -73,11 +73,11 @@ fn notes(template: &str, cluster: &str, guest: &Guest, vmid: u32) -> String {
 pub(super) fn check(call: &Call<'_>, complete: bool) -> ApiResult<()> {
     if call.params.contains_key("vmid") {
         for key in ["all", "exclude", "pool"] {
-            let given = match key {
+            let value = match key {
                 "all" => call.flag(key),
                 key => call.params.contains_key(key),
             };
-            if given {
+            if value {
                 return Err(ApiError::parameter(
                     key,
                     "option conflicts with option 'vmid'",
@@ -285,8 +285,8 @@ pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
 
 /// How many backups of each period a rule keeps.
 fn rule(call: &Call<'_>) -> Vec<(String, usize)> {
-    let given = call.text("prune-backups").map(str::to_owned);
-    let text = given.or_else(|| {
+    let rule = call.text("prune-backups").map(str::to_owned);
+    let text = rule.or_else(|| {
         let storage = call.cluster.storages.get(&call.owned("storage"))?;
         storage.settings.get("prune-backups").cloned()
     });

@@ -162,8 +162,8 @@ fn remove_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
 
 fn pool_row(name: &str, row: &Row) -> Value {
     let number = |key: &str, or: u64| {
-        let given = row.get(key).and_then(Value::as_str);
-        given.and_then(|text| text.parse().ok()).unwrap_or(or)
+        let value = row.get(key).and_then(Value::as_str);
+        value.and_then(|text| text.parse().ok()).unwrap_or(or)
     };
     let text = |key: &str, or: &str| {
         row.get(key)

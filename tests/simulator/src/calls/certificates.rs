@@ -194,11 +194,8 @@ fn info(call: &Call<'_>) -> Reply {
 }
 
 fn custom(call: &mut Call<'_>) -> ApiResult<Reply> {
-    let (file, given) = ("pveproxy-ssl.pem", call.owned("certificates"));
-    if !given
-        .trim_start()
-        .starts_with("-----BEGIN CERTIFICATE-----")
-    {
+    let (file, pem) = ("pveproxy-ssl.pem", call.owned("certificates"));
+    if !pem.trim_start().starts_with("-----BEGIN CERTIFICATE-----") {
         let text = "Certificate is not in PEM format";
         return Err(ApiError::parameter("certificates", text));
     }
@@ -210,7 +207,7 @@ fn custom(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let node = call.owned("node");
     let mut row = certificate(call, file, "/CN=Custom", &[node], 365);
-    row.insert("pem".into(), json!(given));
+    row.insert("pem".into(), json!(pem));
     let edit = Edit::Set(key(call), file.into(), row.clone());
     call.cluster.edit(edit);
     Ok(Reply::data(row))

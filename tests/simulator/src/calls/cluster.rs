@@ -175,8 +175,8 @@ pub(super) fn guest_row(cluster: &Cluster, vmid: u32, guest: &Guest) -> Map<Stri
 
 pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
     let cluster = &call.cluster;
-    let wanted = call.text("type");
-    let show = |kind| wanted.is_none_or(|wanted| wanted == kind);
+    let requested = call.text("type");
+    let show = |kind| requested.is_none_or(|requested| requested == kind);
     let mut rows = Vec::new();
     if show("vm") {
         for (vmid, guest) in &cluster.guests {

@@ -63,10 +63,10 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "smart", false) => smart(call),
         (Post, "initgpt", false) => initialize(call),
         (Put, "wipedisk", false) => wipe(call),
-        (Get, _, false) if known => Ok(shown(call, kind)),
-        (Get, "zfs", true) => pool(call),
-        (Post, _, false) if known => make(call, kind),
-        (Delete, _, true) if known => remove(call, kind),
+        (Get, _, false) if known => Ok(list_stores(call, kind)),
+        (Get, "zfs", true) => zfs_pool(call),
+        (Post, _, false) if known => create_store(call, kind),
+        (Delete, _, true) if known => remove_store(call, kind),
         _ => return None,
     })
 }
@@ -76,11 +76,11 @@ fn rows<'a>(call: &'a Call<'_>, key: &str) -> &'a [(String, Row)] {
 }
 
 fn list(call: &Call<'_>) -> ApiResult<Reply> {
-    let wanted = call.text("type");
+    let requested = call.text("type");
     let found = rows(call, &disks(&call.owned("node")))
         .iter()
         .map(|(_, row)| row)
-        .filter(|row| match wanted {
+        .filter(|row| match requested {
             Some("unused") => field(row, "used").is_null(),
             Some(_) => field(row, "used").is_null() || field(row, "gpt") == 1,
             None => true,
@@ -105,7 +105,7 @@ fn disk(call: &Call<'_>, path: &str) -> ApiResult<Row> {
         .ok_or_else(|| ApiError::die(format!("unable to get device info for '{path}'")))
 }
 
-/// A disk in an answer.
+/// The self-assessment of a disk.
 fn smart(call: &Call<'_>) -> ApiResult<Reply> {
     let disk = disk(call, &call.owned("disk"))?;
     let health = field(&disk, "health").clone();
@@ -146,14 +146,14 @@ impl Cluster {
 }
 
 /// The state of a pool's device.
-fn state_of(call: &Call<'_>, device: &str) -> &'static str {
+fn device_state(call: &Call<'_>, device: &str) -> &'static str {
     let broken = disk(call, device).is_ok_and(|disk| field(&disk, "health") != "PASSED");
     if broken { "FAULTED" } else { "ONLINE" }
 }
 
 /// The state of a pool with these devices.
-fn state_of_pool(call: &Call<'_>, row: &Row) -> &'static str {
-    match devices(row).any(|device| state_of(call, device) != "ONLINE") {
+fn pool_state(call: &Call<'_>, row: &Row) -> &'static str {
+    match devices(row).any(|device| device_state(call, device) != "ONLINE") {
         true => "DEGRADED",
         false => "ONLINE",
     }
@@ -167,8 +167,8 @@ fn unused(call: &Call<'_>, path: &str) -> ApiResult<Row> {
     Err(ApiError::die(format!("device '{path}' is already in use")))
 }
 
-/// The disk after the call.
-fn changed(call: &Call<'_>, mut disk: Row, used: Option<&str>, gpt: bool) -> Edit {
+/// The change of a disk to this use.
+fn edited_disk(call: &Call<'_>, mut disk: Row, used: Option<&str>, gpt: bool) -> Edit {
     let path = field(&disk, "devpath").as_str().unwrap_or("").to_owned();
     disk.insert("used".into(), json!(used));
     disk.insert("gpt".into(), json!(u8::from(gpt)));
@@ -176,13 +176,18 @@ fn changed(call: &Call<'_>, mut disk: Row, used: Option<&str>, gpt: bool) -> Edi
     Edit::Set(disks(&call.owned("node")), path, disk)
 }
 
+/// The path without `/dev/`.
+fn device_name(path: &str) -> &str {
+    &path[5.min(path.len())..]
+}
+
 fn initialize(call: &mut Call<'_>) -> ApiResult<Reply> {
     let path = call.owned("disk");
     let disk = unused(call, &path)?;
-    let edit = changed(call, disk, None, true);
+    let edit = edited_disk(call, disk, None, true);
     Ok(call.start(
         "diskinit",
-        &path[5.min(path.len())..],
+        device_name(&path),
         0.5,
         Vec::new(),
         Effect::Edit(vec![edit]),
@@ -197,19 +202,19 @@ fn wipe(call: &mut Call<'_>) -> ApiResult<Reply> {
         Some("mounted" | "LVM" | "ZFS" | "BIOS boot")
     ) {
         let error = format!("error wiping '{path}': it is in use");
-        return Ok(call.fail("wipedisk", &path[5.min(path.len())..], error));
+        return Ok(call.fail("wipedisk", device_name(&path), error));
     }
-    let edit = changed(call, disk, None, false);
+    let edit = edited_disk(call, disk, None, false);
     Ok(call.start(
         "wipedisk",
-        &path[5.min(path.len())..],
+        device_name(&path),
         0.5,
         Vec::new(),
         Effect::Edit(vec![edit]),
     ))
 }
 
-fn make(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
+fn create_store(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
     let key = stores(&node, kind);
     if rows(call, &key).iter().any(|(own, _)| *own == name) {
@@ -225,13 +230,13 @@ fn make(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
             "storage ID '{name}' already defined"
         )));
     }
-    let given = match kind {
+    let paths = match kind {
         "zfs" => call.owned("devices"),
         _ => call.owned("device"),
     };
     let mut edits = Vec::new();
     let (mut devices, mut size) = (Vec::new(), 0);
-    for path in split_list(&given) {
+    for path in split_list(&paths) {
         let disk = unused(call, path)?;
         size += field(&disk, "size").as_u64().unwrap_or(0);
         let used = match kind {
@@ -239,12 +244,12 @@ fn make(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
             "zfs" => "ZFS",
             _ => "LVM",
         };
-        edits.push(changed(call, disk, Some(used), kind != "lvm"));
+        edits.push(edited_disk(call, disk, Some(used), kind != "lvm"));
         devices.push(path.to_owned());
     }
-    let many = devices.len();
+    let count = devices.len();
     let usable = match call.text("raidlevel") {
-        Some("mirror") => size / u64::try_from(many.max(1)).unwrap_or(1),
+        Some("mirror") => size / u64::try_from(count.max(1)).unwrap_or(1),
         Some("raid10") => size / 2,
         _ => size,
     };
@@ -253,32 +258,7 @@ fn make(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let row = row.as_object().cloned().unwrap_or_default();
     edits.push(Edit::Set(key, name.clone(), row));
     if adds {
-        let (storage, content): (_, &[&str]) = match kind {
-            "directory" => (
-                "dir",
-                &["images", "rootdir", "iso", "vztmpl", "backup", "snippets"],
-            ),
-            "zfs" => ("zfspool", &["images", "rootdir"]),
-            other => (other, &["images", "rootdir"]),
-        };
-        let mut settings = std::collections::BTreeMap::from([("nodes".to_owned(), node.clone())]);
-        match kind {
-            "zfs" => settings.insert("pool".to_owned(), name.clone()),
-            "lvm" | "lvmthin" => settings.insert("vgname".to_owned(), name.clone()),
-            _ => settings.insert("is_mountpoint".to_owned(), "1".to_owned()),
-        };
-        if kind == "lvmthin" {
-            settings.insert("thinpool".to_owned(), name.clone());
-        }
-        let storage = Storage {
-            kind: storage.to_owned(),
-            content: content.iter().map(|c| (*c).to_owned()).collect(),
-            shared: false,
-            total: usable,
-            path: (kind == "directory").then(|| format!("/mnt/pve/{name}")),
-            disabled: false,
-            settings,
-        };
+        let storage = new_storage(kind, &node, &name, usable);
         edits.push(Edit::AddStorage(name.clone(), storage));
     }
     let task = match kind {
@@ -290,7 +270,37 @@ fn make(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     Ok(call.start(task, name, 2.0, Vec::new(), Effect::Edit(edits)))
 }
 
-fn remove(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
+/// The storage on a new store.
+fn new_storage(kind: &str, node: &str, name: &str, total: u64) -> Storage {
+    let (storage, content): (_, &[&str]) = match kind {
+        "directory" => (
+            "dir",
+            &["images", "rootdir", "iso", "vztmpl", "backup", "snippets"],
+        ),
+        "zfs" => ("zfspool", &["images", "rootdir"]),
+        other => (other, &["images", "rootdir"]),
+    };
+    let mut settings = std::collections::BTreeMap::from([("nodes".to_owned(), node.to_owned())]);
+    match kind {
+        "zfs" => settings.insert("pool".to_owned(), name.to_owned()),
+        "lvm" | "lvmthin" => settings.insert("vgname".to_owned(), name.to_owned()),
+        _ => settings.insert("is_mountpoint".to_owned(), "1".to_owned()),
+    };
+    if kind == "lvmthin" {
+        settings.insert("thinpool".to_owned(), name.to_owned());
+    }
+    Storage {
+        kind: storage.to_owned(),
+        content: content.iter().map(|c| (*c).to_owned()).collect(),
+        shared: false,
+        total,
+        path: (kind == "directory").then(|| format!("/mnt/pve/{name}")),
+        disabled: false,
+        settings,
+    }
+}
+
+fn remove_store(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
     let key = stores(&node, kind);
     let found = rows(call, &key).iter().find(|(own, _)| *own == name);
@@ -307,7 +317,7 @@ fn remove(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     if call.flag("cleanup-disks") {
         for path in field(&row, "devices").as_array().into_iter().flatten() {
             let disk = disk(call, path.as_str().unwrap_or(""))?;
-            edits.push(changed(call, disk, None, false));
+            edits.push(edited_disk(call, disk, None, false));
         }
     }
     if call.flag("cleanup-config") {
@@ -316,7 +326,7 @@ fn remove(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     Ok(call.start(task, name, 1.0, Vec::new(), Effect::Edit(edits)))
 }
 
-fn shown(call: &Call<'_>, kind: &str) -> Reply {
+fn list_stores(call: &Call<'_>, kind: &str) -> Reply {
     let node = call.owned("node");
     let rows = rows(call, &stores(&node, kind)).iter();
     if kind == "lvm" {
@@ -343,7 +353,7 @@ fn shown(call: &Call<'_>, kind: &str) -> Reply {
                 "lv": name, "vg": name, "lv_size": size, "used": 0, "metadata_size": size / 1_000, "metadata_used": 0,
             }),
             _ => json!({
-                "name": name, "size": size, "alloc": 0, "free": size, "frag": 0, "dedup": 1, "health": state_of_pool(call, row),
+                "name": name, "size": size, "alloc": 0, "free": size, "frag": 0, "dedup": 1, "health": pool_state(call, row),
             }),
         }
     });
@@ -355,7 +365,7 @@ fn devices(row: &Row) -> impl Iterator<Item = &str> {
     devices.into_iter().flatten().filter_map(Value::as_str)
 }
 
-fn pool(call: &Call<'_>) -> ApiResult<Reply> {
+fn zfs_pool(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
     let found = rows(call, &stores(&node, "zfs")).iter();
     let (_, row) = found
@@ -363,10 +373,10 @@ fn pool(call: &Call<'_>) -> ApiResult<Reply> {
         .find(|(own, _)| *own == name)
         .ok_or_else(|| ApiError::die(format!("cannot open '{name}': no such pool")))?;
     let part = |name: &str, state: &str| json!({ "name": name, "state": state, "read": 0, "write": 0, "cksum": 0, "msg": "" });
-    let state = state_of_pool(call, row);
+    let state = pool_state(call, row);
     let mut top = part(&name, state);
     top["children"] = devices(row)
-        .map(|device| part(device, state_of(call, device)))
+        .map(|device| part(device, device_state(call, device)))
         .collect();
     Ok(Reply::data(json!({
         "name": name, "state": state, "errors": "No known data errors", "children": [top],

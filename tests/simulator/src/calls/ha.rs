@@ -157,13 +157,13 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             "cannot index groups: ha groups have been migrated to rules",
         )),
         (method, "/cluster/ha/groups" | "/cluster/ha/groups/{group}") if migrated => {
-            let doing = match method {
+            let verb = match method {
                 Method::Post => "create",
                 Method::Put => "update",
                 Method::Delete => "delete",
                 Method::Get => "read",
             };
-            let text = format!("cannot {doing} group: ha groups have been migrated to rules");
+            let text = format!("cannot {verb} group: ha groups have been migrated to rules");
             Err(ApiError::die(text))
         }
         (Method::Get, "/cluster/ha/status/current") => Ok(Reply::data(status(call.cluster))),
@@ -192,13 +192,13 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
         };
         let kind = if guest.kind == Kind::Lxc { "ct" } else { "vm" };
         if !id.starts_with(&format!("{kind}:")) {
-            let wanted = if kind == "ct" {
+            let expected = if kind == "ct" {
                 "virtual machine"
             } else {
                 "container"
             };
             return Err(ApiError::die(format!(
-                "resource '{id}' - guest with ID {} is not a {wanted}",
+                "resource '{id}' - guest with ID {} is not a {expected}",
                 vmid_of(id).unwrap_or(0)
             )));
         }
@@ -211,11 +211,11 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
 
 /// Checks a rule in its new state.
 pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> ApiResult<()> {
-    let doing = match creates {
+    let operation = match creates {
         true => "create ha rule",
         false => "update HA rules",
     };
-    let refuse = |text: String| Err(ApiError::die(format!("{doing} failed: {text}")));
+    let refuse = |text: String| Err(ApiError::die(format!("{operation} failed: {text}")));
     let invalid =
         |name: &str, text: &str| refuse(format!("400 Rule '{id}' is invalid.\n{name}: {text}"));
     let list = |name: &str| -> Vec<&str> {
@@ -350,13 +350,13 @@ fn status(cluster: &Cluster) -> Value {
     for (sid, row) in resources {
         let guest = vmid_of(sid).and_then(|vmid| cluster.guests.get(&vmid));
         let node = guest.map_or("", |guest| guest.node.as_str());
-        let wanted = row
+        let requested = row
             .get("state")
             .and_then(Value::as_str)
             .unwrap_or("started");
         let state = match guest {
             Some(guest) if guest.running() => "started",
-            Some(_) if wanted == "started" => "starting",
+            Some(_) if requested == "started" => "starting",
             Some(_) => "stopped",
             None => "error",
         };
@@ -366,7 +366,7 @@ fn status(cluster: &Cluster) -> Value {
         };
         let mut entry = json!({
             "id": format!("service:{sid}"), "type": "service", "sid": sid, "node": node, "state": state,
-            "crm_state": state, "request_state": wanted, "status": format!("{sid} ({node}, {state})"),
+            "crm_state": state, "request_state": requested, "status": format!("{sid} ({node}, {state})"),
             "max_restart": number("max_restart"), "max_relocate": number("max_relocate"), "failback": number("failback"),
         });
         for key in ["group", "comment"] {

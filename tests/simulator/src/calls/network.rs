@@ -82,11 +82,11 @@ fn check(call: &Call<'_>, node: &str, new: bool) -> ApiResult<()> {
 }
 
 /// Whether an interface is of the kind that a list requests.
-pub(super) fn fits(wanted: &str, own: &str) -> bool {
-    match wanted {
-        "any_bridge" | "any_local_bridge" => matches!(own, "bridge" | "OVSBridge"),
+pub(super) fn fits(requested: &str, kind: &str) -> bool {
+    match requested {
+        "any_bridge" | "any_local_bridge" => matches!(kind, "bridge" | "OVSBridge"),
         "include_sdn" => true,
-        wanted => wanted == own,
+        requested => requested == kind,
     }
 }
 

@@ -13,15 +13,18 @@ use crate::state::records::Row;
 
 fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
     let cluster = &*call.cluster;
-    let wanted = |kind: &str| call.text("type").is_none_or(|wanted| wanted == kind);
+    let is_requested = |kind: &str| {
+        call.text("type")
+            .is_none_or(|is_requested| is_requested == kind)
+    };
     let mut members: Vec<Value> = cluster
         .guests
         .iter()
-        .filter(|(_, guest)| guest.pool.as_deref() == Some(pool) && wanted(guest.kind.api()))
+        .filter(|(_, guest)| guest.pool.as_deref() == Some(pool) && is_requested(guest.kind.api()))
         .map(|(vmid, guest)| Value::Object(cluster::guest_row(cluster, *vmid, guest)))
         .collect();
     let held = cluster.records.get(&storages(pool)).into_iter().flatten();
-    for (id, _) in held.filter(|_| wanted("storage")) {
+    for (id, _) in held.filter(|_| is_requested("storage")) {
         let (Ok(storage), Some(node)) = (cluster.storage(id), cluster.nodes.first()) else {
             continue;
         };

@@ -11,21 +11,23 @@ use crate::state::records::{Row, Rows};
 /// The parameters that name other interfaces.
 const PORTS: [&str; 4] = ["bridge_ports", "ovs_ports", "slaves", "ovs_bonds"];
 
-fn text<'a>(row: &'a Row, key: &str) -> &'a str {
-    field(row, key).as_str().unwrap_or("")
+fn text<'a>(other_row: &'a Row, key: &str) -> &'a str {
+    field(other_row, key).as_str().unwrap_or("")
 }
 
-fn named(row: &Row) -> impl Iterator<Item = &str> {
-    PORTS.iter().flat_map(|key| split_list(text(row, key)))
+fn named(other_row: &Row) -> impl Iterator<Item = &str> {
+    PORTS
+        .iter()
+        .flat_map(|key| split_list(text(other_row, key)))
 }
 
 /// Refuses a port that another interface uses. The server accepts any separator in this check.
-pub(super) fn check_duplicates(rows: &Rows, id: &str, given: &Row) -> ApiResult<()> {
-    let Some(key) = PORTS.iter().find(|key| !text(given, key).is_empty()) else {
+pub(super) fn check_duplicates(rows: &Rows, id: &str, row: &Row) -> ApiResult<()> {
+    let Some(key) = PORTS.iter().find(|key| !text(row, key).is_empty()) else {
         return Ok(());
     };
-    for (own, row) in rows.iter().filter(|(own, _)| own != id) {
-        if let Some(port) = named(given).find(|port| named(row).any(|other| other == *port)) {
+    for (own, other_row) in rows.iter().filter(|(own, _)| own != id) {
+        if let Some(port) = named(row).find(|port| named(other_row).any(|other| other == *port)) {
             let error = format!("{port} is already used on interface '{own}'.");
             return Err(ApiError::parameter(key, error));
         }
@@ -37,15 +39,15 @@ pub(super) fn check_duplicates(rows: &Rows, id: &str, given: &Row) -> ApiResult<
 /// parameter's check accepts more.
 pub(super) fn check(rows: &Rows) -> ApiResult<()> {
     let kind = |name: &str| -> Option<&str> {
-        let (_, row) = rows.iter().find(|(own, _)| own == name)?;
-        Some(text(row, "type"))
+        let (_, other_row) = rows.iter().find(|(own, _)| own == name)?;
+        Some(text(other_row, "type"))
     };
     let each = |of: &'static str, key: &'static str| {
         rows.iter()
-            .filter(move |(_, row)| text(row, "type") == of)
-            .flat_map(move |(own, row)| {
-                let ports = text(row, key).split_ascii_whitespace();
-                ports.map(move |port| (own, row, port))
+            .filter(move |(_, other_row)| text(other_row, "type") == of)
+            .flat_map(move |(own, other_row)| {
+                let ports = text(other_row, key).split_ascii_whitespace();
+                ports.map(move |port| (own, other_row, port))
             })
     };
     for (own, _, port) in each("OVSBridge", "ovs_ports") {
@@ -71,15 +73,15 @@ pub(super) fn check(rows: &Rows) -> ApiResult<()> {
             )));
         }
     }
-    for (own, row, port) in each("bond", "slaves") {
+    for (own, other_row, port) in each("bond", "slaves") {
         let kind = kind(port).unwrap_or("");
         if !matches!(kind, "eth" | "bond") {
             return Err(ApiError::die(format!(
                 "bond '{own}' - wrong interface type on slave '{port}' ('{kind}' != 'eth or bond')"
             )));
         }
-        let primary = text(row, "bond-primary");
-        let mut slaves = text(row, "slaves").split_ascii_whitespace();
+        let primary = text(other_row, "bond-primary");
+        let mut slaves = text(other_row, "slaves").split_ascii_whitespace();
         if !primary.is_empty() && !slaves.any(|slave| slave == primary) {
             return Err(ApiError::die(format!(
                 "bond '{own}' - bond-primary interface is not a slave"
@@ -101,8 +103,8 @@ pub(super) fn check(rows: &Rows) -> ApiResult<()> {
 }
 
 /// The only list that is written with other separators than it was sent with.
-pub(super) fn rejoin(given: &mut Row) {
-    if let Some(Value::String(list)) = given.get_mut("bridge_vids") {
+pub(super) fn rejoin(row: &mut Row) {
+    if let Some(Value::String(list)) = row.get_mut("bridge_vids") {
         *list = split_list(list).collect::<Vec<_>>().join(" ");
     }
 }

@@ -154,11 +154,11 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     }
     // The id of a subnet consists of its zone and range; calls accept both forms.
     if id == "subnet"
-        && let Some(given) = call.text("subnet").filter(|given| given.contains('/'))
+        && let Some(subnet) = call.text("subnet").filter(|subnet| subnet.contains('/'))
     {
-        let full = format!("{}-{}", zone_of(call), given.replace('/', "-"));
+        let full = format!("{}-{}", zone_of(call), subnet.replace('/', "-"));
         if call.method == Method::Post {
-            let cidr = given.to_owned();
+            let cidr = subnet.to_owned();
             call.params
                 .insert("cidr".into(), crate::params::Param::Text(cidr));
         }
@@ -208,8 +208,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     if call.path == list {
         return Some(Ok(Reply::data(rows)));
     }
-    let wanted = call.owned(id);
-    let found = rows.into_iter().find(|row| row[id] == json!(wanted));
+    let requested = call.owned(id);
+    let found = rows.into_iter().find(|row| row[id] == json!(requested));
     Some(
         found
             .map(Reply::data)
@@ -311,8 +311,8 @@ fn has_subnets(call: &Call<'_>, zone: &str) -> bool {
 }
 
 /// A parameter refused under the lock: the refusal is a plain text.
-fn refused(doing: &str, problems: &[(&str, String)]) -> ApiError {
-    let mut text = format!("{doing} failed: 400 Parameter verification failed.");
+fn refused(operation: &str, problems: &[(&str, String)]) -> ApiError {
+    let mut text = format!("{operation} failed: 400 Parameter verification failed.");
     for (name, problem) in problems {
         text.push_str(&format!("\n{name}: {problem}"));
     }
@@ -326,7 +326,7 @@ fn zone_kind<'a>(call: &'a Call<'_>, zone: &str) -> Option<&'a str> {
         .as_str()
 }
 
-/// Checks an object in its new state; `doing` names the operation.
+/// Checks an object in its new state.
 pub(super) fn verify(
     call: &Call<'_>,
     list: &str,
@@ -334,14 +334,14 @@ pub(super) fn verify(
     row: &Row,
     creates: bool,
 ) -> ApiResult<()> {
-    let doing = |what: &str| {
+    let operation = |what: &str| {
         let verb = if creates { "create" } else { "update" };
         format!("{verb} sdn {what} object")
     };
     let text = |name: &str| row.get(name).and_then(Value::as_str);
     match list {
         "/cluster/sdn/zones" => {
-            let refuse = |problems: &[(&str, String)]| Err(refused(&doing("zone"), problems));
+            let refuse = |problems: &[(&str, String)]| Err(refused(&operation("zone"), problems));
             let own = |row: &Row| row.get("ipam").cloned();
             let old = call.cluster.entry(list, id).and_then(own);
             if !creates && old != own(row) && has_subnets(call, id) {
@@ -377,7 +377,7 @@ pub(super) fn verify(
             {
                 return Err(ApiError::die(format!(
                     "{} failed: controller {controller} don't exist",
-                    doing("zone")
+                    operation("zone")
                 )));
             }
             Ok(())
@@ -391,7 +391,7 @@ pub(super) fn verify(
                 let problem = "must have exactly one of peers / fabric defined";
                 return Err(ApiError::die(format!(
                     "{} failed: {problem}",
-                    doing("controller")
+                    operation("controller")
                 )));
             }
             Ok(())
@@ -411,16 +411,16 @@ pub(super) fn verify(
                 let filled = call.cluster.records.get(&format!("{list}/{id}/subnets"));
                 if old != Some(zone) && filled.is_some_and(|rows| !rows.is_empty()) {
                     let text = "can't change zone if subnets exist";
-                    return Err(refused(&doing("vnet"), &[("zone", text.into())]));
+                    return Err(refused(&operation("vnet"), &[("zone", text.into())]));
                 }
             }
             let Some(kind) = zone_kind(call, zone) else {
                 return Err(ApiError::die(format!(
                     "{} failed: cannot lookup undefined type!",
-                    doing("vnet")
+                    operation("vnet")
                 )));
             };
-            let refuse = |text: String| Err(refused(&doing("vnet"), &[("tag", text)]));
+            let refuse = |text: String| Err(refused(&operation("vnet"), &[("tag", text)]));
             let Some(tag) = text("tag") else {
                 return match kind {
                     "vlan" => refuse("missing vlan tag".into()),
@@ -443,7 +443,8 @@ pub(super) fn verify(
             }
         }
         "/cluster/sdn/vnets/{vnet}/subnets" => {
-            let refuse = |name: &str, text: String| Err(refused(&doing("subnet"), &[(name, text)]));
+            let refuse =
+                |name: &str, text: String| Err(refused(&operation("subnet"), &[(name, text)]));
             let vnet = call.owned("vnet");
             let rows = call.cluster.records.get("/cluster/sdn/vnets");
             let aware = rows

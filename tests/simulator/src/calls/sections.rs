@@ -39,44 +39,44 @@ impl Section {
 }
 
 /// Refuses a property of other types. Properties that no type has are not checked here.
-fn unexpected<'a>(list: &str, kind: &str, given: &[&'a str]) -> Option<&'a str> {
+fn unexpected<'a>(list: &str, kind: &str, names: &[&'a str]) -> Option<&'a str> {
     let own = section(list, kind)?;
     let others = SECTIONS.get(list)?;
-    given
+    names
         .iter()
         .copied()
         .find(|name| !own.takes(name) && others.values().any(|other| other.takes(name)))
 }
 
 /// Checks a new section.
-pub(super) fn made(list: &str, kind: &str, given: &[&str]) -> Result<(), String> {
+pub(super) fn check_new(list: &str, kind: &str, names: &[&str]) -> Result<(), String> {
     let Some(own) = section(list, kind) else {
         return Ok(());
     };
-    if let Some(name) = unexpected(list, kind, given) {
+    if let Some(name) = unexpected(list, kind, names) {
         return Err(format!("unexpected property '{name}'"));
     }
     let mut required = own.required.split_whitespace();
-    match required.find(|name| !given.contains(name)) {
+    match required.find(|name| !names.contains(name)) {
         Some(name) => Err(format!("missing value for required option '{name}'")),
         None => Ok(()),
     }
 }
 
 /// Checks a change of a section.
-pub(super) fn changed(
+pub(super) fn check_changed(
     list: &str,
     kind: &str,
-    given: &[&str],
+    names: &[&str],
     deleted: &[&str],
 ) -> Result<(), String> {
     let Some(own) = section(list, kind) else {
         return Ok(());
     };
-    if let Some(name) = given.iter().find(|name| has(&own.fixed, name)) {
+    if let Some(name) = names.iter().find(|name| has(&own.fixed, name)) {
         return Err(format!("can't change value of fixed parameter '{name}'"));
     }
-    if let Some(name) = unexpected(list, kind, given) {
+    if let Some(name) = unexpected(list, kind, names) {
         return Err(format!("unexpected property '{name}'"));
     }
     for name in deleted {
@@ -89,7 +89,7 @@ pub(super) fn changed(
         if has(&own.fixed, name) {
             return Err(format!("unable to delete fixed option '{name}'"));
         }
-        if given.contains(name) {
+        if names.contains(name) {
             return Err(format!(
                 "cannot set and delete property '{name}' at the same time!"
             ));
@@ -156,25 +156,26 @@ mod tests {
 
     #[test]
     fn missing_and_unsupported_properties_are_refused() {
-        let made = |given: &[&str]| made("/storage", "nfs", given);
-        assert_eq!(made(&["server", "export"]), Ok(()));
+        let check_new = |names: &[&str]| check_new("/storage", "nfs", names);
+        assert_eq!(check_new(&["server", "export"]), Ok(()));
         assert_eq!(
-            made(&["server"]),
+            check_new(&["server"]),
             Err("missing value for required option 'export'".into())
         );
         assert_eq!(
-            made(&["server", "export", "vgname"]),
+            check_new(&["server", "export", "vgname"]),
             Err("unexpected property 'vgname'".into())
         );
-        let changed = |given: &[&str], deleted: &[&str]| changed("/storage", "nfs", given, deleted);
+        let check_changed =
+            |names: &[&str], deleted: &[&str]| check_changed("/storage", "nfs", names, deleted);
         assert_eq!(
-            changed(&["server"], &[]),
+            check_changed(&["server"], &[]),
             Err("can't change value of fixed parameter 'server'".into())
         );
         assert_eq!(
-            changed(&[], &["nonsense"]),
+            check_changed(&[], &["nonsense"]),
             Err("no such option 'nonsense'".into())
         );
-        assert_eq!(changed(&["options"], &["nodes"]), Ok(()));
+        assert_eq!(check_changed(&["options"], &["nodes"]), Ok(()));
     }
 }

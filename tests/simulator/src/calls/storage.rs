@@ -117,7 +117,7 @@ pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
     };
     if call
         .text("digest")
-        .is_some_and(|given| given != digest(&id, &storage))
+        .is_some_and(|digest_parameter| digest_parameter != digest(&id, &storage))
     {
         return Err(fail(
             "detected modified configuration - file changed by other user? Try again.",
@@ -162,12 +162,12 @@ pub(super) fn storage_delete(call: &mut Call<'_>) -> ApiResult<Reply> {
 }
 
 pub(super) fn storage_configs(call: &Call<'_>) -> ApiResult<Reply> {
-    let wanted = call.text("type");
+    let requested = call.text("type");
     let rows = call
         .cluster
         .storages
         .iter()
-        .filter(|(_, storage)| wanted.is_none_or(|kind| kind == storage.kind))
+        .filter(|(_, storage)| requested.is_none_or(|kind| kind == storage.kind))
         .map(|(id, storage)| config_json(id, storage));
     Ok(Reply::data(rows.collect::<Value>()))
 }
@@ -210,7 +210,7 @@ pub(super) fn storage_list(call: &Call<'_>) -> ApiResult<Reply> {
         .iter()
         .filter(|(id, _)| {
             call.text("storage")
-                .is_none_or(|wanted| wanted == id.as_str())
+                .is_none_or(|requested| requested == id.as_str())
         })
         .filter(|(_, storage)| content.is_empty() || content.iter().any(|c| storage.holds(c)))
         .map(|(id, storage)| storage_row(call.cluster, &node, id, storage));
@@ -270,7 +270,7 @@ pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
         .volumes
         .iter()
         .filter(|((on, _), volume)| volume.storage == id && (on.is_empty() || *on == node))
-        .filter(|(_, volume)| call.text("content").is_none_or(|wanted| wanted == volume.content))
+        .filter(|(_, volume)| call.text("content").is_none_or(|requested| requested == volume.content))
         .filter(|(_, volume)| vmid.is_none_or(|vmid| volume.vmid == Some(vmid)))
         .map(|((_, volid), volume)| {
             let mut row = json!({
@@ -311,8 +311,8 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
         ending.filter(|own| ["raw", "qcow2", "vmdk"].contains(own)),
         call.text("format"),
     ) {
-        (Some(own), Some(wanted)) if own != wanted => {
-            let text = format!("different storage formats ({wanted} != {own})");
+        (Some(own), Some(requested)) if own != requested => {
+            let text = format!("different storage formats ({requested} != {own})");
             return Err(ApiError::parameter("format", text));
         }
         (None, _) if files => {
@@ -363,11 +363,11 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
-    let given = call.owned("volume");
-    let volid = if given.contains(':') {
-        given
+    let volume = call.owned("volume");
+    let volid = if volume.contains(':') {
+        volume
     } else {
-        format!("{id}:{given}")
+        format!("{id}:{volume}")
     };
     let key = call.cluster.volume_key(&node, &volid);
     let path = call
@@ -473,13 +473,13 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
         true => call.cluster.downloads.get(&key).cloned(),
         false => call.cluster.web.get(&url).cloned(),
     };
-    let wanted = (call.text("checksum")).zip(call.text("checksum-algorithm"));
-    let sum = wanted.map(|(wanted, algorithm)| {
+    let expected = (call.text("checksum")).zip(call.text("checksum-algorithm"));
+    let sum = expected.map(|(expected, algorithm)| {
         let found = match &file {
             Some(file) => checksum(algorithm, file),
             None => checksum(algorithm, url.as_bytes()),
         };
-        (wanted.to_owned(), found)
+        (expected.to_owned(), found)
     });
     let packed = match call.text("compression") {
         Some(_) if content != "iso" => Some(format!("decompression not supported for {content}")),
@@ -492,8 +492,8 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
     let mut lines = vec![format!("downloading {url} to {path}")];
     let problem = match &sum {
         None if exists => Some(format!("refusing to override existing file '{path}'")),
-        Some((wanted, found)) if !wanted.eq_ignore_ascii_case(found) => Some(format!(
-            "checksum mismatch: got '{found}' != expect '{wanted}'{}",
+        Some((expected, found)) if !expected.eq_ignore_ascii_case(found) => Some(format!(
+            "checksum mismatch: got '{found}' != expect '{expected}'{}",
             if exists { ", aborting" } else { "" }
         )),
         _ => None,
@@ -547,8 +547,8 @@ pub(super) fn pull(call: &mut Call<'_>) -> ApiResult<Reply> {
             "storage '{id}' is not configured for content-type 'vztmpl'"
         )));
     }
-    let given = call.text("filename").unwrap_or(&reference);
-    let name = format!("{}.tar", stored_name(given));
+    let file_name = call.text("filename").unwrap_or(&reference);
+    let name = format!("{}.tar", stored_name(file_name));
     let key = call
         .cluster
         .volume_key(&node, &format!("{id}:vztmpl/{name}"));
@@ -614,9 +614,11 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
         .upload
         .take()
         .map_or((0, None), |file| (file.size, file.checksum));
-    let wanted = call.text("checksum").zip(own);
-    if let Some((wanted, own)) = wanted.filter(|(wanted, own)| !wanted.eq_ignore_ascii_case(own)) {
-        let error = format!("checksum mismatch: got '{own}' != expect '{wanted}'");
+    let expected = call.text("checksum").zip(own);
+    if let Some((expected, own)) =
+        expected.filter(|(expected, own)| !expected.eq_ignore_ascii_case(own))
+    {
+        let error = format!("checksum mismatch: got '{own}' != expect '{expected}'");
         return Ok(call.fail("imgcopy", "", error));
     }
     let path = storage.path.clone().unwrap_or_default();

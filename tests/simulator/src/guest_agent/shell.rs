@@ -32,7 +32,7 @@ pub(super) fn run(
                 return CommandOutput::failure(2, format!("sh: Syntax error: {problem}\n"));
             }
         };
-        let mut wanted = true;
+        let mut runs = true;
         let mut rest = tokens.as_slice();
         while !rest.is_empty() {
             let end = rest
@@ -43,7 +43,7 @@ pub(super) fn run(
                 None => (rest, None),
             };
             rest = end.map_or(&[], |at| &rest[at + 1..]);
-            if wanted && !part.is_empty() {
+            if runs && !part.is_empty() {
                 let last = all.end;
                 if let Some(Token::Word(first)) = part.first()
                     && first == "exit"
@@ -60,7 +60,7 @@ pub(super) fn run(
                 all.end = output.end;
                 all.seconds += output.seconds;
             }
-            wanted = match sign {
+            runs = match sign {
                 Some(Token::Sign("&&")) => all.end == End::Code(0),
                 Some(Token::Sign("||")) => all.end != End::Code(0),
                 _ => true,
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn scripts_of_one_line() {
         let mut files = Files::new();
-        for (script, args, input, wanted) in [
+        for (script, args, input, expected) in [
             ("echo a b", &[][..], "", "a b\n"),
             ("echo \"a  $1\" '$1' \\$1", &["sh", "x"], "", "a  x $1 $1\n"),
             ("echo $@", &["sh", "x", "y"], "", "x y\n"),
@@ -325,7 +325,7 @@ mod tests {
             ("date +%s", &[], "", "1800000000\n"),
         ] {
             let (out, _, _) = sh(&mut files, script, args, input.as_bytes());
-            assert_eq!(out, wanted, "{script}");
+            assert_eq!(out, expected, "{script}");
         }
     }
 

@@ -119,8 +119,8 @@ proptest! {
         prop_assert_eq!(samples.len(), expected.len());
         for (_, labels, number) in samples {
             let value = labels.iter().find(|(key, _)| *key != "other").map(|(_, value)| value);
-            let wanted = expected[value.expect("it has both labels")];
-            prop_assert!(number == wanted || number.is_nan() && wanted.is_nan());
+            let expected_value = expected[value.expect("it has both labels")];
+            prop_assert!(number == expected_value || number.is_nan() && expected_value.is_nan());
         }
     }
 }

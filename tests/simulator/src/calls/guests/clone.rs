@@ -235,15 +235,15 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         };
         config.insert(key, value);
     }
-    let given = call.text(name_key(kind)).map(str::to_owned);
+    let name = call.text(name_key(kind)).map(str::to_owned);
     let name = match kind {
         Kind::Qemu => {
             let own = source.config.get("name").cloned();
             let own = own.unwrap_or_else(|| vmid.to_string());
-            Some(given.unwrap_or_else(|| format!("Copy-of-VM-{own}")))
+            Some(name.unwrap_or_else(|| format!("Copy-of-VM-{own}")))
         }
         // A container keeps the name of its source.
-        Kind::Lxc => given,
+        Kind::Lxc => name,
     };
     if let Some(name) = name {
         config.insert(name_key(kind).into(), name);

@@ -38,8 +38,8 @@ pub(super) fn check_encoded_keys(call: &Call<'_>) -> ApiResult<()> {
 }
 
 /// Checks that the disks of a virtual machine can be created or used.
-pub(super) fn check_storages(call: &Call<'_>, given: &Config) -> ApiResult<()> {
-    for (key, value) in given {
+pub(super) fn check_storages(call: &Call<'_>, config: &Config) -> ApiResult<()> {
+    for (key, value) in config {
         let volid = volume_of(value);
         let Some((id, name)) = volid.split_once(':') else {
             continue;
@@ -94,17 +94,17 @@ fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     if content == "images" || imports && content == "import" {
         return Ok(());
     }
-    let wanted = match imports {
+    let required = match imports {
         true => "needs to be 'images' or 'import'",
         false => "not an image",
     };
-    let text = format!("{source} has wrong type '{content}' - {wanted}");
+    let text = format!("{source} has wrong type '{content}' - {required}");
     Err(ApiError::parameter(key, text))
 }
 
 /// The name of a file has its owner; the name of a volume must be valid.
-pub(super) fn check_names(call: &Call<'_>, kind: Kind, given: &Config) -> ApiResult<()> {
-    for (key, value) in given.iter().filter(|(key, _)| kind.is_disk(key)) {
+pub(super) fn check_names(call: &Call<'_>, kind: Kind, config: &Config) -> ApiResult<()> {
+    for (key, value) in config.iter().filter(|(key, _)| kind.is_disk(key)) {
         let Some((id, name)) = volume_of(value).split_once(':') else {
             continue;
         };
@@ -140,8 +140,8 @@ const CPU_TYPES: &str = "x86-64-v2 x86-64-v2-AES x86-64-v3 x86-64-v4 \
     Westmere-IBRS";
 
 /// Whether a CPU type exists.
-pub(super) fn check_cpu(call: &Call<'_>, given: &Config) -> ApiResult<()> {
-    let Some(text) = given.get("cpu") else {
+pub(super) fn check_cpu(call: &Call<'_>, config: &Config) -> ApiResult<()> {
+    let Some(text) = config.get("cpu") else {
         return Ok(());
     };
     let kind = text
@@ -178,8 +178,8 @@ pub(super) fn check_cpu(call: &Call<'_>, given: &Config) -> ApiResult<()> {
 }
 
 /// Checks the syntax of a virtual machine's disks.
-pub(super) fn check_drives(given: &Config) -> ApiResult<()> {
-    for (key, value) in given {
+pub(super) fn check_drives(config: &Config) -> ApiResult<()> {
+    for (key, value) in config {
         if !Kind::Qemu.is_disk(key) || key.starts_with("unused") {
             continue;
         }
@@ -192,12 +192,12 @@ pub(super) fn check_drives(given: &Config) -> ApiResult<()> {
                 let text = "'import-from' requires special syntax - use <storage ID>:0,import-from=<source>";
                 return Err(ApiError::parameter(key, text));
             }
-            let wanted: &[&str] = match key.as_str() {
+            let required: &[&str] = match key.as_str() {
                 "efidisk0" => &["efitype", "pre-enrolled-keys"],
                 "tpmstate0" => &["version"],
                 _ => &[],
             };
-            if let Some(missing) = wanted.iter().find(|name| !has(&format!("{name}="))) {
+            if let Some(missing) = required.iter().find(|name| !has(&format!("{name}="))) {
                 let text = format!("need to specify '{missing}' when using 'import-from'");
                 return Err(ApiError::parameter(key, text));
             }
@@ -218,7 +218,7 @@ struct Origin {
 }
 
 /// Refuses an impossible guest, in the server's order of checks.
-fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiResult<()> {
+fn check(call: &Call<'_>, kind: Kind, origin: &Origin, config: &Config) -> ApiResult<()> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let pool = |call: &Call<'_>| match call.text("pool") {
         Some(pool) if !call.cluster.pools.contains_key(pool) => Err(ApiError::permission(
@@ -226,7 +226,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
         )),
         _ => Ok(()),
     };
-    let wanted = match (kind, origin.restore) {
+    let required = match (kind, origin.restore) {
         (Kind::Lxc, false) => "vztmpl",
         _ => "backup",
     };
@@ -235,10 +235,10 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
         .and_then(|source| source.split_once(':'))
         .map(|(_, name)| parse_volume_name(name).0);
     if let (Some(content), Some(source)) = (content, source)
-        && content != wanted
+        && content != required
     {
         return Err(ApiError::die(format!(
-            "unable to use volume {source} - content type needs to be '{wanted}'"
+            "unable to use volume {source} - content type needs to be '{required}'"
         )));
     }
     let present = |source: &str| {
@@ -253,7 +253,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
             check_encoded_keys(call)?;
             pool(call)?;
             if let Some(source) = source {
-                if let Some(key) = given.keys().find(|key| kind.is_disk(key)) {
+                if let Some(key) = config.keys().find(|key| kind.is_disk(key)) {
                     let text = "option conflicts with option 'archive'";
                     return Err(ApiError::parameter(key, text));
                 }
@@ -267,10 +267,10 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
                     return Err(ApiError::die(format!("can't find file '{source}'")));
                 }
             }
-            check_cpu(call, given)?;
-            check_storages(call, given)?;
-            check_names(call, kind, given)?;
-            check_drives(given)?;
+            check_cpu(call, config)?;
+            check_storages(call, config)?;
+            check_names(call, kind, config)?;
+            check_drives(config)?;
             let verb = if origin.restore { "restore" } else { "create" };
             if let Some(other) = other.filter(|_| same.is_none()) {
                 let text = format!("unable to {verb} VM {vmid} - {}", other.taken(vmid));
@@ -339,17 +339,17 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
         .map(str::to_owned),
     };
-    let mut given = config_params(call);
+    let mut config = config_params(call);
     if kind == Kind::Lxc {
         // A size without a storage uses the call's `storage`.
         let storage = call.text("storage").unwrap_or("local").to_owned();
-        for (key, value) in &mut given {
+        for (key, value) in &mut config {
             if kind.is_disk(key) && volume_of(value).parse::<f64>().is_ok() {
                 *value = format!("{storage}:{value}");
             }
         }
     }
-    check(call, kind, &origin, &given)?;
+    check(call, kind, &origin, &config)?;
     let task = match (kind, origin.restore) {
         (Kind::Qemu, false) => "qmcreate",
         (Kind::Qemu, true) => "qmrestore",
@@ -372,7 +372,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
     }
     if kind == Kind::Lxc
-        && let Err(error) = check_names(call, kind, &given)
+        && let Err(error) = check_names(call, kind, &config)
     {
         let text = format!("unable to {verb} CT {vmid} - {}", error.message.trim_end());
         return Ok(call.fail(task, vmid, text));
@@ -396,7 +396,7 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
                 } else {
                     value
                 };
-                given.entry(key).or_insert(value);
+                config.entry(key).or_insert(value);
             }
         }
         lines.push(format!("extracting archive '{source}'"));
@@ -405,11 +405,11 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     call.cluster
         .volumes
         .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
-    if kind == Kind::Lxc && !given.contains_key("rootfs") {
+    if kind == Kind::Lxc && !config.contains_key("rootfs") {
         let storage = call.text("storage").unwrap_or("local");
-        given.insert("rootfs".into(), format!("{storage}:4"));
+        config.insert("rootfs".into(), format!("{storage}:4"));
     }
-    let config = match call.cluster.build(kind, &node, vmid, &given) {
+    let config = match call.cluster.build(kind, &node, vmid, &config) {
         Ok((config, made)) => {
             lines.splice(0..0, made);
             config

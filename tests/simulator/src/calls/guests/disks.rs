@@ -36,11 +36,11 @@ fn is_cdrom(value: &str) -> bool {
 }
 
 /// The requested size in bytes; `was` is the current size.
-fn wanted(size: &str, was: u64) -> Option<u64> {
+fn new_size(size: &str, current_size: u64) -> Option<u64> {
     let plain = size.strip_prefix('+').unwrap_or(size);
     let bytes = crate::state::guest::volumes::parse_size(plain)?;
     if size.starts_with('+') {
-        was.checked_add(bytes)
+        current_size.checked_add(bytes)
     } else {
         Some(bytes)
     }
@@ -107,14 +107,16 @@ fn resizable(
                 return Err(ApiError::die(MODIFIED));
             }
             let key = call.cluster.volume_key(node, volume_of(value));
-            let was = call
+            let current_size = call
                 .cluster
                 .volumes
                 .get(&key)
                 .map_or(0, |volume| volume.size);
-            match wanted(size, was) {
-                Some(now) if now < was => return Err(ApiError::die("unable to shrink disk size")),
-                Some(now) if now == was => {
+            match new_size(size, current_size) {
+                Some(now) if now < current_size => {
+                    return Err(ApiError::die("unable to shrink disk size"));
+                }
+                Some(now) if now == current_size => {
                     return Err(ApiError::die("disk is already at specified size"));
                 }
                 _ => {}
@@ -231,8 +233,8 @@ fn movable(
         .volumes
         .get(&key)
         .map(|volume| volume.format.as_str());
-    let wanted = call.text("format");
-    if own == storage && (wanted.is_none() || format.is_none() || wanted == format) {
+    let format = call.text("format");
+    if own == storage && (format.is_none() || format.is_none() || format == format) {
         return die("you can't move to the same storage with same format");
     }
     if !call.cluster.enabled_storage(storage, node)?.holds("images") {

@@ -218,14 +218,14 @@ fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
             .ok_or_else(|| ApiError::die(format!("snapshot '{name}' does not exist")))?,
         None => &guest.config,
     };
-    let wanted = match call.text("feature") {
+    let feature = match call.text("feature") {
         Some("snapshot") => Feature::Snapshot,
         Some("clone") => Feature::Clone,
         _ => Feature::Copy,
     };
     let snapshot = call.text("snapname").is_some();
     let cluster = &*call.cluster;
-    let has = cluster.has_feature(wanted, kind, &node, config, snapshot);
+    let has = cluster.has_feature(feature, kind, &node, config, snapshot);
     let shared = config
         .iter()
         .filter(|(key, _)| kind.is_disk(key))

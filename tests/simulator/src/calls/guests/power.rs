@@ -248,7 +248,7 @@ pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
             return Ok(call.fail(task, "", format!("target node '{target}' is not online")));
         }
     }
-    let wanted = crate::calls::records::rows::listed(call.params.get("vms"));
+    let vmids = crate::calls::records::rows::listed(call.params.get("vms"));
     let effect = || match action {
         "start" => GuestEffect::Start,
         "suspend" => GuestEffect::Suspend { to_disk: false },

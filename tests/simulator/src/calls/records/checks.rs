@@ -144,14 +144,14 @@ pub(crate) fn may_change(
     let delete = listed(call.params.get("delete")).join(",");
     let deleted: Vec<&str> = split_list(&delete).collect();
     let kind = field(planned, "type").as_str().unwrap_or("");
-    let doing = match list.path.strip_prefix("/cluster/sdn/") {
+    let operation = match list.path.strip_prefix("/cluster/sdn/") {
         Some(what) => format!("update sdn {} object failed: ", what.trim_end_matches('s')),
         None => String::new(),
     };
     // The name of this list ends in `s` in the singular, too.
-    let doing = doing.replace(" dn object", " dns object");
+    let operation = operation.replace(" dn object", " dns object");
     sections::changed(list.path, kind, &names, &deleted)
-        .map_err(|text| ApiError::die(format!("{doing}{text}")))?;
+        .map_err(|text| ApiError::die(format!("{operation}{text}")))?;
     if list.path.starts_with("/cluster/sdn/") {
         sdn::verify(call, list.path, id, planned, false)?;
     } else if list.path == "/cluster/ha/rules" {

@@ -138,15 +138,15 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .filter(|(_, row)| {
             filters
                 .iter()
-                .all(|(name, wanted)| match (*name, row.get(*name)) {
+                .all(|(name, requested)| match (*name, row.get(*name)) {
                     ("resource", _) => row
                         .get("resources")
                         .and_then(Value::as_str)
-                        .is_some_and(|all| split_list(all).any(|one| one == *wanted)),
+                        .is_some_and(|all| split_list(all).any(|one| one == *requested)),
                     (_, Some(Value::String(own))) if list.path == NETWORK => {
-                        network::fits(wanted, own)
+                        network::fits(requested, own)
                     }
-                    (_, Some(Value::String(own))) => own == wanted,
+                    (_, Some(Value::String(own))) => own == requested,
                     _ => true,
                 })
         })

@@ -26,7 +26,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                     continue;
                 }
                 for (kind, list, sign) in [("ipset", "ipset", "+"), ("alias", "aliases", "")] {
-                    if call.text("type").is_some_and(|wanted| wanted != kind) {
+                    if call.text("type").is_some_and(|requested| requested != kind) {
                         continue;
                     }
                     for (name, row) in rows(&format!("{place}/{list}")) {

@@ -101,7 +101,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if !allowed {
         return Err(ApiError::permission(""));
     }
-    let given = crate::calls::guests::params::config_params(call);
+    let config = crate::calls::guests::params::config_params(call);
     let (source, content) = match kind {
         Kind::Qemu => (call.text("archive"), "backup"),
         Kind::Lxc if restore => (call.text("ostemplate"), "backup"),
@@ -117,12 +117,12 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
         old: &none,
         privileged,
     };
-    guest.keys(call, kind, given.keys())?;
-    guest.values(call, kind, &given)?;
+    guest.keys(call, kind, config.keys())?;
+    guest.values(call, kind, &config)?;
     if lxc && let Some(source) = source {
         call.require_volume(Some(vmid), source, Some(content))?;
     }
-    if lxc && !given.contains_key("rootfs") {
+    if lxc && !config.contains_key("rootfs") {
         let storage = call.text("storage").unwrap_or("local");
         call.require(&format!("/storage/{storage}"), SPACE)?;
     }
@@ -141,7 +141,7 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     };
     let deleted = list("delete");
     let reverted = list("revert");
-    let given = crate::calls::guests::params::config_params(call);
+    let config = crate::calls::guests::params::config_params(call);
     let guest = Asked {
         vmid: call.vmid("vmid"),
         pool: None,
@@ -152,8 +152,8 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if kind == Kind::Lxc {
         guest.keys(call, kind, reverted.iter())?;
     }
-    guest.keys(call, kind, given.keys())?;
-    guest.values(call, kind, &given)?;
+    guest.keys(call, kind, config.keys())?;
+    guest.values(call, kind, &config)?;
     // Removing a disk or a device needs the same privileges as adding one.
     let gone: Config = deleted
         .iter()
@@ -162,7 +162,7 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     let later = is_task(call.method, call.path, call.endpoint);
     if kind == Kind::Qemu && !later {
         guest.devices(call, &gone, "delete")?;
-        guest.devices(call, &given, "modify")?;
+        guest.devices(call, &config, "modify")?;
     }
     Ok(())
 }
@@ -349,21 +349,21 @@ impl Asked<'_> {
     }
 
     /// Privileges for objects in values: storages, volumes, devices, bridges.
-    fn values(&self, call: &Call<'_>, kind: Kind, given: &Config) -> ApiResult<()> {
-        for (key, value) in given {
+    fn values(&self, call: &Call<'_>, kind: Kind, config: &Config) -> ApiResult<()> {
+        for (key, value) in config {
             if kind.is_disk(key) {
                 self.volume(call, kind, key, value)?;
             }
         }
         if kind == Kind::Qemu {
-            if let Some(storage) = given.get("vmstatestorage") {
+            if let Some(storage) = config.get("vmstatestorage") {
                 call.require(&format!("/storage/{storage}"), SPACE)?;
             }
             if call.method == Post && !call.path.ends_with("/config") {
-                self.devices(call, given, "set")?;
+                self.devices(call, config, "set")?;
             }
         }
-        for (key, value) in given {
+        for (key, value) in config {
             if split_index(key).is_some_and(|(family, _)| family == "net") {
                 if let Some(old) = self.old.get(key).filter(|_| kind == Kind::Lxc) {
                     call.require_bridge(kind, old)?;
@@ -371,15 +371,15 @@ impl Asked<'_> {
                 call.require_bridge(kind, value)?;
             }
         }
-        self.cpu(call, given)
+        self.cpu(call, config)
     }
 
-    fn cpu(&self, call: &Call<'_>, given: &Config) -> ApiResult<()> {
+    fn cpu(&self, call: &Call<'_>, config: &Config) -> ApiResult<()> {
         let model = |config: &Config| -> Option<String> {
             let first = config.get("cpu")?.split(',').next()?;
             Some(first.strip_prefix("cputype=").unwrap_or(first).to_owned())
         };
-        match model(given) {
+        match model(config) {
             Some(new) if Some(&new) != model(self.old).as_ref() => {
                 match new.strip_prefix("custom-") {
                     Some(name) => call.require(&format!("/mapping/cpu/{name}"), &["Mapping.Use"]),
@@ -423,19 +423,19 @@ impl Asked<'_> {
                 }
             }
             _ => {
-                let wanted = match kind {
+                let content = match kind {
                     Kind::Lxc => Some("rootdir"),
                     Kind::Qemu if key.starts_with("unused") => Some("images"),
                     Kind::Qemu => None,
                 };
-                call.require_volume(Some(self.vmid), volid, wanted)
+                call.require_volume(Some(self.vmid), volid, content)
             }
         }
     }
 
     /// Disks and devices of a virtual machine, whose privilege depends on their kind.
-    fn devices(&self, call: &Call<'_>, given: &Config, verb: &str) -> ApiResult<()> {
-        for (key, value) in given {
+    fn devices(&self, call: &Call<'_>, config: &Config, verb: &str) -> ApiResult<()> {
+        for (key, value) in config {
             let family = split_index(key).map_or(key.as_str(), |(family, _)| family);
             // Both the new and the old value count.
             let old = self.old.get(key).filter(|_| verb == "modify");

@@ -8,7 +8,7 @@ use crate::calls::rights::privileges::{SPACE, STORAGE_SEE};
 use crate::formats::split_list;
 use crate::state::guest::volumes::{is_file_name, parse_volume_name};
 
-pub(crate) fn many(call: &Call<'_>, privileges: &[&str], text: &str) -> ApiResult<()> {
+pub(crate) fn bulk_action(call: &Call<'_>, privileges: &[&str], text: &str) -> ApiResult<()> {
     if privileges.iter().all(|p| call.may("/", p)) {
         return Ok(());
     }
@@ -23,11 +23,11 @@ pub(crate) fn many(call: &Call<'_>, privileges: &[&str], text: &str) -> ApiResul
 }
 
 pub(crate) fn bulk_suspend(call: &Call<'_>) -> ApiResult<()> {
-    many(call, &["VM.PowerMgmt"], "/, VM.PowerMgmt")?;
+    bulk_action(call, &["VM.PowerMgmt"], "/, VM.PowerMgmt")?;
     if !call.flag("to-disk") {
         return Ok(());
     }
-    many(call, &["VM.Config.Disk"], "/, VM.Config.Disk")?;
+    bulk_action(call, &["VM.Config.Disk"], "/, VM.Config.Disk")?;
     match call.text("statestorage") {
         Some(storage) => call.require(&format!("/storage/{storage}"), SPACE),
         None => Ok(()),
@@ -145,7 +145,7 @@ pub(crate) fn own_name(call: &Call<'_>, volume: &str) -> String {
 }
 
 pub(crate) fn read_volume(call: &Call<'_>) -> ApiResult<()> {
-    let wanted = call.path.contains("file-restore").then_some("backup");
+    let content = call.path.contains("file-restore").then_some("backup");
     let name = own_name(call, &call.owned("volume"));
     let files = call
         .cluster
@@ -156,7 +156,7 @@ pub(crate) fn read_volume(call: &Call<'_>) -> ApiResult<()> {
             "unable to parse directory volume name '{name}'"
         )));
     }
-    call.require_volume(None, &volume_id(call), wanted)
+    call.require_volume(None, &volume_id(call), content)
 }
 
 pub(crate) fn read_backup(call: &Call<'_>) -> ApiResult<()> {
@@ -235,11 +235,11 @@ pub(crate) fn monitor(call: &Call<'_>) -> ApiResult<()> {
     if matches!(word, "help" | "info" | "?") {
         return Ok(());
     }
-    let sorted = call.cluster.schema.release().major >= 9;
-    if sorted && HOST_COMMANDS.split_whitespace().any(|own| own == word) {
+    let has_command_lists = call.cluster.schema.release().major >= 9;
+    if has_command_lists && HOST_COMMANDS.split_whitespace().any(|own| own == word) {
         return Err(ApiError::die(format!("root-only command '{word}'")));
     }
-    if sorted && !MACHINE_COMMANDS.split_whitespace().any(|own| own == word) {
+    if has_command_lists && !MACHINE_COMMANDS.split_whitespace().any(|own| own == word) {
         return Err(ApiError::die(format!(
             "command '{word}' non-existent or not assigned a required permission yet, limiting to root user"
         )));

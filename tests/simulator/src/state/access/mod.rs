@@ -268,7 +268,7 @@ impl Access {
         self.users
             .get(user)
             .and_then(|user| user.totp.as_deref())
-            .is_none_or(|wanted| wanted == code)
+            .is_none_or(|expected| expected == code)
     }
 
     /// Checks the answer to a challenge, `totp:123456`.

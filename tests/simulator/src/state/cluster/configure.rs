@@ -344,7 +344,7 @@ fn at_once(kind: Kind, key: &str) -> bool {
 
 /// Refuses a change of a locked guest, or with an outdated digest.
 pub(crate) fn may_configure(guest: &Guest, change: &Change) -> Result<(), String> {
-    let stale = |given: &String| *given != guest.digest();
+    let stale = |digest: &String| *digest != guest.digest();
     if change.digest.as_ref().is_some_and(stale) {
         return Err(match guest.kind {
             Kind::Qemu => "checksum mismatch (file change by other user?)".into(),

@@ -41,19 +41,19 @@ impl Cluster {
         let Some(file) = parts.get(source).cloned() else {
             return Ok((text.to_owned(), Vec::new()));
         };
-        let Some((storage, wanted)) = file.split_once(':') else {
+        let Some((storage, requested)) = file.split_once(':') else {
             return Ok((text.to_owned(), Vec::new()));
         };
         let import = parts.remove("import-from");
-        let number = wanted.parse::<f64>().is_ok();
+        let number = requested.parse::<f64>().is_ok();
         // These have a fixed size, whatever the request says.
-        let fixed = wanted == "cloudinit" || (number && matches!(key, "efidisk0" | "tpmstate0"));
+        let fixed = requested == "cloudinit" || (number && matches!(key, "efidisk0" | "tpmstate0"));
         let new_size = if fixed {
             Some(4 << 20)
         } else if let Some(import) = &import {
             Some(self.import_size(node, import)?)
         } else if number {
-            parse_size(&format!("{wanted}G"))
+            parse_size(&format!("{requested}G"))
         } else {
             None
         };
@@ -78,14 +78,14 @@ impl Cluster {
         let files = holder.is_file_based();
         let format = match parts.remove("format") {
             Some(format) if files || format == "raw" => format,
-            Some(format) if kind == Kind::Qemu && wanted != "cloudinit" => {
+            Some(format) if kind == Kind::Qemu && requested != "cloudinit" => {
                 return Err(format!("unsupported format '{format}'"));
             }
-            _ if files && wanted == "cloudinit" => "qcow2".into(),
+            _ if files && requested == "cloudinit" => "qcow2".into(),
             _ => "raw".into(),
         };
         let path = holder.path.clone().unwrap_or_default();
-        let volid = if wanted == "cloudinit" {
+        let volid = if requested == "cloudinit" {
             parts.insert("media".into(), "cdrom".into());
             volume_name(
                 storage,
@@ -98,7 +98,7 @@ impl Cluster {
             self.free_volume(storage, vmid, files, &format)
         };
         parts.insert(source.into(), volid.clone());
-        if wanted != "cloudinit" {
+        if requested != "cloudinit" {
             parts.insert("size".into(), print_size(size));
         }
         let key_of = self.volume_key(node, &volid);
@@ -236,18 +236,18 @@ impl Cluster {
             .ok_or_else(|| format!("disk '{disk}' does not exist"))?;
         let node = guest.node.clone();
         let was = size_of(&old).unwrap_or(0);
-        let wanted = match size.strip_prefix('+') {
+        let new_size = match size.strip_prefix('+') {
             Some(more) => parse_size(more).and_then(|more| was.checked_add(more)),
             None => parse_size(size),
         }
         .ok_or_else(|| format!("unable to parse size '{size}'"))?;
-        if wanted < was {
+        if new_size < was {
             return Err("shrinking disks is not supported".into());
         }
-        let value = replace_size(&old, wanted);
+        let value = replace_size(&old, new_size);
         let key = self.volume_key(&node, volume_of(&old));
         if let Some(volume) = self.volumes.get_mut(&key) {
-            volume.size = wanted;
+            volume.size = new_size;
         }
         self.existing_mut(vmid)?
             .config
@@ -458,7 +458,7 @@ impl Cluster {
         vmid: u32,
         disk: &str,
         storage: Option<&str>,
-        wanted: Option<&str>,
+        requested_format: Option<&str>,
     ) -> Result<String, String> {
         let volid = volume_of(disk);
         let key = self.volume_key(node, volid);
@@ -470,7 +470,7 @@ impl Cluster {
         let storage = storage.unwrap_or(&source.storage).to_owned();
         let holder = self.storage_for_disks(&storage, kind)?;
         let files = holder.is_file_based();
-        let format = match wanted {
+        let format = match requested_format {
             _ if !files => "raw".into(),
             Some(format) => format.to_owned(),
             None => source.format.clone(),

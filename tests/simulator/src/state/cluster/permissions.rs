@@ -188,12 +188,12 @@ impl Cluster {
                 } else {
                     path
                 };
-                let has = self.privileges(caller, &path);
-                let wanted = modifiers(&path);
-                if wanted.iter().any(|p| has.contains(*p)) {
+                let held = self.privileges(caller, &path);
+                let any_of = modifiers(&path);
+                if any_of.iter().any(|p| held.contains(*p)) {
                     Ok(())
                 } else {
-                    refuse(&format!("{path}, {}", wanted.join("|")))
+                    refuse(&format!("{path}, {}", any_of.join("|")))
                 }
             }
             Check::UserParam(_) | Check::Roles(_) => Ok(()),

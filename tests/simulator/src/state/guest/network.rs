@@ -43,10 +43,10 @@ pub(crate) fn interfaces(vmid: u32, guest: &Guest) -> Vec<Interface> {
                 part("ip6"),
             ),
             Kind::Qemu => {
-                let given = guest.config.get(&format!("ipconfig{index}"));
-                let given = |name: &str| propstring::value(given?, name);
-                let fallback = given("ip").or(Some("dhcp"));
-                (format!("eth{index}"), fallback, given("ip6"))
+                let ip_setting = guest.config.get(&format!("ipconfig{index}"));
+                let ip_setting = |name: &str| propstring::value(ip_setting?, name);
+                let fallback = ip_setting("ip").or(Some("dhcp"));
+                (format!("eth{index}"), fallback, ip_setting("ip6"))
             }
         };
         let mut addresses = Vec::new();
@@ -142,12 +142,12 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["lo", "eth0", "eth1"]);
         assert_eq!(found[1].mac, "bc:24:11:00:00:01");
-        let wanted = [
+        let expected = [
             ("192.0.2.7".to_owned(), 24),
             ("2001:db8::7".to_owned(), 64),
             ("fe80::be24:11ff:fe00:1".to_owned(), 64),
         ];
-        assert_eq!(found[1].addresses, wanted);
+        assert_eq!(found[1].addresses, expected);
         assert!(found[2].addresses[0].0.starts_with("10.0."));
     }
 
