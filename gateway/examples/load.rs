@@ -43,9 +43,9 @@ async fn main() -> Fallible<()> {
     config.grpc = None;
     config.cluster.urls = vec![simulator.url()];
     config.cluster.fingerprints = vec![simulator.fingerprint().to_owned()];
-    let mut own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-    own.interval_milliseconds = 500;
-    config.background = Some(own);
+    let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+    background.interval_milliseconds = 500;
+    config.background = Some(background);
     config.limits.read = 0;
     config.limits.write = 0;
     config.limits.listeners = 0;

@@ -30,10 +30,10 @@ fn failed(problem: impl std::fmt::Display) -> Refusal {
 }
 
 fn input() -> Input {
-    let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
     Input {
-        releases: schema::RELEASES.iter().map(own).collect(),
-        overlay: schema::OVERLAY.iter().map(own).collect(),
+        releases: schema::RELEASES.iter().map(owned).collect(),
+        overlay: schema::OVERLAY.iter().map(owned).collect(),
         lock: Some(schema::LOCK.to_owned()),
         ..Input::default()
     }
@@ -46,23 +46,23 @@ fn document(release: &str) -> Result<Arc<str>, String> {
         .map_err(|_| format!("{release:?} is not a release"))?;
     let mut whole =
         generate::openapi(&input(), Some(parsed)).map_err(|problems| problems.join("; "))?;
-    let own: Value = serde_json::from_str(NATIVE).map_err(|error| error.to_string())?;
+    let native: Value = serde_json::from_str(NATIVE).map_err(|error| error.to_string())?;
     let mut paths = serde_json::Map::new();
     for (path, item) in whole["paths"].as_object().into_iter().flatten() {
         paths.insert(format!("/api2/json{path}"), item.clone());
     }
-    for (path, item) in own["paths"].as_object().into_iter().flatten() {
+    for (path, item) in native["paths"].as_object().into_iter().flatten() {
         paths.insert(path.clone(), item.clone());
     }
     whole["paths"] = Value::Object(paths);
     for part in ["schemas", "responses"] {
         let known = whole["components"][part].as_object_mut();
         let Some(known) = known else { continue };
-        for (name, item) in own["components"][part].as_object().into_iter().flatten() {
+        for (name, item) in native["components"][part].as_object().into_iter().flatten() {
             known.insert(name.clone(), item.clone());
         }
     }
-    if let (Some(tags), Some(more)) = (whole["tags"].as_array_mut(), own["tags"].as_array()) {
+    if let (Some(tags), Some(more)) = (whole["tags"].as_array_mut(), native["tags"].as_array()) {
         tags.extend(more.iter().cloned());
     }
     whole["servers"] = json!([{ "url": "/" }]);
@@ -82,13 +82,13 @@ impl Documents {
 
     /// The document of a release, built on first use.
     pub(crate) async fn of(&self, release: &'static str) -> Result<Arc<str>, Refusal> {
-        let place = Self::releases().position(|known| known == release);
-        let cell = place.and_then(|place| self.0.get(place));
+        let position = Self::releases().position(|known| known == release);
+        let cell = position.and_then(|position| self.0.get(position));
         let cell = cell.ok_or_else(|| failed("no release is known"))?;
-        let made = cell.get_or_try_init(|| async move {
-            let made = tokio::task::spawn_blocking(move || document(release)).await;
-            made.map_err(failed)?.map_err(failed)
+        let built = cell.get_or_try_init(|| async move {
+            let built = tokio::task::spawn_blocking(move || document(release)).await;
+            built.map_err(failed)?.map_err(failed)
         });
-        made.await.cloned()
+        built.await.cloned()
     }
 }

@@ -387,10 +387,10 @@ mod tests {
             taken += u32::from(quota.expect("limited").wait.is_none());
         }
         assert_eq!(taken, 3, "they count for the address");
-        let own = caller("right");
-        let quota = limits.take(Some(&own), HERE, Class::Read);
+        let right = caller("right");
+        let quota = limits.take(Some(&right), HERE, Class::Read);
         assert_eq!(quota.expect("limited").wait, None);
-        let quota = limits.accept(&own, Class::Read, quota);
+        let quota = limits.accept(&right, Class::Read, quota);
         assert_eq!(quota.expect("limited").remaining, 2);
     }
 

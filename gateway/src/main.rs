@@ -144,8 +144,8 @@ async fn simulated(
     template.wait().await?;
     config.cluster.urls = vec![simulator.url()];
     config.cluster.fingerprints = vec![simulator.fingerprint().to_owned()];
-    let own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-    config.background.get_or_insert(own);
+    let background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+    config.background.get_or_insert(background);
     println!("simulated    {}", simulator.url());
     println!("login        root@pam / {ROOT_PASSWORD}");
     println!("token        {TOKEN_ID}={TOKEN_SECRET}");

@@ -85,9 +85,9 @@ impl Share {
         let used = &self.budget.used;
         let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
         used.all = used.all.saturating_sub(bytes);
-        let own = used.by.get(&self.address).copied().unwrap_or(0);
+        let used_by_address = used.by.get(&self.address).copied().unwrap_or(0);
         // Addresses without reserved memory are removed.
-        match own.saturating_sub(bytes) {
+        match used_by_address.saturating_sub(bytes) {
             0 => drop(used.by.remove(&self.address)),
             rest => drop(used.by.insert(self.address, rest)),
         }
@@ -107,8 +107,10 @@ impl Reservation {
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let Share { budget, address } = &self.share;
         let mut used = budget.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = used.by.get(address).copied().unwrap_or(0);
-        if used.all.saturating_add(bytes) > budget.max || own.saturating_add(bytes) > budget.max_per_address {
+        let used_by_address = used.by.get(address).copied().unwrap_or(0);
+        if used.all.saturating_add(bytes) > budget.max
+            || used_by_address.saturating_add(bytes) > budget.max_per_address
+        {
             let text = "the memory limit is reached; try again later";
             let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
             return Err(refusal.retry_after(Duration::from_secs(5)));
@@ -221,9 +223,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_stays_reserved_until_it_is_sent() {
         let budget = MemoryBudget::new(10, 10);
-        let mut own = reserve(&budget, 1);
-        own.grow(3).expect("below the limits");
-        let mut body = own.until_sent(Bytes::from_static(b"abc"));
+        let mut reservation = reserve(&budget, 1);
+        reservation.grow(3).expect("below the limits");
+        let mut body = reservation.until_sent(Bytes::from_static(b"abc"));
         let frame = body.frame().await.expect("one").expect("it does not fail");
         assert_eq!(frame.into_data().expect("data"), "abc");
         assert_eq!(budget.used(), 3, "it may not be sent yet");

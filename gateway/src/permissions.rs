@@ -41,8 +41,8 @@ impl Permissions {
     /// Whether a privilege is held on a path. The nearest listed path decides: the path itself, or
     /// one above it that propagates the privilege.
     pub(crate) fn allow(&self, path: &str, privilege: &str) -> bool {
-        if let Some(own) = self.0.get(path) {
-            return own.contains_key(privilege);
+        if let Some(privileges) = self.0.get(path) {
+            return privileges.contains_key(privilege);
         }
         let mut above = path;
         while let Some((parent, _)) = above.rsplit_once('/') {

@@ -37,7 +37,7 @@ impl PerUser {
         let user = user(caller);
         match self.of(user) {
             0 | 1 => drop(self.0.remove(user)),
-            own => drop(self.0.insert(user.to_owned(), own - 1)),
+            count => drop(self.0.insert(user.to_owned(), count - 1)),
         }
     }
 }

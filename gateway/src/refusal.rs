@@ -122,7 +122,7 @@ impl IntoResponse for Refusal {
 }
 
 /// The status for this kind of refusal, or the cluster's own where no other is more specific.
-pub(crate) fn status_of(kind: ErrorKind, own: u16) -> StatusCode {
+pub(crate) fn status_of(kind: ErrorKind, cluster_status: u16) -> StatusCode {
     match kind {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::AlreadyExists
@@ -154,10 +154,12 @@ pub(crate) fn status_of(kind: ErrorKind, own: u16) -> StatusCode {
         }
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        _ => match own {
+        _ => match cluster_status {
             // Statuses above 594 are used only between nodes of a cluster.
             595..=599 => StatusCode::BAD_GATEWAY,
-            400..=599 => StatusCode::from_u16(own).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            400..=599 => {
+                StatusCode::from_u16(cluster_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         },
     }

@@ -96,13 +96,16 @@ impl Gateway {
         let mut background = JoinSet::new();
         background.spawn(hub.clone().follow());
         let deliveries = tokio::spawn(deliverer.clone().run(stopped.clone()));
-        if let Some(own) = &config.background {
+        if let Some(background_config) = &config.background {
             let watcher = Watcher {
-                client: cluster.builder().api_token_text(own.secret()?).build()?,
+                client: cluster
+                    .builder()
+                    .api_token_text(background_config.secret()?)
+                    .build()?,
                 store: store.clone(),
                 hub: hub.clone(),
                 deliverer: deliverer.clone(),
-                interval: Duration::from_millis(own.interval_milliseconds),
+                interval: Duration::from_millis(background_config.interval_milliseconds),
                 me: me.clone(),
             };
             background.spawn(watcher.run());

@@ -14,9 +14,9 @@ async fn the_document_lists_exactly_the_calls_of_the_gateway() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let document = answer.json();
     let paths = document["paths"].as_object().expect("paths");
-    let own = paths.iter().filter(|(path, _)| path.starts_with("/v1/"));
+    let native = paths.iter().filter(|(path, _)| path.starts_with("/v1/"));
     let mut known = 0;
-    for (path, item) in own {
+    for (path, item) in native {
         for verb in ["get", "post", "put", "patch", "delete"] {
             let path = path.replace(['{', '}'], "");
             let request = format!("{} {path}", verb.to_uppercase());

@@ -35,9 +35,9 @@ async fn pair() -> (Pair, Channel) {
         )
         .time_factor(0.0);
     let pair = Pair::start(simulator, |config| {
-        let mut own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        own.interval_milliseconds = 20;
-        config.background = Some(own);
+        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+        background.interval_milliseconds = 20;
+        config.background = Some(background);
         config.vclusters = Some(VclustersConfig::new(9000, "1.28.0"));
         config.grpc = Some(([127, 0, 0, 1], 0).into());
     })

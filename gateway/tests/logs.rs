@@ -142,9 +142,9 @@ async fn no_log_contains_a_secret_and_each_change_has_a_line() {
         .acl("/", "alice@pve", "Administrator")
         .time_factor(0.0);
     let pair = Pair::start(simulator, |config| {
-        let mut own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        own.interval_milliseconds = 20;
-        config.background = Some(own);
+        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+        background.interval_milliseconds = 20;
+        config.background = Some(background);
         config.webhooks.allow_internal = true;
         config.limits.write = 0;
         config.grpc = Some(([127, 0, 0, 1], 0).into());

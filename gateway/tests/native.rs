@@ -31,9 +31,9 @@ fn cluster() -> Builder {
 
 async fn pair() -> Pair {
     Pair::start(cluster(), |config| {
-        let mut own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        own.interval_milliseconds = 20;
-        config.background = Some(own);
+        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+        background.interval_milliseconds = 20;
+        config.background = Some(background);
         config.webhooks.allow_internal = true;
         config.webhooks.backoff_milliseconds = 0;
     })
@@ -67,7 +67,7 @@ async fn listen(
     }
 }
 
-fn own() -> Vec<(&'static str, String)> {
+fn credentials() -> Vec<(&'static str, String)> {
     vec![("authorization", token())]
 }
 
@@ -117,7 +117,9 @@ async fn watched(pair: &Pair) {
 async fn events_arrive_by_websocket_and_resume_from_a_cursor() {
     let pair = pair().await;
     watched(&pair).await;
-    let mut socket = listen(&pair, "?types=vm.*", &own()).await.expect("taken");
+    let mut socket = listen(&pair, "?types=vm.*", &credentials())
+        .await
+        .expect("taken");
     power(&pair, "node1", 100, "start").await;
     let event = next(&mut socket, "vm.status.changed").await;
     let data = &event["data"];
@@ -139,17 +141,20 @@ async fn events_arrive_by_websocket_and_resume_from_a_cursor() {
     power(&pair, "node1", 100, "stop").await;
     let cursor = started["cursor"].as_str().expect("a cursor");
     let query = format!("?types=vm.status.changed&cursor={cursor}");
-    let mut again = listen(&pair, &query, &own()).await.expect("taken");
+    let mut again = listen(&pair, &query, &credentials()).await.expect("taken");
     assert_eq!(
         next(&mut again, "vm.status.changed").await["data"]["new_status"],
         "stopped"
     );
     // A cursor that does not exist.
     assert_eq!(
-        listen(&pair, "?cursor=999999", &own()).await.err(),
+        listen(&pair, "?cursor=999999", &credentials()).await.err(),
         Some(410)
     );
-    assert_eq!(listen(&pair, "?cursor=x", &own()).await.err(), Some(400));
+    assert_eq!(
+        listen(&pair, "?cursor=x", &credentials()).await.err(),
+        Some(400)
+    );
 }
 
 #[tokio::test]
@@ -189,13 +194,13 @@ async fn one_user_cannot_take_the_places_of_others() {
         config.limits.listeners = 2;
     })
     .await;
-    let one = listen(&pair, "", &own()).await.expect("taken");
+    let one = listen(&pair, "", &credentials()).await.expect("taken");
     let login = pair.login("root@pam", "password").await.json();
     // A token counts for its user.
     let ticket = login["data"]["ticket"].as_str().expect("a ticket");
     let cookie = vec![("cookie", format!("PVEAuthCookie={ticket}"))];
     let two = listen(&pair, "", &cookie).await.expect("taken");
-    for headers in [own(), cookie.clone()] {
+    for headers in [credentials(), cookie.clone()] {
         assert_eq!(listen(&pair, "", &headers).await.err(), Some(429));
     }
     let refused = pair.send("GET /v1/events", "").await;

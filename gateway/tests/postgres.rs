@@ -112,9 +112,9 @@ async fn two_gateways_deliver_each_event_once_and_share_cursors() {
         assert!(refused.to_string().contains("certificate"), "{refused}");
     }
     let change = |config: &mut Config| {
-        let mut own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        own.interval_milliseconds = 20;
-        config.background = Some(own);
+        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+        background.interval_milliseconds = 20;
+        config.background = Some(background);
         config.webhooks.allow_internal = true;
         config.limits.write = 0;
         config.postgres = Some(address.into());

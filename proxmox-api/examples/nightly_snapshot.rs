@@ -91,12 +91,12 @@ async fn night(pve: &Client, tag: &str, now: u64) -> Outcome {
 
 /// One after the other, because a guest can have only one snapshot operation at a time.
 async fn prune(guest: &Guest) -> Result<(), Error> {
-    let own: Vec<_> = (guest.snapshots().await?.into_iter())
+    let snapshots: Vec<_> = (guest.snapshots().await?.into_iter())
         .filter(|snapshot| snapshot.name.starts_with(PREFIX))
         .filter_map(|snapshot| Some((snapshot.time?, snapshot.name)))
         .collect();
-    let times: Vec<u64> = own.iter().map(|(time, _)| *time).collect();
-    for ((_, name), verdict) in own.iter().zip(KEEP.evaluate(&times)) {
+    let times: Vec<u64> = snapshots.iter().map(|(time, _)| *time).collect();
+    for ((_, name), verdict) in snapshots.iter().zip(KEEP.evaluate(&times)) {
         if verdict == Verdict::Remove {
             println!("guest {}: {name} is removed", guest.vmid());
             guest.delete_snapshot(name).await?.wait().await?;

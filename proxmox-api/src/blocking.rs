@@ -76,11 +76,11 @@ fn runtime() -> Result<Arc<Runtime>, Error> {
 
 fn start() -> io::Result<Arc<Runtime>> {
     let runtime = Arc::new(Builder::new_current_thread().enable_all().build()?);
-    let own = Arc::clone(&runtime);
+    let thread_runtime = Arc::clone(&runtime);
     // Between calls too, connections have to notice that the server closed them.
     std::thread::Builder::new()
         .name("proxmox-api".to_owned())
-        .spawn(move || own.block_on(std::future::pending::<()>()))?;
+        .spawn(move || thread_runtime.block_on(std::future::pending::<()>()))?;
     Ok(runtime)
 }
 

@@ -216,8 +216,8 @@ fn inside_spawn_blocking_nothing_is_sent() {
         tokio::task::spawn_blocking(work).await.unwrap()
     });
     waited.unwrap();
-    let own = std::thread::spawn(move || pve.version().get().send_blocking().map(drop));
-    own.join().unwrap().unwrap();
+    let thread = std::thread::spawn(move || pve.version().get().send_blocking().map(drop));
+    thread.join().unwrap().unwrap();
 }
 
 /// Operations of the everyday layer are sent from the same values as in asynchronous code.

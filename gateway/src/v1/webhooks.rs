@@ -80,7 +80,7 @@ async fn owner(app: &App, caller: &Caller) -> Result<String, Refusal> {
 }
 
 /// A webhook of this caller. A user's tickets also give access to webhooks of the user's tokens.
-async fn own(app: &App, caller: &Caller, id: &str) -> Result<Hook, Refusal> {
+async fn own_hook(app: &App, caller: &Caller, id: &str) -> Result<Hook, Refusal> {
     let owner = owner(app, caller).await?;
     let hooks = app.store.hooks().await?;
     let found = hooks
@@ -214,7 +214,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let caller = Caller::required(&headers)?;
-    Ok(Json(shown(&own(&app, &caller, &id).await?)))
+    Ok(Json(shown(&own_hook(&app, &caller, &id).await?)))
 }
 
 pub(super) async fn change(
@@ -224,7 +224,7 @@ pub(super) async fn change(
     Json(settings): Json<Settings>,
 ) -> Result<Json<Value>, Refusal> {
     let caller = Caller::changing(&headers)?;
-    let mut hook = own(&app, &caller, &id).await?;
+    let mut hook = own_hook(&app, &caller, &id).await?;
     settings.apply(&app, &mut hook)?;
     app.store.put_hook(&hook).await?;
     Ok(Json(shown(&hook)))
@@ -236,7 +236,7 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let caller = Caller::changing(&headers)?;
-    let hook = own(&app, &caller, &id).await?;
+    let hook = own_hook(&app, &caller, &id).await?;
     app.store.delete_hook(&hook.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -248,7 +248,7 @@ pub(super) async fn test(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let caller = Caller::changing(&headers)?;
-    let hook = own(&app, &caller, &id).await?;
+    let hook = own_hook(&app, &caller, &id).await?;
     let (kind, data) = test_event(&hook.name);
     let event = format!("evt-{}", hex(&random::<8>()?));
     let time = now();
@@ -279,7 +279,7 @@ pub(super) async fn deliveries(
 ) -> Result<Response, Refusal> {
     let caller = Caller::required(&headers)?;
     let page = lists::page(query.as_deref())?;
-    let hook = own(&app, &caller, &id).await?;
+    let hook = own_hook(&app, &caller, &id).await?;
     let number = |of: u64| i64::try_from(of).unwrap_or(i64::MAX);
     let (list, total) = (app
         .store
@@ -308,7 +308,7 @@ pub(super) async fn rotate(
         Some(_) => return Err(Refusal::parameters([("secret", secret_problem())])),
         None => (new_secret()?, true),
     };
-    let mut hook = own(&app, &caller, &id).await?;
+    let mut hook = own_hook(&app, &caller, &id).await?;
     let old = std::mem::replace(&mut hook.secret, secret);
     hook.old = Some((old, now() + grace));
     app.store.put_hook(&hook).await?;

@@ -508,11 +508,11 @@ impl Sender<'_> {
     /// The limit for one attempt: its own, or the remaining time of the call.
     fn limit(&self, now: Instant) -> Option<TimeLimit> {
         let call = (self.deadline.at).zip(self.deadline.timeout);
-        let own = (self.inner.attempt_timeout)
+        let attempt = (self.inner.attempt_timeout)
             .and_then(|timeout| Some((now.checked_add(timeout)?, timeout)));
-        let (at, duration) = match (call, own) {
-            (Some(call), Some(own)) => call.min(own),
-            (call, own) => call.or(own)?,
+        let (at, duration) = match (call, attempt) {
+            (Some(call), Some(attempt)) => call.min(attempt),
+            (call, attempt) => call.or(attempt)?,
         };
         Some(TimeLimit {
             at: at.into_std(),

@@ -157,15 +157,19 @@ impl Work for HaveTemplate {
                     ))
                 };
                 let list = at.aplinfo().get().await?;
-                let own = list.into_iter().filter(|row| {
+                let matching = list.into_iter().filter(|row| {
                     row.package.as_ref() == Some(name)
                         || row.template.starts_with(&format!("{name}_"))
                 });
                 let number = |row: &crate::pve::nodes::NodeAplinfoItem| {
                     row.version.clone().unwrap_or_default()
                 };
-                let own = own.filter(|row| version.as_ref().is_none_or(|own| number(row) == *own));
-                let newest = own.max_by(|a, b| compare(&number(a), &number(b)));
+                let matching = matching.filter(|row| {
+                    version
+                        .as_ref()
+                        .is_none_or(|matching| number(row) == *matching)
+                });
+                let newest = matching.max_by(|a, b| compare(&number(a), &number(b)));
                 let file = newest.ok_or_else(|| {
                     unknown("is not in the node's list, which `pveam update` refreshes")
                 })?;

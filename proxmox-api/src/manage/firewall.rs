@@ -341,7 +341,7 @@ enum Next {
 }
 
 fn next(now: &[Rule], wanted: &[Rule]) -> Option<Next> {
-    let count = |list: &[Rule], rule: &Rule| list.iter().filter(|own| *own == rule).count();
+    let count = |list: &[Rule], rule: &Rule| list.iter().filter(|other| *other == rule).count();
     let surplus = |rule: &&Rule| count(now, rule) > count(wanted, rule);
     // The last of the duplicates, because the first one has the effect.
     if let Some(at) = now.iter().rposition(|rule| surplus(&rule)) {

@@ -127,8 +127,8 @@ impl Known {
     }
 
     fn affinity<'a>(rule: &'a HaRule, kind: &str) -> Option<&'a str> {
-        let own = rule.type_.as_str() == kind && rule.disable != Some(true);
-        own.then(|| {
+        let active = rule.type_.as_str() == kind && rule.disable != Some(true);
+        active.then(|| {
             rule.affinity
                 .as_ref()
                 .map_or("positive", |how| how.as_str())
@@ -477,10 +477,10 @@ impl HaWanted {
         }
         // Other guests may share a group, so it is not changed.
         let taken = |name: &String| known.groups.iter().any(|group| group.group == *name);
-        let own = format!("nodes-of-{}", self.vmid);
+        let base_name = format!("nodes-of-{}", self.vmid);
         let name = (1..).map(|number| match number {
-            1 => own.clone(),
-            number => format!("{own}-{number}"),
+            1 => base_name.clone(),
+            number => format!("{base_name}-{number}"),
         });
         let Some(name) = name.into_iter().find(|name| !taken(name)) else {
             return Ok(None);
@@ -537,8 +537,8 @@ impl HaWanted {
         let mut changed = false;
         for rule in &known.rules {
             let members = sids(rule.resources.as_ref());
-            let own = Known::affinity(rule, wanted.kind) == Some(wanted.affinity);
-            if rule.rule == name || !own || !members.iter().any(|member| member == sid) {
+            let same_affinity = Known::affinity(rule, wanted.kind) == Some(wanted.affinity);
+            if rule.rule == name || !same_affinity || !members.iter().any(|member| member == sid) {
                 continue;
             }
             self.leave_rule(pve, track, rule, sid).await?;

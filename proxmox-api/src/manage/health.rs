@@ -295,7 +295,7 @@ fn faults(part: &crate::Value, found: &mut Vec<(String, String)>) {
         });
         let leaf = child
             .get("children")
-            .and_then(|own| own.as_array())
+            .and_then(crate::Value::as_array)
             .is_none_or(Vec::is_empty);
         let state = text("state").unwrap_or_default();
         let bad = !matches!(state, "" | "ONLINE" | "AVAIL" | "INUSE");
@@ -331,7 +331,7 @@ impl Work for CheckHealth {
         let nodes = reachable_nodes(pve, track, Action::Check).await?;
         let nodes = nodes
             .into_iter()
-            .filter(|node| self.node.as_ref().is_none_or(|own| own == node));
+            .filter(|node| self.node.as_ref().is_none_or(|other| other == node));
         let one = |node| self.of(pve, track, node);
         match some_at_once(4, nodes, one).await {
             (found, None) => Ok(found),

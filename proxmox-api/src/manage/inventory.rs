@@ -165,13 +165,13 @@ impl Resource {
     /// The name of a guest, node or storage; the number of a guest without a name.
     #[must_use]
     pub fn name(&self) -> &str {
-        let own = match self.resource_type {
+        let name = match self.resource_type {
             ResourceType::Vm => self.guest_name.as_deref(),
             ResourceType::Node => self.node.as_deref(),
             ResourceType::Storage => self.storage.as_deref(),
             ResourceType::Other => None,
         };
-        own.unwrap_or(&self.id)
+        name.unwrap_or(&self.id)
     }
 }
 

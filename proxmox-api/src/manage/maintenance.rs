@@ -264,7 +264,7 @@ impl Drain {
                 reasons.insert(format!("high availability keeps it away from {node}"));
                 continue;
             }
-            let planned = |other: &u32| plan.moves.iter().find(|own| own.vmid == *other);
+            let planned = |other: &u32| plan.moves.iter().find(|planned| planned.vmid == *other);
             let here = |other: &u32| {
                 let mut rows = inventory.resources.iter();
                 rows.any(|row| row.vmid == Some(*other) && row.node.as_ref() == Some(node))

@@ -111,8 +111,9 @@ impl Migration {
 
     /// The target storage of a disk.
     fn target_storage(&self, disk: &Disk) -> Option<String> {
-        let own = self.disks.get(&disk.key);
-        own.or(self.storage.as_ref())
+        let storage = self.disks.get(&disk.key);
+        storage
+            .or(self.storage.as_ref())
             .or(disk.storage.as_ref())
             .cloned()
     }
@@ -216,7 +217,7 @@ impl Migration {
                 let to = |from: &String| {
                     let mut pairs = map.iter().filter_map(|pair| pair.split_once(':'));
                     pairs
-                        .find(|(own, _)| own == from)
+                        .find(|(key, _)| key == from)
                         .map(|(_, to)| to.to_owned())
                 };
                 let disks = guest.disks().await?;

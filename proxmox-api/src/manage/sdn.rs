@@ -250,19 +250,19 @@ impl Entry {
         let suffix = self.id.replace('/', "-");
         let is = |row: &&BTreeMap<String, String>| match self.what {
             What::Subnet => {
-                let own = row.get("subnet").or_else(|| row.get("id"));
+                let subnet = row.get("subnet").or_else(|| row.get("id"));
                 row.get("cidr") == Some(&self.id)
-                    || own.is_some_and(|own| own.ends_with(&format!("-{suffix}")))
+                    || subnet.is_some_and(|subnet| subnet.ends_with(&format!("-{suffix}")))
             }
             _ => row.get(key) == Some(&self.id),
         };
         let now = existing.iter().find(is);
         let plain = |row: &BTreeMap<String, String>| -> BTreeMap<String, String> {
             let mut row = row.clone();
-            for own in [
+            for member in [
                 "digest", "state", "pending", "id", "cidr", "network", "mask",
             ] {
-                row.remove(own);
+                row.remove(member);
             }
             if self.what == What::Subnet {
                 row.remove("vnet");

@@ -207,31 +207,35 @@ async fn certificates_of_an_authority_need_no_confirmation() {
 
 #[tokio::test]
 async fn a_client_certificate_is_accepted() {
-    let own = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
-    let server = server(Some(own.cert.der().clone())).await;
+    let identity =
+        rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+    let server = server(Some(identity.cert.der().clone())).await;
     let pin = Fingerprint::of(server.certificate.der());
     version(builder(&server).fingerprint(pin))
         .await
         .expect_err("it shows none");
 
-    let key = own.signing_key.serialize_pem();
+    let key = identity.signing_key.serialize_pem();
     let with = |chain: &str, key: &str| {
         builder(&server)
             .fingerprint(pin)
             .client_certificate(chain, key)
     };
-    version(with(&own.cert.pem(), &key)).await.expect("known");
-    let both = format!("{key}\n{}", own.cert.pem());
+    version(with(&identity.cert.pem(), &key))
+        .await
+        .expect("known");
+    let both = format!("{key}\n{}", identity.cert.pem());
     version(with(&both, &both)).await.expect("known");
-    let shown = Some(Fingerprint::of(own.cert.der()));
+    let shown = Some(Fingerprint::of(identity.cert.der()));
     assert_eq!(*server.shown.lock().expect("no panic"), [shown, shown]);
 }
 
 #[test]
 fn an_invalid_client_certificate_is_refused_without_showing_its_key() {
-    let own = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+    let identity =
+        rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
     let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
-    let (pem, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let (pem, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
     let foreign = other.signing_key.serialize_pem();
     let secret = key.lines().nth(1).expect("a line of the key");
     for (chain, key) in [

@@ -55,9 +55,9 @@ pub(crate) fn beyond(
 
 /// The accepted indexes of an indexed parameter, as text.
 pub(crate) fn indexes(limits: &[(&'static str, Takes)], family: &str) -> String {
-    let own = |name: &str| name.strip_suffix("[n]") == Some(family);
+    let is_family = |name: &str| name.strip_suffix("[n]") == Some(family);
     let last = limits.iter().find_map(|(name, takes)| match takes {
-        Takes::Index(last) if own(name) => Some(*last),
+        Takes::Index(last) if is_family(name) => Some(*last),
         _ => None,
     });
     Takes::Index(last.unwrap_or(u8::MAX)).words()
@@ -69,8 +69,8 @@ pub(crate) fn beyond_one(
     key: &str,
     text: &str,
 ) -> Option<Problem> {
-    let mut own = limits.iter().filter(|(name, _)| *name == key);
-    own.find_map(|(_, takes)| takes.refuse(text))
+    let mut limits_of_key = limits.iter().filter(|(name, _)| *name == key);
+    limits_of_key.find_map(|(_, takes)| takes.refuse(text))
 }
 
 /// An indexed parameter's name and index.
@@ -89,9 +89,7 @@ impl Takes {
                     .parse::<i64>()
                     .is_ok_and(|n| (min..=max).contains(&n))
             }
-            Self::Number(min, max) => text
-                .parse::<f64>()
-                .is_ok_and(|n| (min..=max).contains(&n)),
+            Self::Number(min, max) => text.parse::<f64>().is_ok_and(|n| (min..=max).contains(&n)),
             Self::Length(min, max) => {
                 let length = text.chars().count();
                 length >= min as usize && length <= max as usize

@@ -104,10 +104,10 @@ pub fn text(text: &str, words: &Words) -> String {
         out = pattern.replace_all(&out, *by).into_owned();
     }
     // Longer ones first, because a name can be part of another.
-    let mut own: Vec<(&String, &String)> =
+    let mut names: Vec<(&String, &String)> =
         words.iter().filter(|(_, value)| value.len() > 2).collect();
-    own.sort_by_key(|(name, value)| (std::cmp::Reverse(value.len()), *name));
-    for (name, value) in own {
+    names.sort_by_key(|(name, value)| (std::cmp::Reverse(value.len()), *name));
+    for (name, value) in names {
         out = whole(&out, value, &format!("{{{name}}}"));
     }
     out

@@ -119,12 +119,12 @@ impl Run<'_> {
         let mut items = server.list(&path).await.unwrap_or_default();
         items.retain(|item| match (trace.key, member(item, "vmid")) {
             // The name can contain other numbers, such as a date.
-            ("volid", Some(vmid)) => self.names.own(&vmid),
+            ("volid", Some(vmid)) => self.names.is_ours(&vmid),
             (key, _) => member(item, key).is_some_and(|name| {
                 let name = name.rsplit(['/', ':']).next().unwrap_or(&name).to_owned();
                 match key {
                     "volid" => name.starts_with(&self.names.prefix),
-                    _ => self.names.own(&name),
+                    _ => self.names.is_ours(&name),
                 }
             }),
         });
@@ -545,7 +545,7 @@ impl Found {
             _ => {}
         }
         let items = server.list(path).await.ok()?;
-        let own = match word {
+        let word_key = match word {
             "volume" => "volid",
             "url_seq" => "seq",
             word => word,
@@ -553,7 +553,7 @@ impl Found {
         let names: BTreeSet<String> = items
             .iter()
             .filter_map(|item| {
-                [own, "name", "id", "subdir"]
+                [word_key, "name", "id", "subdir"]
                     .iter()
                     .find_map(|key| member(item, key))
             })

@@ -83,7 +83,7 @@ pub struct Names {
 impl Names {
     /// Whether an item of a list belongs to this run, by its identifying value.
     #[must_use]
-    pub fn own(&self, name: &str) -> bool {
+    pub fn is_ours(&self, name: &str) -> bool {
         let vmid = |text: &str| {
             text.parse()
                 .is_ok_and(|number: u32| self.vmids.contains(&number))
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn only_objects_of_the_run_are_removed() {
         let names = names();
-        for own in [
+        for is_ours in [
             "9000",
             "vm:9009",
             "ct:9001",
@@ -494,7 +494,7 @@ mod tests {
             "custom-dfr",
             "dfrz",
         ] {
-            assert!(names.own(own), "{own}");
+            assert!(names.is_ours(is_ours), "{is_ours}");
         }
         for other in [
             "100",
@@ -506,7 +506,7 @@ mod tests {
             "PVEAdmin",
             "vzdump-9001",
         ] {
-            assert!(!names.own(other), "{other}");
+            assert!(!names.is_ours(other), "{other}");
         }
     }
 

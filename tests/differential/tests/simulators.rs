@@ -106,7 +106,7 @@ async fn another_release_answers_501_where_its_schema_has_no_endpoint() {
         facts
             .endpoints
             .iter()
-            .any(|(own, methods)| neutral(own) == path && methods.contains_key(&Method::Get))
+            .any(|(key, methods)| neutral(key) == path && methods.contains_key(&Method::Get))
     };
     let (mut same, mut different) = (0, 0);
     for exchange in &report.exchanges {

@@ -187,7 +187,7 @@ impl fmt::Debug for Faults {
 
 impl Rule {
     fn matches(&self, method: &str, segments: &[String]) -> bool {
-        if self.method.as_deref().is_some_and(|own| own != method) {
+        if self.method.as_deref().is_some_and(|other| other != method) {
             return false;
         }
         let mut segments_left = segments.iter();

@@ -90,7 +90,7 @@ pub(crate) const PRIVILEGES: [(&str, &[&str]); 8] = [
 
 /// Every privilege of a release with this major version.
 pub(crate) fn all_privileges(major: u8) -> BTreeSet<String> {
-    let own: &[&str] = if major >= 9 {
+    let later: &[&str] = if major >= 9 {
         &[
             "VM.Replicate",
             "VM.GuestAgent.Audit",
@@ -105,7 +105,7 @@ pub(crate) fn all_privileges(major: u8) -> BTreeSet<String> {
     PRIVILEGES
         .iter()
         .flat_map(|(_, privileges)| privileges.iter())
-        .chain(own)
+        .chain(later)
         .map(|privilege| (*privilege).to_owned())
         .collect()
 }

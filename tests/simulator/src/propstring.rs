@@ -7,7 +7,7 @@ use proxmox_codegen::facts::{Schema, Schemas, Type};
 /// The value of a key, as written. Neither aliases nor the default key are known here.
 pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut parts = text.split(',').filter_map(|part| part.split_once('='));
-    parts.find_map(|(own, value)| (own == key).then_some(value))
+    parts.find_map(|(name, value)| (name == key).then_some(value))
 }
 
 /// Splits a property string into its keys, aliases resolved.

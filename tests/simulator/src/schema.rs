@@ -94,9 +94,10 @@ fn complete(facts: &mut Facts) {
         Some(&methods.get(&Method::Post)?.parameters.properties)
     };
     // The alias of an optical drive.
-    let drive = create("/nodes/{node}/qemu").and_then(|own| own.get("ide[n]")?.format.clone());
+    let drive =
+        create("/nodes/{node}/qemu").and_then(|params| params.get("ide[n]")?.format.clone());
     let model = create("/cluster/qemu/custom-cpu-models")
-        .and_then(|own| own.get("reported-model")?.values.clone());
+        .and_then(|params| params.get("reported-model")?.values.clone());
     if let Some(Format::Keys(mut keys)) = drive {
         // It is no way to bring in a disk.
         keys.remove("import-from");

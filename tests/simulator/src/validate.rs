@@ -674,10 +674,11 @@ mod tests {
 
     /// The formats of a parameter, or of its elements.
     fn formats_of(schema: &Schema) -> Vec<&Format> {
-        let own = schema.format.iter();
+        let formats = schema.format.iter();
         let items = schema.items.iter().map(|item| &**item);
         let choices = schema.one_of.iter().flatten();
-        own.chain(items.chain(choices).flat_map(formats_of))
+        formats
+            .chain(items.chain(choices).flat_map(formats_of))
             .collect()
     }
 

@@ -197,7 +197,7 @@ impl Stage {
     }
 
     fn gather(&self, name: &str, done: &mut Vec<String>, calls: &mut Vec<String>) {
-        if done.iter().any(|own| own == name) {
+        if done.iter().any(|other| other == name) {
             return;
         }
         let state = &self
@@ -297,7 +297,7 @@ async fn refusals_have_the_texts_of_the_real_server() {
         let mut stage = Stage::open(release, states.clone()).await;
         for (name, file) in &files {
             for case in &file.case {
-                let fits = |list: &Vec<String>| list.iter().any(|own| own == release);
+                let fits = |list: &Vec<String>| list.iter().any(|other| other == release);
                 if !case.releases.as_ref().is_none_or(fits) {
                     continue;
                 }

@@ -51,9 +51,9 @@ async fn send(
     more: &[(&str, &str)],
 ) -> Answer {
     let additional: BTreeSet<&str> = more.iter().map(|(key, _)| *key).collect();
-    let own = request.params.iter();
-    let own = own.map(|(key, value)| (key.as_str(), value.as_str()));
-    let form: Vec<String> = own
+    let parameters = request.params.iter();
+    let parameters = parameters.map(|(key, value)| (key.as_str(), value.as_str()));
+    let form: Vec<String> = parameters
         .filter(|(key, _)| !additional.contains(key))
         .chain(more.iter().copied())
         .map(|(key, value)| format!("{}={}", encode(key), encode(value)))

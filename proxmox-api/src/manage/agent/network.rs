@@ -176,7 +176,7 @@ impl WaitForAddress {
     fn wants(&self, interface: &Interface, card: Option<&str>) -> bool {
         let same = |mac: Option<&str>| {
             mac.is_none_or(|mac| {
-                (interface.mac.as_deref()).is_some_and(|own| own.eq_ignore_ascii_case(mac))
+                (interface.mac.as_deref()).is_some_and(|other| other.eq_ignore_ascii_case(mac))
             })
         };
         let chosen = card.is_some() || self.mac.is_some() || self.name.is_some();

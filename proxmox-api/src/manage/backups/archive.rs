@@ -184,8 +184,12 @@ impl FindBackups {
             && (self.since..self.before).contains(&archive.time)
             && (archive.protected || !self.protected)
             && (archive.verified == Some(true) || !self.verified)
-            && (self.notes.as_ref())
-                .is_none_or(|text| archive.notes.as_ref().is_some_and(|own| own.contains(text)))
+            && (self.notes.as_ref()).is_none_or(|text| {
+                archive
+                    .notes
+                    .as_ref()
+                    .is_some_and(|other| other.contains(text))
+            })
     }
 }
 

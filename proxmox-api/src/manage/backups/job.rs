@@ -305,7 +305,7 @@ impl Work for RunBackupJob {
         let nodes = reachable_nodes(pve, track, Action::BackUp).await?;
         let nodes = nodes
             .into_iter()
-            .filter(|node| job.node.as_ref().is_none_or(|own| own.as_str() == node));
+            .filter(|node| job.node.as_ref().is_none_or(|other| other.as_str() == node));
         let one = |node: String| {
             let (plain, rule) = (&plain, rule.clone());
             async move {

@@ -61,13 +61,13 @@ impl Work for ReplicationJob {
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
         let jobs = pve.api().cluster().replication();
         let rows = jobs.get().await?;
-        let own: Vec<_> = rows
+        let jobs_of_guest: Vec<_> = rows
             .iter()
             .filter(|job| job.guest == i64::from(self.vmid))
             .collect();
         let subject = Subject::Other(format!("replication of {} to {}", self.vmid, self.target));
-        let Some(current) = own.iter().find(|job| job.target == *self.target) else {
-            let number = (0..).find(|number| own.iter().all(|job| job.jobnum != *number));
+        let Some(current) = jobs_of_guest.iter().find(|job| job.target == *self.target) else {
+            let number = (0..).find(|number| jobs_of_guest.iter().all(|job| job.jobnum != *number));
             let id = format!("{}-{}", self.vmid, number.unwrap_or_default());
             let desired = ClusterReplicationItem {
                 target: self.target.as_str().into(),

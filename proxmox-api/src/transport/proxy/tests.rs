@@ -258,12 +258,12 @@ fn each_scheme_has_its_environment_variable() {
         let proxies = environment(variables).expect("they parse");
         assert_eq!(chosen(&proxies, secure), for_secure, "{variables:?}");
         assert_eq!(chosen(&proxies, plain), for_plain, "{variables:?}");
-        for own in [
+        for local in [
             "https://localhost:8006",
             "https://127.1.2.3:8006",
             "https://[::1]:8006",
         ] {
-            assert_eq!(chosen(&proxies, own), "none", "{variables:?}");
+            assert_eq!(chosen(&proxies, local), "none", "{variables:?}");
         }
     }
     let error = environment(&[("HTTPS_PROXY", "ftp://bob:hunter22@proxy")]).expect_err("no proxy");
@@ -353,9 +353,9 @@ async fn a_client_uses_the_proxy_of_its_environment_by_default() {
         return;
     }
     let (url, server) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
-    let own = std::env::current_exe().expect("a program");
+    let program = std::env::current_exe().expect("a program");
     let name = "a_client_uses_the_proxy_of_its_environment_by_default";
-    let mut inside = std::process::Command::new(own);
+    let mut inside = std::process::Command::new(program);
     for other in ["https_proxy", "all_proxy", "ALL_PROXY", "no_proxy"] {
         inside.env_remove(other);
     }

@@ -104,12 +104,12 @@ mod tests {
         );
         let text = std::fs::read_to_string(path).expect("the overlay is there");
         let overlay: Overlay = toml::from_str(&text).expect("it is TOML");
-        let own = |list: &[&str]| -> BTreeSet<String> {
+        let set = |list: &[&str]| -> BTreeSet<String> {
             list.iter().map(|&part| part.to_owned()).collect()
         };
-        assert_eq!(own(SUSPICIOUS), overlay.suspicious);
+        assert_eq!(set(SUSPICIOUS), overlay.suspicious);
         let public: BTreeSet<_> = overlay.public.names.into_keys().collect();
-        assert_eq!(own(PUBLIC), public);
+        assert_eq!(set(PUBLIC), public);
         for name in overlay.secret.names.keys() {
             assert!(is_secret(name), "{name}");
         }

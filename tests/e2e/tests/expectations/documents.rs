@@ -235,7 +235,7 @@ impl<'a> Maker<'a> {
     /// The end of a tree: an object inside itself is generated two levels deep.
     fn is_deep(&self, of: &Ty) -> bool {
         let Ty::Item(name) = of else { return false };
-        self.inside.iter().filter(|own| *own == name).count() > 1
+        self.inside.iter().filter(|other| *other == name).count() > 1
     }
 
     fn map(&mut self, of: &Ty, place: &str) -> Made {

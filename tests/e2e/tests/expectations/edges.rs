@@ -49,10 +49,10 @@ fn parameters<'a>(
     for facts in all {
         for (path, methods) in &facts.endpoints {
             for (method, endpoint) in methods {
-                let own = found.entry(format!("{method} {path}")).or_default();
+                let schemas_of_endpoint = found.entry(format!("{method} {path}")).or_default();
                 for (name, schema) in &endpoint.parameters.properties {
                     if !path.contains(&format!("{{{name}}}")) {
-                        own.entry(name).or_default().push(schema);
+                        schemas_of_endpoint.entry(name).or_default().push(schema);
                     }
                 }
             }
@@ -169,9 +169,9 @@ async fn values_at_a_limit_are_sent_and_values_beyond_are_not() {
     let mut kinds = BTreeSet::new();
     let mut complaints = Vec::new();
     for wire in REQUESTS.iter() {
-        let own = described.get(wire.endpoint).expect("the facts have it");
+        let schemas_by_name = described.get(wire.endpoint).expect("the facts have it");
         let mut all = members(wire);
-        for (name, schemas) in own {
+        for (name, schemas) in schemas_by_name {
             let found = edges(name, schemas);
             let bounded = |one: &&Schema| {
                 one.minimum.is_some()

@@ -214,7 +214,7 @@ async fn the_simulator_accepts_every_call() {
             accepted += 1;
             *statuses.entry(seen.status).or_default() += 1;
             let sent = wire.parameters.iter();
-            let replaced = |name: &str| visit.kind.is_some_and(|(own, _)| own == name);
+            let replaced = |name: &str| visit.kind.is_some_and(|(key, _)| key == name);
             for parameter in sent.filter(|p| visit.parameters.contains(p.name) && !replaced(p.name))
             {
                 arrived += 1;

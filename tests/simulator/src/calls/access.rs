@@ -158,7 +158,7 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
         let realm = userid.rsplit('@').next().unwrap_or("");
         let realms = call.cluster.records.get("/access/domains");
         let mut realms = realms.into_iter().flatten();
-        if let Some((_, realm)) = realms.find(|(own, _)| own == realm) {
+        if let Some((_, realm)) = realms.find(|(key, _)| key == realm) {
             row.insert("realm-type".into(), json!(realm.get("type")));
         }
         if full {

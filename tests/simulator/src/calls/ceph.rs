@@ -72,7 +72,7 @@ fn row(value: Value) -> Row {
 }
 
 fn find(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
-    let found = held(call, key).iter().find(|(own, _)| own == id);
+    let found = held(call, key).iter().find(|(name, _)| name == id);
     found.map(|(_, row)| row.clone())
 }
 
@@ -128,7 +128,7 @@ fn add_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
         .nodes
         .iter()
         .zip(1..)
-        .find(|(own, _)| own.name == node);
+        .find(|(member, _)| member.name == node);
     let address = format!("192.0.2.{}", number.map_or(1, |(_, number)| number));
     let row = row(json!({ "host": node, "addr": address }));
     let edit = Edit::Set(key_of(kind), id.clone(), row);

@@ -50,7 +50,7 @@ fn key(call: &Call<'_>) -> String {
 
 fn held(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
     let rows = call.cluster.records.get(key)?;
-    let found = rows.iter().find(|(own, _)| own == id);
+    let found = rows.iter().find(|(key, _)| key == id);
     found.map(|(_, row)| row.clone())
 }
 

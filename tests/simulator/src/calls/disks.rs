@@ -100,7 +100,7 @@ fn list(call: &Call<'_>) -> ApiResult<Reply> {
 fn disk(call: &Call<'_>, path: &str) -> ApiResult<Row> {
     rows(call, &disks(&call.owned("node")))
         .iter()
-        .find(|(own, row)| own == path || field(row, "by_id_link") == path)
+        .find(|(key, row)| key == path || field(row, "by_id_link") == path)
         .map(|(_, row)| row.clone())
         .ok_or_else(|| ApiError::die(format!("unable to get device info for '{path}'")))
 }
@@ -217,7 +217,7 @@ fn wipe(call: &mut Call<'_>) -> ApiResult<Reply> {
 fn create_store(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
     let key = stores(&node, kind);
-    if rows(call, &key).iter().any(|(own, _)| *own == name) {
+    if rows(call, &key).iter().any(|(id, _)| *id == name) {
         return Err(ApiError::die(match kind {
             "directory" => format!("a systemd mount unit for '{name}' already exists"),
             "zfs" => format!("pool '{name}' already exists on node '{node}'"),
@@ -303,7 +303,7 @@ fn new_storage(kind: &str, node: &str, name: &str, total: u64) -> Storage {
 fn remove_store(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
     let key = stores(&node, kind);
-    let found = rows(call, &key).iter().find(|(own, _)| *own == name);
+    let found = rows(call, &key).iter().find(|(id, _)| *id == name);
     let task = match kind {
         "directory" => "dirremove",
         "lvm" => "lvmremove",
@@ -370,7 +370,7 @@ fn zfs_pool(call: &Call<'_>) -> ApiResult<Reply> {
     let found = rows(call, &stores(&node, "zfs")).iter();
     let (_, row) = found
         .clone()
-        .find(|(own, _)| *own == name)
+        .find(|(key, _)| *key == name)
         .ok_or_else(|| ApiError::die(format!("cannot open '{name}': no such pool")))?;
     let part = |name: &str, state: &str| json!({ "name": name, "state": state, "read": 0, "write": 0, "cksum": 0, "msg": "" });
     let state = pool_state(call, row);

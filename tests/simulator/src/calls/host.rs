@@ -100,7 +100,7 @@ fn names(call: &Call<'_>) -> Vec<String> {
 
 fn service(call: &Call<'_>, name: &str) -> Value {
     let held = call.cluster.records.get(&list(call));
-    let stopped = held.is_some_and(|rows| rows.iter().any(|(own, _)| own == name));
+    let stopped = held.is_some_and(|rows| rows.iter().any(|(key, _)| key == name));
     let (state, active) = if stopped {
         ("dead", "inactive")
     } else {

@@ -43,7 +43,7 @@ fn exists(call: &Call<'_>, node: &str) -> ApiResult<()> {
     let iface = call.text("iface").unwrap_or("");
     if rows(call.cluster, &planned(node))
         .iter()
-        .any(|(own, _)| own == iface)
+        .any(|(key, _)| key == iface)
     {
         return Ok(());
     }
@@ -53,14 +53,14 @@ fn exists(call: &Call<'_>, node: &str) -> ApiResult<()> {
 fn check(call: &Call<'_>, node: &str, new: bool) -> ApiResult<()> {
     let iface = call.owned("iface");
     let all = rows(call.cluster, &planned(node));
-    let known = all.iter().any(|(own, _)| *own == iface);
+    let known = all.iter().any(|(key, _)| *key == iface);
     if new && known {
         return Err(ApiError::parameter("iface", "interface already exists"));
     }
     if !new && !known {
         return Err(ApiError::parameter("iface", "interface does not exist"));
     }
-    let others = || all.iter().filter(|(own, _)| *own != iface);
+    let others = || all.iter().filter(|(key, _)| *key != iface);
     for (key, name) in [
         ("gateway", "Default gateway"),
         ("gateway6", "Default ipv6 gateway"),
@@ -96,7 +96,7 @@ pub(super) fn complete(call: &Call<'_>, iface: &str, row: &mut Row) {
     let node = call.text("node").unwrap_or("");
     let active = rows(call.cluster, &running(node))
         .iter()
-        .any(|(own, _)| own == iface);
+        .any(|(key, _)| key == iface);
     for key in ["active", "exists"] {
         if active {
             row.insert(key.into(), json!(1));

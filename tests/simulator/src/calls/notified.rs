@@ -18,7 +18,7 @@ fn bad(text: impl Into<String>) -> ApiError {
 }
 
 fn has(rows: &Rows, id: &str) -> bool {
-    rows.iter().any(|(own, _)| own == id)
+    rows.iter().any(|(key, _)| key == id)
 }
 
 fn texts<'a>(row: &'a Row, key: &str) -> Vec<&'a str> {
@@ -51,7 +51,7 @@ pub(super) fn may_make(call: &Call<'_>, list: &str, id: &str, row: &Row) -> ApiR
 pub(super) fn may_be(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
     let mail = [format!("{NOTIFIED}sendmail"), format!("{NOTIFIED}smtp")];
     let to = ["mailto", "mailto-user"];
-    if mail.iter().any(|own| own == list) && !to.iter().any(|key| row.contains_key(*key)) {
+    if mail.iter().any(|other| other == list) && !to.iter().any(|key| row.contains_key(*key)) {
         return Err(bad(
             "must at least provide one recipient, either in mailto or in mailto-user",
         ));
@@ -77,11 +77,11 @@ pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiRes
         return None;
     }
     let rows = call.cluster.records.get(list)?;
-    let (_, row) = rows.iter().find(|(own, _)| own == id)?;
+    let (_, row) = rows.iter().find(|(key, _)| key == id)?;
     if field(row, "origin") != "user-created" {
         let first = defaults(list, id)?;
         let rows = call.cluster.records.get_mut(list)?;
-        let (_, row) = rows.iter_mut().find(|(own, _)| own == id)?;
+        let (_, row) = rows.iter_mut().find(|(key, _)| key == id)?;
         *row = first;
         return Some(Ok(()));
     }

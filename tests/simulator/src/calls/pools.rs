@@ -110,13 +110,13 @@ pub(super) fn change(call: &mut Call<'_>) -> ApiResult<Reply> {
         .map(str::to_owned)
         .collect();
     for vmid in &ids {
-        let own = call.cluster.guests.get(vmid);
-        let own = own.and_then(|guest| guest.pool.as_ref());
-        match own {
-            _ if delete && own != Some(&pool) => {
+        let pool_of_guest = call.cluster.guests.get(vmid);
+        let pool_of_guest = pool_of_guest.and_then(|guest| guest.pool.as_ref());
+        match pool_of_guest {
+            _ if delete && pool_of_guest != Some(&pool) => {
                 return Err(fail(format!("VM {vmid} is not a pool member")));
             }
-            Some(own) if !delete && *own == pool => {
+            Some(pool_of_guest) if !delete && *pool_of_guest == pool => {
                 return Err(fail(format!("VM {vmid} is already a pool member")));
             }
             Some(other) if !delete && !moving => {

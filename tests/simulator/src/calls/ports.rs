@@ -11,14 +11,12 @@ use crate::state::records::{Row, Rows};
 /// The parameters that name other interfaces.
 const PORTS: [&str; 4] = ["bridge_ports", "ovs_ports", "slaves", "ovs_bonds"];
 
-fn text<'a>(other_row: &'a Row, key: &str) -> &'a str {
-    field(other_row, key).as_str().unwrap_or("")
+fn text<'a>(row: &'a Row, key: &str) -> &'a str {
+    field(row, key).as_str().unwrap_or("")
 }
 
-fn named(other_row: &Row) -> impl Iterator<Item = &str> {
-    PORTS
-        .iter()
-        .flat_map(|key| split_list(text(other_row, key)))
+fn named(row: &Row) -> impl Iterator<Item = &str> {
+    PORTS.iter().flat_map(|key| split_list(text(row, key)))
 }
 
 /// Refuses a port that another interface uses. The server accepts any separator in this check.
@@ -26,9 +24,9 @@ pub(super) fn check_duplicates(rows: &Rows, id: &str, row: &Row) -> ApiResult<()
     let Some(key) = PORTS.iter().find(|key| !text(row, key).is_empty()) else {
         return Ok(());
     };
-    for (own, other_row) in rows.iter().filter(|(own, _)| own != id) {
+    for (name, other_row) in rows.iter().filter(|(name, _)| name != id) {
         if let Some(port) = named(row).find(|port| named(other_row).any(|other| other == *port)) {
-            let error = format!("{port} is already used on interface '{own}'.");
+            let error = format!("{port} is already used on interface '{name}'.");
             return Err(ApiError::parameter(key, error));
         }
     }
@@ -39,22 +37,22 @@ pub(super) fn check_duplicates(rows: &Rows, id: &str, row: &Row) -> ApiResult<()
 /// parameter's check accepts more.
 pub(super) fn check(rows: &Rows) -> ApiResult<()> {
     let kind = |name: &str| -> Option<&str> {
-        let (_, other_row) = rows.iter().find(|(own, _)| own == name)?;
-        Some(text(other_row, "type"))
+        let (_, row) = rows.iter().find(|(key, _)| key == name)?;
+        Some(text(row, "type"))
     };
     let each = |of: &'static str, key: &'static str| {
         rows.iter()
-            .filter(move |(_, other_row)| text(other_row, "type") == of)
-            .flat_map(move |(own, other_row)| {
-                let ports = text(other_row, key).split_ascii_whitespace();
-                ports.map(move |port| (own, other_row, port))
+            .filter(move |(_, row)| text(row, "type") == of)
+            .flat_map(move |(name, row)| {
+                let ports = text(row, key).split_ascii_whitespace();
+                ports.map(move |port| (name, row, port))
             })
     };
-    for (own, _, port) in each("OVSBridge", "ovs_ports") {
+    for (name, _, port) in each("OVSBridge", "ovs_ports") {
         match kind(port) {
             None => {
                 return Err(ApiError::die(format!(
-                    "OVS bridge '{own}' - unable to find port '{port}'"
+                    "OVS bridge '{name}' - unable to find port '{port}'"
                 )));
             }
             Some("eth" | "OVSBond" | "OVSPort" | "OVSIntPort") => {}
@@ -65,37 +63,37 @@ pub(super) fn check(rows: &Rows) -> ApiResult<()> {
             }
         }
     }
-    for (own, _, port) in each("OVSBond", "ovs_bonds") {
+    for (name, _, port) in each("OVSBond", "ovs_bonds") {
         let kind = kind(port).unwrap_or("");
         if kind != "eth" {
             return Err(ApiError::die(format!(
-                "OVS bond '{own}' - wrong interface type on slave '{port}' ('{kind}' != 'eth')"
+                "OVS bond '{name}' - wrong interface type on slave '{port}' ('{kind}' != 'eth')"
             )));
         }
     }
-    for (own, other_row, port) in each("bond", "slaves") {
+    for (name, row, port) in each("bond", "slaves") {
         let kind = kind(port).unwrap_or("");
         if !matches!(kind, "eth" | "bond") {
             return Err(ApiError::die(format!(
-                "bond '{own}' - wrong interface type on slave '{port}' ('{kind}' != 'eth or bond')"
+                "bond '{name}' - wrong interface type on slave '{port}' ('{kind}' != 'eth or bond')"
             )));
         }
-        let primary = text(other_row, "bond-primary");
-        let mut slaves = text(other_row, "slaves").split_ascii_whitespace();
+        let primary = text(row, "bond-primary");
+        let mut slaves = text(row, "slaves").split_ascii_whitespace();
         if !primary.is_empty() && !slaves.any(|slave| slave == primary) {
             return Err(ApiError::die(format!(
-                "bond '{own}' - bond-primary interface is not a slave"
+                "bond '{name}' - bond-primary interface is not a slave"
             )));
         }
     }
-    for (own, _, port) in each("bridge", "bridge_ports") {
+    for (name, _, port) in each("bridge", "bridge_ports") {
         // A VLAN of an interface is created with the bridge that uses it.
         let vlan = port
             .rsplit_once('.')
             .is_some_and(|(_, tag)| !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_digit()));
         if kind(port).is_none() && !vlan {
             return Err(ApiError::die(format!(
-                "bridge '{own}' - unable to find bridge port '{port}'"
+                "bridge '{name}' - unable to find bridge port '{port}'"
             )));
         }
     }

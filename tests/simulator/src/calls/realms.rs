@@ -98,7 +98,7 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 fn existing(call: &Call<'_>, realm: &str) -> Option<Row> {
     let mut rows = call.cluster.records.get(LIST).into_iter().flatten();
-    rows.find(|(own, _)| own == realm)
+    rows.find(|(key, _)| key == realm)
         .map(|(_, row)| row.clone())
 }
 

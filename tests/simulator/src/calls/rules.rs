@@ -24,7 +24,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
             .cluster
             .records
             .get("/cluster/firewall/groups")
-            .is_some_and(|groups| groups.iter().any(|(own, _)| *own == group));
+            .is_some_and(|groups| groups.iter().any(|(key, _)| *key == group));
         if !known {
             return Err(ApiError::die(format!("no such security group '{group}'")));
         }
@@ -183,7 +183,7 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
     }
     if let Some(name) = text("macro") {
         let mut known = MACROS.split_whitespace();
-        if !known.any(|own| own.eq_ignore_ascii_case(name)) {
+        if !known.any(|other| other.eq_ignore_ascii_case(name)) {
             return fault("macro", format!("unknown macro '{name}'"));
         }
     }
@@ -222,12 +222,12 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
             Some(_) => {}
         }
     }
-    let own = key.strip_suffix("/rules").unwrap_or(key);
+    let scope = key.strip_suffix("/rules").unwrap_or(key);
     let has = |list: &str, name: &str| {
-        [own, "/cluster/firewall"].iter().any(|place| {
+        [scope, "/cluster/firewall"].iter().any(|place| {
             let rows = call.cluster.records.get(&format!("{place}/{list}"));
             let mut rows = rows.into_iter().flatten();
-            rows.any(|(own, _)| own.eq_ignore_ascii_case(name))
+            rows.any(|(key, _)| key.eq_ignore_ascii_case(name))
         })
     };
     for name in ["source", "dest"] {

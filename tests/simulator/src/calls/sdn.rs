@@ -35,7 +35,7 @@ pub(super) fn has_vnet(call: &Call<'_>) -> bool {
         .get("/cluster/sdn/vnets")
         .into_iter()
         .flatten();
-    rows.any(|(own, _)| own == vnet)
+    rows.any(|(key, _)| key == vnet)
 }
 
 const LOCK: &str = "/cluster/sdn/lock";
@@ -175,17 +175,17 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let rows: Vec<Value> = if call.flag("running") {
         running
             .iter()
-            .map(|(own, row)| shown(id, own, row))
+            .map(|(key, row)| shown(id, key, row))
             .collect()
     } else {
         let mut rows: Vec<Value> = planned
             .iter()
-            .map(|(own, row)| {
+            .map(|(key, row)| {
                 let old = running
                     .iter()
-                    .find(|(name, _)| name == own)
+                    .find(|(name, _)| name == key)
                     .map(|(_, row)| row);
-                let mut entry = shown(id, own, &old.map_or_else(|| identity(row), Row::clone));
+                let mut entry = shown(id, key, &old.map_or_else(|| identity(row), Row::clone));
                 entry["digest"] = Value::Null;
                 if old != Some(row) {
                     entry["state"] = json!(if old.is_some() { "changed" } else { "new" });
@@ -196,9 +196,9 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             .collect();
         let gone = running
             .iter()
-            .filter(|(own, _)| !planned.iter().any(|(name, _)| name == own));
-        rows.extend(gone.map(|(own, row)| {
-            let mut entry = shown(id, own, row);
+            .filter(|(key, _)| !planned.iter().any(|(name, _)| name == key));
+        rows.extend(gone.map(|(key, row)| {
+            let mut entry = shown(id, key, row);
             entry["digest"] = Value::Null;
             entry["state"] = json!("deleted");
             complete(id, entry)
@@ -283,14 +283,14 @@ fn typed(key: &str, value: &Value) -> Value {
         .map_or_else(|| value.clone(), Value::from)
 }
 
-fn shown(id: &str, own: &str, row: &Row) -> Value {
+fn shown(id: &str, name: &str, row: &Row) -> Value {
     let mut entry: Row = row
         .iter()
         .map(|(key, value)| (key.clone(), typed(key, value)))
         .collect();
-    entry.insert(id.to_owned(), json!(own));
+    entry.insert(id.to_owned(), json!(name));
     if id == "subnet" {
-        entry.insert("id".into(), json!(own));
+        entry.insert("id".into(), json!(name));
     }
     Value::Object(entry)
 }
@@ -342,9 +342,9 @@ pub(super) fn verify(
     match list {
         "/cluster/sdn/zones" => {
             let refuse = |problems: &[(&str, String)]| Err(refused(&operation("zone"), problems));
-            let own = |row: &Row| row.get("ipam").cloned();
-            let old = call.cluster.entry(list, id).and_then(own);
-            if !creates && old != own(row) && has_subnets(call, id) {
+            let ipam = |row: &Row| row.get("ipam").cloned();
+            let old = call.cluster.entry(list, id).and_then(ipam);
+            if !creates && old != ipam(row) && has_subnets(call, id) {
                 let text = "can't change ipam if a subnet is already defined in this zone";
                 return refuse(&[("ipam", text.into())]);
             }
@@ -432,8 +432,8 @@ pub(super) fn verify(
                 return refuse("vlan tag is not allowed on simple zone".into());
             }
             let rows = call.cluster.records.get("/cluster/sdn/vnets");
-            let other = rows.into_iter().flatten().find(|(own, row)| {
-                own != id
+            let other = rows.into_iter().flatten().find(|(key, row)| {
+                key != id
                     && row.get("zone") == Some(&json!(zone))
                     && row.get("tag") == Some(&json!(tag))
             });
@@ -450,7 +450,7 @@ pub(super) fn verify(
             let aware = rows
                 .into_iter()
                 .flatten()
-                .any(|(own, row)| *own == vnet && row.get("vlanaware") == Some(&json!("1")));
+                .any(|(key, row)| *key == vnet && row.get("vlanaware") == Some(&json!("1")));
             if aware {
                 return refuse("vnet", "you can't add a subnet on a vlanaware vnet".into());
             }

@@ -27,7 +27,7 @@ fn section(list: &str, kind: &str) -> Option<&'static Section> {
 }
 
 fn has(words: &str, word: &str) -> bool {
-    words.split_whitespace().any(|own| own == word)
+    words.split_whitespace().any(|other| other == word)
 }
 
 impl Section {
@@ -40,23 +40,23 @@ impl Section {
 
 /// Refuses a property of other types. Properties that no type has are not checked here.
 fn unexpected<'a>(list: &str, kind: &str, names: &[&'a str]) -> Option<&'a str> {
-    let own = section(list, kind)?;
+    let section = section(list, kind)?;
     let others = SECTIONS.get(list)?;
     names
         .iter()
         .copied()
-        .find(|name| !own.takes(name) && others.values().any(|other| other.takes(name)))
+        .find(|name| !section.takes(name) && others.values().any(|other| other.takes(name)))
 }
 
 /// Checks a new section.
 pub(super) fn check_new(list: &str, kind: &str, names: &[&str]) -> Result<(), String> {
-    let Some(own) = section(list, kind) else {
+    let Some(section) = section(list, kind) else {
         return Ok(());
     };
     if let Some(name) = unexpected(list, kind, names) {
         return Err(format!("unexpected property '{name}'"));
     }
-    let mut required = own.required.split_whitespace();
+    let mut required = section.required.split_whitespace();
     match required.find(|name| !names.contains(name)) {
         Some(name) => Err(format!("missing value for required option '{name}'")),
         None => Ok(()),
@@ -70,23 +70,23 @@ pub(super) fn check_changed(
     names: &[&str],
     deleted: &[&str],
 ) -> Result<(), String> {
-    let Some(own) = section(list, kind) else {
+    let Some(section) = section(list, kind) else {
         return Ok(());
     };
-    if let Some(name) = names.iter().find(|name| has(&own.fixed, name)) {
+    if let Some(name) = names.iter().find(|name| has(&section.fixed, name)) {
         return Err(format!("can't change value of fixed parameter '{name}'"));
     }
     if let Some(name) = unexpected(list, kind, names) {
         return Err(format!("unexpected property '{name}'"));
     }
     for name in deleted {
-        if !own.takes(name) {
+        if !section.takes(name) {
             return Err(format!("no such option '{name}'"));
         }
-        if has(&own.required, name) {
+        if has(&section.required, name) {
             return Err(format!("unable to delete required option '{name}'"));
         }
-        if has(&own.fixed, name) {
+        if has(&section.fixed, name) {
             return Err(format!("unable to delete fixed option '{name}'"));
         }
         if names.contains(name) {
@@ -101,19 +101,19 @@ pub(super) fn check_changed(
 /// The requested content types that a type of storage supports; `None` for an unknown type.
 pub(super) fn content<'a>(
     kind: &str,
-    wanted: Option<&'a str>,
+    requested: Option<&'a str>,
 ) -> Option<Result<Vec<&'a str>, String>> {
-    let own = section("/storage", kind)?;
-    let Some(wanted) = wanted else {
-        return Some(Ok(own.default_content.split_whitespace().collect()));
+    let section = section("/storage", kind)?;
+    let Some(requested) = requested else {
+        return Some(Ok(section.default_content.split_whitespace().collect()));
     };
-    let held: Vec<&str> = crate::formats::split_list(wanted)
-        .filter(|content| has(&own.content, content))
+    let supported: Vec<&str> = crate::formats::split_list(requested)
+        .filter(|content| has(&section.content, content))
         .collect();
-    if !held.is_empty() {
-        return Some(Ok(held));
+    if !supported.is_empty() {
+        return Some(Ok(supported));
     }
-    Some(match has(&own.content, "none") {
+    Some(match has(&section.content, "none") {
         true => Ok(vec!["none"]),
         false => Err("storage does not support content type 'none'".into()),
     })
@@ -139,7 +139,7 @@ mod tests {
             let known = post.parameters.properties["type"].values.clone();
             for (kind, section) in types {
                 assert!(
-                    known.iter().flatten().any(|own| own == kind),
+                    known.iter().flatten().any(|other| other == kind),
                     "{list}: no {kind}"
                 );
                 for name in [&section.required, &section.fixed]

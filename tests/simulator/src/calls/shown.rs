@@ -105,15 +105,15 @@ fn checks(call: &Call<'_>, kind: &str, held: &Row) -> Value {
         Value::String(entry) => vec![entry],
         _ => Vec::new(),
     };
-    let own: Vec<&str> = entries
+    let listed: Vec<&str> = entries
         .into_iter()
         .filter(|entry| value(entry, "node") == Some(&*node))
         .collect();
-    if own.is_empty() {
+    if listed.is_empty() {
         let text = format!("No mapping for node {node}.");
         return json!([{ "severity": "warning", "message": text }]);
     }
-    let missing = own.iter().filter_map(|entry| {
+    let missing = listed.iter().filter_map(|entry| {
         let id = value(entry, "id").unwrap_or_default();
         let path = value(entry, "path");
         match (kind, path) {
@@ -177,8 +177,8 @@ pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
     if matches!(allow, "free" | "existing") || privileged {
         for (vmid, guest) in &call.cluster.guests {
             if privileged || call.may(&format!("/vms/{vmid}"), "VM.Audit") {
-                let own = guest.config.get("tags").map_or("", String::as_str);
-                tags.extend(crate::formats::split_list(own).map(str::to_owned));
+                let assigned = guest.config.get("tags").map_or("", String::as_str);
+                tags.extend(crate::formats::split_list(assigned).map(str::to_owned));
             }
         }
     }

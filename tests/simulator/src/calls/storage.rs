@@ -308,11 +308,11 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
     };
     let ending = name.rsplit_once('.').map(|(_, ending)| ending);
     match (
-        ending.filter(|own| ["raw", "qcow2", "vmdk"].contains(own)),
+        ending.filter(|ending| ["raw", "qcow2", "vmdk"].contains(ending)),
         call.text("format"),
     ) {
-        (Some(own), Some(requested)) if own != requested => {
-            let text = format!("different storage formats ({requested} != {own})");
+        (Some(ending), Some(requested)) if ending != requested => {
+            let text = format!("different storage formats ({requested} != {ending})");
             return Err(ApiError::parameter("format", text));
         }
         (None, _) if files => {
@@ -610,15 +610,15 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
     if !extension_fits(&content, &name) {
         return Err(ApiError::parameter("filename", "wrong file extension"));
     }
-    let (size, own) = call
+    let (size, actual) = call
         .upload
         .take()
         .map_or((0, None), |file| (file.size, file.checksum));
-    let expected = call.text("checksum").zip(own);
-    if let Some((expected, own)) =
-        expected.filter(|(expected, own)| !expected.eq_ignore_ascii_case(own))
+    let expected = call.text("checksum").zip(actual);
+    if let Some((expected, actual)) =
+        expected.filter(|(expected, actual)| !expected.eq_ignore_ascii_case(actual))
     {
-        let error = format!("checksum mismatch: got '{own}' != expect '{expected}'");
+        let error = format!("checksum mismatch: got '{actual}' != expect '{expected}'");
         return Ok(call.fail("imgcopy", "", error));
     }
     let path = storage.path.clone().unwrap_or_default();

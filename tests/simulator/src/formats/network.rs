@@ -23,14 +23,14 @@ pub(crate) fn addresses(text: &str) -> Result<Option<u8>, String> {
     }
     let (mut version, mut ranged) = (None, false);
     for item in text.split(',') {
-        let own = address(item).map_err(|error| format!("invalid IP address: {error}"))?;
+        let item_version = address(item).map_err(|error| format!("invalid IP address: {error}"))?;
         ranged |= item.contains('-');
-        if version.is_some_and(|version| version != own) {
+        if version.is_some_and(|version| version != item_version) {
             return Err(format!(
                 "detected mixed ipv4/ipv6 addresses in address list '{text}'"
             ));
         }
-        version = Some(own);
+        version = Some(item_version);
     }
     if ranged && text.contains(',') {
         return Err("you can't use a range in a list".into());
@@ -116,7 +116,7 @@ pub(crate) fn protocol(name: &str) -> bool {
     let mut known = KNOWN
         .split_whitespace()
         .filter_map(|pair| pair.split_once('='));
-    known.any(|(own, number)| own == name || number == name)
+    known.any(|(key, number)| key == name || number == name)
 }
 
 /// A VLAN tag, or two joined by a hyphen.

@@ -30,7 +30,7 @@ pub(crate) fn calendar_event(text: &str) -> bool {
     ];
     let parts: Vec<&str> = text.split_whitespace().collect();
     if let [word] = parts.as_slice()
-        && WORDS.iter().any(|own| own.eq_ignore_ascii_case(word))
+        && WORDS.iter().any(|other| other.eq_ignore_ascii_case(word))
     {
         return true;
     }

@@ -133,7 +133,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             ensure(
                 names
                     .iter()
-                    .any(|own| own.name.as_deref() == Some("before")),
+                    .any(|other| other.name.as_deref() == Some("before")),
                 "not there",
             )?;
             done(

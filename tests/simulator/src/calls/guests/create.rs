@@ -163,13 +163,13 @@ pub(super) fn check_cpu(call: &Call<'_>, config: &Config) -> ApiResult<()> {
         let known = models
             .into_iter()
             .flatten()
-            .any(|(own, _)| own == name || own == kind);
+            .any(|(key, _)| key == name || key == kind);
         return match known {
             true => Ok(()),
             false => refuse(format!("Custom cputype '{name}' not found")),
         };
     }
-    match CPU_TYPES.split_whitespace().any(|own| own == kind) {
+    match CPU_TYPES.split_whitespace().any(|other| other == kind) {
         true => Ok(()),
         false => refuse(format!(
             "Built-in cputype '{kind}' is not defined (missing 'custom-' prefix?)"

@@ -164,7 +164,7 @@ pub(crate) fn may_change(
 pub(crate) fn needs_set(call: &Call<'_>, key: &str, cidr: &str) -> ApiResult<()> {
     let has = |list: &str, name: &str| {
         let mut rows = call.cluster.records.get(list).into_iter().flatten();
-        rows.any(|(own, _)| own.eq_ignore_ascii_case(name))
+        rows.any(|(key, _)| key.eq_ignore_ascii_case(name))
     };
     let (sets, name) = key.rsplit_once('/').unwrap_or_default();
     if !has(sets, name) {

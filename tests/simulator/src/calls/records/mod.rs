@@ -119,7 +119,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             .cluster
             .records
             .get(parent)
-            .is_some_and(|rows| rows.iter().any(|(own, _)| own == id))
+            .is_some_and(|rows| rows.iter().any(|(key, _)| key == id))
         && list.strict
     {
         return Some(Err(ApiError::die(format!(
@@ -159,7 +159,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             match list.path {
                 NETWORK => network::complete(call, id, &mut row),
                 "/cluster/ha/rules" => {
-                    let at = rows.iter().position(|(own, _)| own == id);
+                    let at = rows.iter().position(|(key, _)| key == id);
                     row.insert("order".into(), json!(at.map_or(1, |at| at + 1)));
                 }
                 "/cluster/sdn/vnets/{vnet}/subnets" => {
@@ -200,7 +200,7 @@ pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>
         .records
         .get(&place(call, list.path))
         .map_or(&[][..], Vec::as_slice);
-    let Some(at) = rows.iter().position(|(own, _)| *own == id) else {
+    let Some(at) = rows.iter().position(|(key, _)| *key == id) else {
         return absent(list, &id, call.method);
     };
     let held = &rows[at].1;
@@ -269,7 +269,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     notified::may_make(call, list.path, &id, &row)?;
     let old = call.text("rename").map(str::to_owned);
     let rows = call.cluster.records.entry(key.clone()).or_default();
-    let at = |id: &str| rows.iter().position(|(own, _)| own == id);
+    let at = |id: &str| rows.iter().position(|(key, _)| key == id);
     if let Some(old) = old {
         let from = at(&old).ok_or_else(|| match list.path.rsplit('/').next() {
             Some("ipset") => ApiError::parameter(list.id, format!("IPSet '{old}' does not exist")),
@@ -345,7 +345,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let rows = call.cluster.records.entry(key.clone()).or_default();
     if rename
         .as_ref()
-        .is_some_and(|name| rows.iter().any(|(own, _)| own == name))
+        .is_some_and(|name| rows.iter().any(|(key, _)| key == name))
     {
         return Some(Err(taken(list, rename.as_deref().unwrap_or(""))));
     }
@@ -354,7 +354,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     {
         return Some(Err(error));
     }
-    let Some((_, held)) = rows.iter().find(|(own, _)| *own == id) else {
+    let Some((_, held)) = rows.iter().find(|(key, _)| *key == id) else {
         return absent(list, &id, call.method);
     };
     let mut planned = held.clone();
@@ -399,7 +399,7 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .records
         .get(&key)
         .map_or(&[][..], Vec::as_slice);
-    if !rows.iter().any(|(own, _)| *own == id) {
+    if !rows.iter().any(|(key, _)| *key == id) {
         if let Some(error) = sdn::no_addresses(call, list.path) {
             return Some(Err(error));
         }
@@ -439,7 +439,7 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .records
         .retain(|key, _| *key != below && !key.starts_with(&prefix));
     if let Some(rows) = call.cluster.records.get_mut(&key) {
-        rows.retain(|(own, _)| *own != id);
+        rows.retain(|(key, _)| *key != id);
     }
     Some(Ok(Reply::data(Value::Null)))
 }

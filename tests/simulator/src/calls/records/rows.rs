@@ -193,7 +193,7 @@ pub(crate) fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> Api
     ports::check_duplicates(rows, id, row)?;
     ports::rejoin(row);
     let mut planned = rows.clone();
-    if let Some((_, held)) = planned.iter_mut().find(|(own, _)| own == id) {
+    if let Some((_, held)) = planned.iter_mut().find(|(key, _)| key == id) {
         for name in split_list(delete) {
             held.remove(name);
         }

@@ -19,10 +19,10 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let rows = |key: &str| cluster.records.get(key).map_or(&[][..], Vec::as_slice);
     Some(match (call.method, call.path) {
         (Method::Get, path) if path.ends_with("/firewall/refs") => {
-            let own = place(call, path.strip_suffix("/refs").unwrap_or(path));
+            let scope_path = place(call, path.strip_suffix("/refs").unwrap_or(path));
             let mut found = Vec::new();
-            for (scope, place) in [("dc", "/cluster/firewall"), ("guest", own.as_str())] {
-                if scope == "guest" && own == "/cluster/firewall" {
+            for (scope, place) in [("dc", "/cluster/firewall"), ("guest", scope_path.as_str())] {
+                if scope == "guest" && scope_path == "/cluster/firewall" {
                     continue;
                 }
                 for (kind, list, sign) in [("ipset", "ipset", "+"), ("alias", "aliases", "")] {
@@ -64,7 +64,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Method::Get, "/access/users/{userid}/tfa") => {
             let userid = call.owned("userid");
             let realm = userid.rsplit_once('@').map_or("", |(_, realm)| realm);
-            let Some((_, realm)) = rows("/access/domains").iter().find(|(own, _)| own == realm)
+            let Some((_, realm)) = rows("/access/domains").iter().find(|(key, _)| key == realm)
             else {
                 let text = format!("auth domain '{realm}' does not exist");
                 return Some(Err(ApiError::die(text)));
@@ -85,7 +85,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }),
         (Method::Get, "/cluster/backup/{id}/included_volumes") => {
             let id = call.owned("id");
-            match rows("/cluster/backup").iter().find(|(own, _)| *own == id) {
+            match rows("/cluster/backup").iter().find(|(key, _)| *key == id) {
                 Some((_, job)) => Ok(Reply::data(json!({ "children": included(call, job) }))),
                 None => Err(ApiError::parameter("id", format!("No such job '{id}'"))),
             }
@@ -130,7 +130,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             let id = call.owned("id");
             match rows("/cluster/replication")
                 .iter()
-                .find(|(own, _)| *own == id)
+                .find(|(key, _)| *key == id)
             {
                 Some((_, row)) => Ok(Reply::data(replica(cluster, &id, row))),
                 None => Err(ApiError::die(format!("no such replication job '{id}'"))),

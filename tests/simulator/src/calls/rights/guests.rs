@@ -52,8 +52,8 @@ pub(super) fn clone(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     let config = snapshot.map_or(&guest.config, |snapshot| &snapshot.config);
     for (key, value) in config {
         if kind.is_disk(key) && !key.starts_with("unused") && !value.contains("media=cdrom") {
-            let own = volume_of(value).split_once(':').map(|(storage, _)| storage);
-            if let Some(storage) = own.map(|own| call.text("storage").unwrap_or(own)) {
+            let storage = volume_of(value).split_once(':').map(|(storage, _)| storage);
+            if let Some(storage) = storage.map(|storage| call.text("storage").unwrap_or(storage)) {
                 call.require(&format!("/storage/{storage}"), SPACE)?;
             }
         }
@@ -335,7 +335,7 @@ impl Asked<'_> {
         let registered = options.and_then(|row| row.get("registered-tags")?.as_str());
         let old = self.old.get("tags").map_or("", String::as_str);
         let new = call.text("tags").unwrap_or("");
-        let has = |list: &str, tag: &str| split_list(list).any(|own| own == tag);
+        let has = |list: &str, tag: &str| split_list(list).any(|other| other == tag);
         let changed = split_list(old)
             .filter(|tag| !has(new, tag))
             .chain(split_list(new).filter(|tag| !has(old, tag)));

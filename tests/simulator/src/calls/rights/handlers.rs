@@ -36,10 +36,10 @@ pub(crate) fn bulk_suspend(call: &Call<'_>) -> ApiResult<()> {
 
 /// Permissions of other users need an auditor's privilege.
 pub(crate) fn other_permissions(call: &Call<'_>) -> ApiResult<()> {
-    let own = call.caller.full();
+    let caller = call.caller.full();
     let others = call
         .text("userid")
-        .is_some_and(|user| user != own && user != call.caller.user);
+        .is_some_and(|user| user != caller && user != call.caller.user);
     if others {
         return call.require("/access", &["Sys.Audit"]);
     }
@@ -236,10 +236,14 @@ pub(crate) fn monitor(call: &Call<'_>) -> ApiResult<()> {
         return Ok(());
     }
     let has_command_lists = call.cluster.schema.release().major >= 9;
-    if has_command_lists && HOST_COMMANDS.split_whitespace().any(|own| own == word) {
+    if has_command_lists && HOST_COMMANDS.split_whitespace().any(|other| other == word) {
         return Err(ApiError::die(format!("root-only command '{word}'")));
     }
-    if has_command_lists && !MACHINE_COMMANDS.split_whitespace().any(|own| own == word) {
+    if has_command_lists
+        && !MACHINE_COMMANDS
+            .split_whitespace()
+            .any(|other| other == word)
+    {
         return Err(ApiError::die(format!(
             "command '{word}' non-existent or not assigned a required permission yet, limiting to root user"
         )));

@@ -181,10 +181,10 @@ impl Access {
             return user;
         }
         let full = caller.full();
-        let own = self.rules_at(path, |rule| {
+        let token = self.rules_at(path, |rule| {
             (rule.subject == Subject::Token && rule.ugid == full).then_some(0)
         });
-        user.intersection(&own).cloned().collect()
+        user.intersection(&token).cloned().collect()
     }
 
     fn rules_at(&self, path: &str, rank: impl Fn(&Rule) -> Option<u8>) -> BTreeSet<String> {

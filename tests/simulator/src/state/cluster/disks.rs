@@ -64,7 +64,7 @@ impl Cluster {
                 .ok_or_else(|| {
                     // A storage of files reports missing volumes itself; for others the virtual
                     // machine does.
-                    let files = (self.storages.get(storage)).is_some_and(|own| own.is_file_based());
+                    let files = (self.storages.get(storage)).is_some_and(Storage::is_file_based);
                     match files {
                         true => format!("volume '{file}' does not exist"),
                         false => format!("volume {file} does not exist"),
@@ -180,7 +180,7 @@ impl Cluster {
     fn free_volume(&self, storage: &str, vmid: u32, files: bool, format: &str) -> String {
         let prefix = format!("{storage}:");
         // There can be tens of thousands of volumes, so the number is compared first.
-        let own: Vec<&str> = self
+        let names: Vec<&str> = self
             .volumes
             .iter()
             .filter(|(_, volume)| volume.vmid == Some(vmid))
@@ -196,7 +196,7 @@ impl Cluster {
         };
         (0..)
             .map(|n| format!("vm-{vmid}-disk-{n}"))
-            .find(|name| !own.contains(&name.as_str()) && !foreign(name))
+            .find(|name| !names.contains(&name.as_str()) && !foreign(name))
             .map(|name| volume_name(storage, vmid, &name, files, format))
             .unwrap_or_default()
     }
@@ -324,7 +324,7 @@ impl Cluster {
         source.pending.remove(disk);
         if let Some(boot) = source.config.get_mut("boot") {
             let order = boot.strip_prefix("order=").unwrap_or("");
-            let left: Vec<&str> = order.split(';').filter(|own| *own != disk).collect();
+            let left: Vec<&str> = order.split(';').filter(|other| *other != disk).collect();
             if boot.starts_with("order=") {
                 *boot = format!("order={}", left.join(";"));
             }
@@ -359,8 +359,8 @@ impl Cluster {
         };
         let key = self.volume_key(node, volid);
         let format = self.volumes.get(&key).map_or("raw", |v| v.format.as_str());
-        let own = name.rsplit('/').next().unwrap_or(name);
-        let base = own.starts_with("base-") || own.starts_with("basevol-");
+        let base_name = name.rsplit('/').next().unwrap_or(name);
+        let base = base_name.starts_with("base-") || base_name.starts_with("basevol-");
         let current = !base && !snapshot;
         match (storage.kind.as_str(), feature) {
             (_, Feature::Rename) => current,
@@ -430,10 +430,10 @@ impl Cluster {
         // Thin volumes do not record their origin.
         let tells = files || matches!(holder.kind.as_str(), "zfspool" | "zfs" | "rbd");
         let format = if files { "qcow2" } else { "raw" };
-        let own = self.free_volume(&source.storage, vmid, files, format);
-        let copy = match own.split_once(':') {
+        let volid = self.free_volume(&source.storage, vmid, files, format);
+        let copy = match volid.split_once(':') {
             Some((_, name)) if tells => format!("{base}/{name}"),
-            _ => own,
+            _ => volid,
         };
         let key = self.volume_key(node, &copy);
         self.uncommitted_volumes.push(key.clone());

@@ -17,5 +17,5 @@ pub(crate) fn storages(pool: &str) -> String {
 
 pub(crate) fn has_storage(cluster: &Cluster, pool: &str, storage: &str) -> bool {
     let held = cluster.records.get(&storages(pool));
-    held.is_some_and(|rows| rows.iter().any(|(own, _)| own == storage))
+    held.is_some_and(|rows| rows.iter().any(|(key, _)| key == storage))
 }

@@ -14,14 +14,14 @@ impl Cluster {
                 .map(|(key, value)| (key.to_owned(), json!(value)))
                 .collect()
         };
-        let mut own = realm("pve", "Proxmox VE authentication server");
-        own.insert("default".into(), json!("1"));
+        let mut pve = realm("pve", "Proxmox VE authentication server");
+        pve.insert("default".into(), json!("1"));
         let rows = vec![
             (
                 "pam".to_owned(),
                 realm("pam", "Linux PAM standard authentication"),
             ),
-            ("pve".to_owned(), own),
+            ("pve".to_owned(), pve),
         ];
         self.records.insert(LIST.into(), rows);
     }

@@ -11,9 +11,9 @@ use crate::state::records::{Row, Rows};
 impl Cluster {
     /// Removes the configuration of a removed guest; with `purge` also its entries in jobs.
     pub(crate) fn forget_guest(&mut self, vmid: u32, purge: bool) {
-        let own = format!("/guests/{vmid}/");
-        self.records.retain(|key, _| !key.starts_with(&own));
-        self.settings.retain(|key, _| !key.starts_with(&own));
+        let prefix = format!("/guests/{vmid}/");
+        self.records.retain(|key, _| !key.starts_with(&prefix));
+        self.settings.retain(|key, _| !key.starts_with(&prefix));
         if !purge {
             return;
         }
@@ -50,8 +50,8 @@ impl Cluster {
         };
         let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
         for (name, number) in names.iter().zip(1..) {
-            let own = format!("192.0.2.{number}");
-            let cidr = format!("{own}/24");
+            let address = format!("192.0.2.{number}");
+            let cidr = format!("{address}/24");
             let mut wire = row(&[
                 ("type", "eth"),
                 ("active", "1"),
@@ -68,7 +68,7 @@ impl Cluster {
                 ("method", "static"),
                 ("method6", "manual"),
                 ("priority", "4"),
-                ("address", &own),
+                ("address", &address),
                 ("netmask", "24"),
                 ("cidr", &cidr),
                 ("gateway", "192.0.2.254"),
@@ -98,7 +98,7 @@ impl Cluster {
     /// An entry of a list.
     pub(crate) fn entry(&self, list: &str, id: &str) -> Option<&Row> {
         let rows = self.records.get(list)?;
-        rows.iter().find(|(own, _)| own == id).map(|(_, row)| row)
+        rows.iter().find(|(key, _)| key == id).map(|(_, row)| row)
     }
 
     /// The zone of a virtual network.

@@ -19,7 +19,7 @@ impl Cluster {
             return Err(ApiError::die(format!("storage '{id}' is disabled")));
         }
         let nodes = storage.settings.get("nodes");
-        if nodes.is_some_and(|nodes| !split_list(nodes).any(|own| own == node)) {
+        if nodes.is_some_and(|nodes| !split_list(nodes).any(|other| other == node)) {
             return Err(ApiError::die(format!(
                 "storage '{id}' is not available on node '{node}'"
             )));

@@ -168,8 +168,8 @@ impl Cluster {
             Effect::All(effects) => {
                 let mut outcome = Ok(0_u32);
                 for effect in effects {
-                    let own = self.apply(effect);
-                    outcome = match (outcome, own) {
+                    let result = self.apply(effect);
+                    outcome = match (outcome, result) {
                         (Ok(warnings), Ok(more)) => Ok(warnings.saturating_add(more)),
                         (Ok(_), Err(error)) | (Err(error), _) => Err(error),
                     };
@@ -201,14 +201,14 @@ impl Cluster {
         match edit {
             Edit::Set(list, id, row) => {
                 let rows = self.records.entry(list).or_default();
-                match rows.iter_mut().find(|(own, _)| *own == id) {
+                match rows.iter_mut().find(|(key, _)| *key == id) {
                     Some((_, old)) => *old = row,
                     None => rows.push((id, row)),
                 }
             }
             Edit::Remove(list, id) => {
                 if let Some(rows) = self.records.get_mut(&list) {
-                    rows.retain(|(own, _)| *own != id);
+                    rows.retain(|(key, _)| *key != id);
                 }
             }
             Edit::AddStorage(id, storage) => {

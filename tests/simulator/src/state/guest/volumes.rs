@@ -117,10 +117,10 @@ pub(crate) fn parse_volume_name(name: &str) -> (&'static str, Option<u32>) {
             _ => {}
         }
     }
-    let own = name.rsplit('/').next().unwrap_or(name);
+    let base_name = name.rsplit('/').next().unwrap_or(name);
     let owner = ["vm-", "base-", "subvol-", "basevol-"]
         .iter()
-        .find_map(|start| own.strip_prefix(start))
+        .find_map(|start| base_name.strip_prefix(start))
         .and_then(first);
     ("images", owner.or_else(|| first(name)))
 }
