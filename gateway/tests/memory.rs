@@ -59,9 +59,9 @@ fn cluster(list: Arc<Vec<u8>>) -> String {
     url
 }
 
-struct Front(SocketAddr);
+struct GatewayClient(SocketAddr);
 
-impl Front {
+impl GatewayClient {
     async fn connect(&self, request: &str, headers: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.0).await.expect("a connection");
         let text = format!(
@@ -131,7 +131,7 @@ fn memory(name: &str) -> Option<usize> {
 const SELECTED: &str = "/api2/json/cluster/resources?status=running&sort=name&order=desc";
 
 /// Many callers filter a long list at the same time.
-async fn many_callers_filter(front: &Front, length: usize) {
+async fn many_callers_filter(front: &GatewayClient, length: usize) {
     let calls = (0..24).map(|_| front.measure(SELECTED));
     let answers = futures_util::future::join_all(calls).await;
     let good = answers.iter().filter(|(status, _)| *status == 200);
@@ -144,7 +144,7 @@ async fn many_callers_filter(front: &Front, length: usize) {
 }
 
 /// Callers that do not read their answers.
-async fn clients_do_not_read(front: &Front) {
+async fn clients_do_not_read(front: &GatewayClient) {
     let mut waiting = Vec::new();
     for _ in 0..2 {
         waiting.push(front.connect(&format!("GET {SELECTED}"), "").await);
@@ -164,7 +164,7 @@ async fn clients_do_not_read(front: &Front) {
 }
 
 /// Callers that do not send the end of a body.
-async fn bodies_are_incomplete(front: &Front) {
+async fn bodies_are_incomplete(front: &GatewayClient) {
     const MORE: usize = 20;
     let length = 500_000;
     let mut sending = Vec::new();
@@ -211,7 +211,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The same over gRPC without credentials: several streams, each with the start of a message.
-async fn messages_are_incomplete(front: &Front, grpc: SocketAddr) {
+async fn messages_are_incomplete(front: &GatewayClient, grpc: SocketAddr) {
     const STREAMS: usize = 3;
     const SENT: usize = 60_000;
     const WINDOW_UPDATE: u8 = 8;
@@ -270,7 +270,7 @@ async fn one_address_cannot_use_more_memory_than_its_limit() {
     config.limits.read = 0;
     config.limits.write = 0;
     let gateway = Gateway::start(config).await.expect("a gateway");
-    let front = Front(gateway.address());
+    let front = GatewayClient(gateway.address());
     let (_, all) = front.measure("/api2/json/cluster/resources").await;
     assert!(all >= length, "a list without a selection is streamed");
     let before = memory("VmRSS");

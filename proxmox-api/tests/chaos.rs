@@ -22,9 +22,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Pseudo-random numbers from a seed (SplitMix64).
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -61,10 +61,10 @@ const KINDS: [&str; 6] = [
 
 impl Fault {
     /// A TLS connection starts with about 2,000 bytes each way; a call has about 300.
-    fn roll(dice: &mut Dice) -> Self {
-        let at = 500 + dice.below(4_000);
-        let reset = dice.below(2) == 0;
-        match dice.below(100) {
+    fn roll(random: &mut Random) -> Self {
+        let at = 500 + random.below(4_000);
+        let reset = random.below(2) == 0;
+        match random.below(100) {
             0..40 => Self::None,
             40..55 => Self::Delayed,
             55..65 => Self::Refused,
@@ -95,11 +95,11 @@ async fn faulty(server: String, seed: u64, counts: Counts, live: Live) -> String
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move {
-        let mut dice = Dice(seed);
+        let mut random = Random(seed);
         while let Ok((client, _)) = listener.accept().await {
-            let fault = Fault::roll(&mut dice);
+            let fault = Fault::roll(&mut random);
             counts[fault.kind()].fetch_add(1, Ordering::Relaxed);
-            let pauses = Dice(dice.below(u64::MAX));
+            let pauses = Random(random.below(u64::MAX));
             let (server, live) = (server.clone(), Arc::clone(&live));
             live.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
@@ -112,7 +112,7 @@ async fn faulty(server: String, seed: u64, counts: Counts, live: Live) -> String
 }
 
 /// Copies bytes both ways until one side or the fault ends it.
-async fn relay(client: TcpStream, server: String, fault: Fault, mut pauses: Dice) {
+async fn relay(client: TcpStream, server: String, fault: Fault, mut pauses: Random) {
     if let Fault::Refused = fault {
         let _ = client.set_zero_linger();
         return;
@@ -262,10 +262,10 @@ async fn run(
         .await
         .expect("it starts");
     let server = pve.url().replace("https://", "");
-    let mut dice = Dice(seed);
+    let mut random = Random(seed);
     let live = Live::default();
     let mut way = async || {
-        let seed = dice.below(u64::MAX);
+        let seed = random.below(u64::MAX);
         faulty(server.clone(), seed, Arc::clone(counts), Arc::clone(&live)).await
     };
     let (one, two) = (way().await, way().await);

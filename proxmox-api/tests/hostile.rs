@@ -307,7 +307,7 @@ const SHORT: Duration = Duration::from_secs(5);
 
 /// The operation that is attacked.
 #[derive(Clone, Copy)]
-enum Victim {
+enum Operation {
     Call,
     Slow,
     Login,
@@ -341,13 +341,13 @@ enum Victim {
 
 struct Attack {
     name: &'static str,
-    victim: Victim,
+    operation: Operation,
     /// Answers the request with this head, and all further ones.
     serve: fn(&mut TcpStream, &str) -> std::io::Result<()>,
 }
 
 /// Writes until the client disconnects.
-fn for_ever(stream: &mut TcpStream, head: &str, piece: &[u8]) -> std::io::Result<()> {
+fn write_until_closed(stream: &mut TcpStream, head: &str, piece: &[u8]) -> std::io::Result<()> {
     stream.write_all(head.as_bytes())?;
     let many = piece.repeat(16 * 1024 / piece.len().max(1) + 1);
     loop {
@@ -366,7 +366,7 @@ fn empty_chunks(stream: &mut TcpStream) -> std::io::Result<()> {
     let empty = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let empty = empty.finish()?;
     let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
-    for_ever(stream, head, &empty)
+    write_until_closed(stream, head, &empty)
 }
 
 /// A compressed gigabyte, one megabyte long.
@@ -385,42 +385,46 @@ fn bomb() -> &'static [u8] {
 const JSON: &str = "Content-Type: application/json\r\n";
 
 fn attacks() -> Vec<Attack> {
-    let attack = |name, victim, serve| Attack {
+    let attack = |name, operation, serve| Attack {
         name,
-        victim,
+        operation,
         serve,
     };
     vec![
-        attack("an endless answer", Victim::Call, |stream, _| {
-            for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x")
-        }),
-        attack("an endless answer in chunks", Victim::Call, |stream, _| {
-            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let chunk = format!("2000\r\n{}\r\n", "x".repeat(0x2000));
-            for_ever(stream, head, chunk.as_bytes())
+        attack("an endless answer", Operation::Call, |stream, _| {
+            write_until_closed(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x")
         }),
         attack(
+            "an endless answer in chunks",
+            Operation::Call,
+            |stream, _| {
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let chunk = format!("2000\r\n{}\r\n", "x".repeat(0x2000));
+                write_until_closed(stream, head, chunk.as_bytes())
+            },
+        ),
+        attack(
             "an answer with an announced length of a terabyte",
-            Victim::Call,
+            Operation::Call,
             |stream, _| {
                 let head = "HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n";
-                for_ever(stream, head, b"x")
+                write_until_closed(stream, head, b"x")
             },
         ),
         attack(
             "a compressed answer of a gigabyte",
-            Victim::Call,
+            Operation::Call,
             |stream, _| whole(stream, "200 OK\r\nContent-Encoding: gzip", bomb()),
         ),
-        attack("an endless refusal", Victim::Call, |stream, _| {
-            for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x")
+        attack("an endless refusal", Operation::Call, |stream, _| {
+            write_until_closed(stream, "HTTP/1.1 500 no\r\n\r\n", b"x")
         }),
         attack(
             "a compressed refusal of a gigabyte",
-            Victim::Call,
+            Operation::Call,
             |stream, _| whole(stream, "500 no\r\nContent-Encoding: gzip", bomb()),
         ),
-        attack("a refusal of 20 MiB", Victim::Call, |stream, _| {
+        attack("a refusal of 20 MiB", Operation::Call, |stream, _| {
             let text = format!("{{\"message\":\"{}\"}}", "x".repeat(20 << 20));
             whole(
                 stream,
@@ -430,7 +434,7 @@ fn attacks() -> Vec<Attack> {
         }),
         attack(
             "a refusal of 100,000 parameters",
-            Victim::Call,
+            Operation::Call,
             |stream, _| {
                 let errors: Vec<_> = (0..100_000).map(|n| format!("\"p{n}\":\"x\"")).collect();
                 let text = format!("{{\"errors\":{{{}}}}}", errors.join(","));
@@ -439,7 +443,7 @@ fn attacks() -> Vec<Attack> {
         ),
         attack(
             "a redirection to a long address",
-            Victim::Call,
+            Operation::Call,
             |stream, _| {
                 let address = "x".repeat(200_000);
                 let head = format!("301 Moved\r\nLocation: https://{address}");
@@ -448,42 +452,42 @@ fn attacks() -> Vec<Attack> {
         ),
         attack(
             "an endless refusal of an upload",
-            Victim::Upload,
-            |stream, _| for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x"),
+            Operation::Upload,
+            |stream, _| write_until_closed(stream, "HTTP/1.1 500 no\r\n\r\n", b"x"),
         ),
         attack(
             "an endless answer of a proxy",
-            Victim::Proxied,
-            |stream, _| for_ever(stream, "HTTP/1.1 200 ", b"x"),
+            Operation::Proxied,
+            |stream, _| write_until_closed(stream, "HTTP/1.1 200 ", b"x"),
         ),
         attack(
             "an endless answer to the login",
-            Victim::Login,
-            |stream, _| for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
+            Operation::Login,
+            |stream, _| write_until_closed(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
         ),
-        attack("an endless reason phrase", Victim::Call, |stream, _| {
-            for_ever(stream, "HTTP/1.1 500 ", b"x")
+        attack("an endless reason phrase", Operation::Call, |stream, _| {
+            write_until_closed(stream, "HTTP/1.1 500 ", b"x")
         }),
-        attack("endless header fields", Victim::Call, |stream, _| {
-            for_ever(stream, "HTTP/1.1 200 OK\r\nA: ", b"x")
+        attack("endless header fields", Operation::Call, |stream, _| {
+            write_until_closed(stream, "HTTP/1.1 200 OK\r\nA: ", b"x")
         }),
-        attack("10,000 header fields", Victim::Call, |stream, _| {
+        attack("10,000 header fields", Operation::Call, |stream, _| {
             whole(
                 stream,
                 &format!("200 OK{}", "\r\nA: b".repeat(10_000)),
                 b"{}",
             )
         }),
-        attack("endless interim answers", Victim::Call, |stream, _| {
-            for_ever(stream, "", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+        attack("endless interim answers", Operation::Call, |stream, _| {
+            write_until_closed(stream, "", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
         }),
-        attack("100,000 nested lists", Victim::Call, |stream, _| {
+        attack("100,000 nested lists", Operation::Call, |stream, _| {
             let body = format!("{{\"data\":{}", "[".repeat(100_000));
             whole(stream, "200 OK", body.as_bytes())
         }),
         attack(
             "a list of ten million objects",
-            Victim::Call,
+            Operation::Call,
             |stream, _| {
                 let body = format!("{{\"data\":[{}{{}}]}}", "{},".repeat(10 << 20));
                 whole(stream, "200 OK", body.as_bytes())
@@ -491,7 +495,7 @@ fn attacks() -> Vec<Attack> {
         ),
         attack(
             "ten million lists of one number",
-            Victim::Call,
+            Operation::Call,
             |stream, _| {
                 let body = format!("{{\"data\":[{}0]}}", "[0],".repeat(7 << 20));
                 whole(stream, "200 OK", body.as_bytes())
@@ -499,20 +503,20 @@ fn attacks() -> Vec<Attack> {
         ),
         attack(
             "objects with one member each, beside the data",
-            Victim::Call,
+            Operation::Call,
             |stream, _| {
                 let body = format!("{{\"x\":[{}0],\"data\":1}}", "{\"\":0},".repeat(3 << 20));
                 whole(stream, "200 OK", body.as_bytes())
             },
         ),
-        attack("a text of 31 MiB", Victim::Call, |stream, _| {
+        attack("a text of 31 MiB", Operation::Call, |stream, _| {
             let body = format!("{{\"data\":\"{}\"}}", "x".repeat(31 << 20));
             whole(stream, "200 OK", body.as_bytes())
         }),
         #[cfg(feature = "cluster")]
         attack(
             "a million rows of a list with a type",
-            Victim::Rows,
+            Operation::Rows,
             |stream, _| {
                 let row = "{\"id\":\"x\",\"type\":\"qemu\"},";
                 let body = format!("{{\"data\":[{}0]}}", row.repeat(1 << 20));
@@ -522,7 +526,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "half a million guests in the list of guests",
-            Victim::Guests,
+            Operation::Guests,
             |stream, _| {
                 let rows: Vec<_> = (0..1 << 19)
                     .map(|vmid| format!("{{\"vmid\":{vmid},\"node\":\"n\",\"type\":\"lxc\"}}"))
@@ -534,7 +538,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "eight million tags in the list of guests",
-            Victim::Guests,
+            Operation::Guests,
             |stream, _| {
                 let tags = "a;".repeat(8 << 20);
                 let row =
@@ -546,7 +550,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "lists instead of names in the list of guests",
-            Victim::Guests,
+            Operation::Guests,
             |stream, _| {
                 let name = "[0],".repeat(7 << 20);
                 let row =
@@ -558,7 +562,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "half a million tags in the inventory",
-            Victim::Inventory,
+            Operation::Inventory,
             |stream, _| {
                 let tags = "a;".repeat(1 << 19);
                 let row = format!(
@@ -571,7 +575,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "a high-availability rule with 50,000 guests",
-            Victim::Ha,
+            Operation::Ha,
             |stream, head| {
                 let sids: Vec<_> = (0..50_000).map(|vmid| format!("vm:{vmid}")).collect();
                 ha(stream, head, &sids, |sids| {
@@ -585,7 +589,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "5,000 guests with 20,000 nodes each",
-            Victim::Ha,
+            Operation::Ha,
             |stream, head| {
                 let sids: Vec<_> = (0..5_000).map(|vmid| format!("vm:{vmid}")).collect();
                 ha(stream, head, &sids, |sids| {
@@ -599,7 +603,7 @@ fn attacks() -> Vec<Attack> {
         ),
         attack(
             "a cluster of 50,000 nodes",
-            Victim::Discover,
+            Operation::Discover,
             |stream, _| {
                 let nodes: Vec<_> = (0..50_000)
                     .map(|number| {
@@ -617,7 +621,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "qemu")]
         attack(
             "a list of eight million items in one text",
-            Victim::Tags,
+            Operation::Tags,
             |stream, _| {
                 let tags = "a;".repeat(8 << 20);
                 let body = format!("{{\"data\":{{\"digest\":\"x\",\"tags\":\"{tags}\"}}}}");
@@ -626,13 +630,13 @@ fn attacks() -> Vec<Attack> {
         ),
         attack(
             "a name of 20 MiB beside the data",
-            Victim::Typed,
+            Operation::Typed,
             |stream, _| {
                 let body = format!("{{\"data\":{{\"{}\":[}}}}", "x".repeat(20 << 20));
                 whole(stream, "200 OK", body.as_bytes())
             },
         ),
-        attack("a ticket of 20 MiB", Victim::Login, |stream, _| {
+        attack("a ticket of 20 MiB", Operation::Login, |stream, _| {
             let ticket = format!("PVE:root@pam:6789ABCD::{}", "x".repeat(20 << 20));
             let body =
                 format!("{{\"data\":{{\"ticket\":\"{ticket}\",\"username\":\"root@pam\"}}}}");
@@ -640,7 +644,7 @@ fn attacks() -> Vec<Attack> {
         }),
         attack(
             "a task with a name of 20 MiB",
-            Victim::Begin,
+            Operation::Begin,
             |stream, _| {
                 let body = format!("{{\"data\":\"{}\"}}", "x".repeat(20 << 20));
                 whole(stream, "200 OK", body.as_bytes())
@@ -648,7 +652,7 @@ fn attacks() -> Vec<Attack> {
         ),
         attack(
             "a task with an exit status of 20 MiB",
-            Victim::Begin,
+            Operation::Begin,
             |stream, head| {
                 let mut head = head.to_owned();
                 while !head.is_empty() {
@@ -671,7 +675,7 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "a refusal of 20 MiB by the guest agent",
-            Victim::File,
+            Operation::File,
             |stream, _| {
                 let text = "x".repeat(20 << 20);
                 let body = format!(
@@ -680,21 +684,27 @@ fn attacks() -> Vec<Attack> {
                 whole(stream, "200 OK", body.as_bytes())
             },
         ),
-        attack("an endless chunk extension", Victim::Call, |stream, _| {
-            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;";
-            for_ever(stream, head, b"x")
-        }),
-        attack("endless trailers", Victim::Call, |stream, _| {
+        attack(
+            "an endless chunk extension",
+            Operation::Call,
+            |stream, _| {
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;";
+                write_until_closed(stream, head, b"x")
+            },
+        ),
+        attack("endless trailers", Operation::Call, |stream, _| {
             let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
-            for_ever(stream, head, b"A: b\r\n")
+            write_until_closed(stream, head, b"A: b\r\n")
         }),
-        attack("endless empty gzip members", Victim::Call, |stream, _| {
-            empty_chunks(stream)
-        }),
+        attack(
+            "endless empty gzip members",
+            Operation::Call,
+            |stream, _| empty_chunks(stream),
+        ),
         #[cfg(feature = "console")]
         attack(
             "an endless refusal of a console",
-            Victim::Terminal,
+            Operation::Terminal,
             |stream, head| {
                 let body =
                     br#"{"data":{"user":"root@pam","ticket":"PVEVNC:x","port":5900,"upid":"x"}}"#;
@@ -702,10 +712,10 @@ fn attacks() -> Vec<Attack> {
                     whole(stream, "200 OK", body)?;
                     let _ = read_head(stream);
                 }
-                for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x")
+                write_until_closed(stream, "HTTP/1.1 500 no\r\n\r\n", b"x")
             },
         ),
-        attack("a slow answer", Victim::Slow, |stream, _| {
+        attack("a slow answer", Operation::Slow, |stream, _| {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")?;
             loop {
                 stream.write_all(b" ")?;
@@ -714,34 +724,34 @@ fn attacks() -> Vec<Attack> {
         }),
         attack(
             "an endless refusal of a stream",
-            Victim::Stream,
-            |stream, _| for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x"),
+            Operation::Stream,
+            |stream, _| write_until_closed(stream, "HTTP/1.1 500 no\r\n\r\n", b"x"),
         ),
         attack(
             "a compressed stream of a gigabyte",
-            Victim::Stream,
+            Operation::Stream,
             |stream, _| whole(stream, "200 OK\r\nContent-Encoding: gzip", bomb()),
         ),
         attack(
             "a stream of endless empty gzip members",
-            Victim::Stream,
+            Operation::Stream,
             |stream, _| empty_chunks(stream),
         ),
-        attack("an endless line", Victim::Lines, |stream, _| {
-            for_ever(
+        attack("an endless line", Operation::Lines, |stream, _| {
+            write_until_closed(
                 stream,
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n",
                 b"x",
             )
         }),
-        attack("an endless list element", Victim::Lines, |stream, _| {
-            for_ever(
+        attack("an endless list element", Operation::Lines, |stream, _| {
+            write_until_closed(
                 stream,
                 &format!("HTTP/1.1 200 OK\r\n{JSON}\r\n{{\"data\":[\""),
                 b"x",
             )
         }),
-        attack("an endless task log", Victim::TaskLog, |stream, head| {
+        attack("an endless task log", Operation::TaskLog, |stream, head| {
             let mut head = head.to_owned();
             while let Some((_, start)) = head.split_once("start=") {
                 let digits = start.split('&').next().unwrap_or_default();
@@ -756,7 +766,7 @@ fn attacks() -> Vec<Attack> {
             Ok(())
         }),
         #[cfg(feature = "nodes")]
-        attack("an endless list", Victim::Items, |stream, head| {
+        attack("an endless list", Operation::Items, |stream, head| {
             let mut head = head.to_owned();
             while let Some((_, start)) = head.split_once("start=") {
                 let digits = start.split(['&', ' ']).next().unwrap_or_default();
@@ -773,26 +783,30 @@ fn attacks() -> Vec<Attack> {
         #[cfg(feature = "guests")]
         attack(
             "an endless answer to a webhook",
-            Victim::Webhook,
-            |stream, _| for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
+            Operation::Webhook,
+            |stream, _| write_until_closed(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
         ),
         #[cfg(feature = "guests")]
-        attack("an endless file in a guest", Victim::File, |stream, _| {
-            let content = "eHh4".repeat(1 << 18);
-            let body = format!(
-                "{{\"data\":{{\"content\":\"{content}\",\"bytes-read\":786432,\"truncated\":1}}}}"
-            );
-            loop {
-                whole(stream, "200 OK", body.as_bytes())?;
-                if read_head(stream).is_none() {
-                    return Ok(());
+        attack(
+            "an endless file in a guest",
+            Operation::File,
+            |stream, _| {
+                let content = "eHh4".repeat(1 << 18);
+                let body = format!(
+                    "{{\"data\":{{\"content\":\"{content}\",\"bytes-read\":786432,\"truncated\":1}}}}"
+                );
+                loop {
+                    whole(stream, "200 OK", body.as_bytes())?;
+                    if read_head(stream).is_none() {
+                        return Ok(());
+                    }
                 }
-            }
-        }),
+            },
+        ),
         #[cfg(feature = "guests")]
         attack(
             "an endless file in a guest of an old release",
-            Victim::File,
+            Operation::File,
             |stream, head| {
                 let mut head = head.to_owned();
                 while head.contains("decode=") {
@@ -800,39 +814,39 @@ fn attacks() -> Vec<Attack> {
                     head = read_head(stream).unwrap_or_default();
                 }
                 let start = format!("HTTP/1.1 200 OK\r\n{JSON}\r\n{{\"data\":{{\"content\":\"");
-                for_ever(stream, &start, br"\u0001")
+                write_until_closed(stream, &start, br"\u0001")
             },
         ),
         #[cfg(feature = "console")]
         attack(
             "an endless message of a console",
-            Victim::Terminal,
+            Operation::Terminal,
             |stream, head| {
                 console(stream, head)?;
                 // A frame of a terabyte.
-                for_ever(stream, "", b"\x82\x7f\x00\x00\x01\x00\x00\x00\x00\x00")
+                write_until_closed(stream, "", b"\x82\x7f\x00\x00\x01\x00\x00\x00\x00\x00")
             },
         ),
         #[cfg(feature = "console")]
         attack(
             "an endless fragmented message of a console",
-            Victim::Terminal,
+            Operation::Terminal,
             |stream, head| {
                 console(stream, head)?;
                 stream.write_all(b"\x02\x02OK")?;
                 let piece = [b"\x00\x7e\x04\x00", [b'x'; 1024].as_slice()].concat();
-                for_ever(stream, "", &piece)
+                write_until_closed(stream, "", &piece)
             },
         ),
         #[cfg(feature = "console")]
         attack(
             "endless pings over a console, with unread answers",
-            Victim::Terminal,
+            Operation::Terminal,
             |stream, head| {
                 console(stream, head)?;
                 stream.write_all(b"\x82\x02OK")?;
                 let ping = [b"\x89\x7d".as_slice(), &[b'x'; 125]].concat();
-                for_ever(stream, "", &ping)
+                write_until_closed(stream, "", &ping)
             },
         ),
     ]
@@ -901,38 +915,38 @@ fn accepted(key: &str) -> String {
 }
 
 /// Runs the operation with the server at this address.
-async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
+async fn run_operation(operation: Operation, url: &str) -> Result<(), Error> {
     let mut builder = builder(url).timeout(TIMEOUT);
-    match victim {
-        Victim::Login => builder = builder.password("root@pam", "0a1b2c3d"),
-        Victim::Slow => builder = builder.timeout(SHORT),
+    match operation {
+        Operation::Login => builder = builder.password("root@pam", "0a1b2c3d"),
+        Operation::Slow => builder = builder.timeout(SHORT),
         _ => {}
     }
     let client = builder.bounds(Bounds::new().pages(5000)).build()?;
     let request = client.request::<Value>(Method::Get, "/version");
-    match victim {
-        Victim::Call | Victim::Slow | Victim::Login => request.await.map(drop),
-        Victim::Typed => {
+    match operation {
+        Operation::Call | Operation::Slow | Operation::Login => request.await.map(drop),
+        Operation::Typed => {
             let request =
                 client.request::<std::collections::BTreeMap<String, Value>>(Method::Get, "/x");
             request.await.map(drop)
         }
-        Victim::Begin => {
+        Operation::Begin => {
             let upload = client
                 .upload("pve1", "local")
                 .bytes(vec![0; 10])
                 .name("x.iso");
             upload.await?.wait().await.map(drop)
         }
-        Victim::Discover => client.discover_hosts().await.map(drop),
-        Victim::Upload => {
+        Operation::Discover => client.discover_hosts().await.map(drop),
+        Operation::Upload => {
             let upload = client
                 .upload("pve1", "local")
                 .bytes(vec![0; 1 << 20])
                 .name("x.iso");
             upload.await.map(drop)
         }
-        Victim::Proxied => {
+        Operation::Proxied => {
             let url = url.replace("http://", "");
             let proxied = (Client::builder("http://pve1.invalid:8006").danger_allow_http(true))
                 .proxy(format!("http://{url}"))
@@ -944,48 +958,48 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
                 .await
                 .map(drop)
         }
-        Victim::TaskLog => {
+        Operation::TaskLog => {
             let upid = "UPID:pve1:00000001:00000002:00000003:vzdump:100:root@pam:";
             client.task(upid.parse()?).log_tail(10).await.map(drop)
         }
         #[cfg(feature = "cluster")]
-        Victim::Rows => client.cluster().resources().get().await.map(drop),
+        Operation::Rows => client.cluster().resources().get().await.map(drop),
         #[cfg(feature = "guests")]
-        Victim::Guests => client.listed_guests().await.map(drop),
+        Operation::Guests => client.listed_guests().await.map(drop),
         #[cfg(feature = "guests")]
-        Victim::Inventory => {
+        Operation::Inventory => {
             use proxmox_api::manage::inventory::Inventory;
             Inventory::fetch(&client).await.map(drop)
         }
         #[cfg(feature = "guests")]
-        Victim::Ha => {
+        Operation::Ha => {
             use proxmox_api::manage::ha::HaView;
             HaView::fetch(&client).await.map(drop)
         }
         #[cfg(feature = "qemu")]
-        Victim::Tags => {
+        Operation::Tags => {
             let machine = client.nodes().node("pve1").qemu().vmid(100);
             machine.config().get().await.map(drop)
         }
-        Victim::Stream => {
+        Operation::Stream => {
             let mut stream = request.stream().await?;
             while stream.chunk().await?.is_some() {}
             Ok(())
         }
-        Victim::Lines => {
+        Operation::Lines => {
             let mut lines = request.stream().await?.lines();
             while lines.try_next().await?.is_some() {}
             Ok(())
         }
         #[cfg(feature = "nodes")]
-        Victim::Items => {
+        Operation::Items => {
             use proxmox_api::request::ApiRequest;
             let mut items = client.nodes().node("pve1").tasks().get().items(1);
             while items.try_next().await?.is_some() {}
             Ok(())
         }
         #[cfg(feature = "guests")]
-        Victim::Webhook => {
+        Operation::Webhook => {
             use proxmox_api::manage::{events, webhook};
             let hook = webhook::Webhook::new("hook", url, "0a1b2c3d")?;
             let change = events::Change::NodeStatus {
@@ -997,13 +1011,13 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
             webhook::Deliverer::new()?.deliver(&hook, &event).await
         }
         #[cfg(feature = "guests")]
-        Victim::File => {
+        Operation::File => {
             use proxmox_api::manage::guest::Kind;
             let guest = client.guest_at(100, "pve1", Kind::Qemu);
             guest.agent().read_file("/x").await.map(drop)
         }
         #[cfg(feature = "console")]
-        Victim::Terminal => {
+        Operation::Terminal => {
             let mut terminal = client.lxc_console("pve1", 100).terminal().await?;
             while terminal.read().await?.is_some() {}
             Ok(())
@@ -1040,7 +1054,7 @@ async fn one_attack() {
     let idle = builder(&url).build().expect("complete");
     let before = memory("VmRSS").unwrap_or_default();
     let start = Instant::now();
-    let result = suffer(attack.victim, &url).await;
+    let result = run_operation(attack.operation, &url).await;
     let time = start.elapsed().as_millis();
     let peak = memory("VmHWM").unwrap_or_default();
     drop(idle);

@@ -20,12 +20,12 @@ const REFUSED: usize = 50;
 
 /// The server's record: accepted and refused requests.
 #[derive(Default)]
-struct Book {
+struct ServerLog {
     done: BTreeMap<String, usize>,
     refused: BTreeSet<String>,
 }
 
-type Seen = Arc<Mutex<Book>>;
+type SharedLog = Arc<Mutex<ServerLog>>;
 
 /// The refusal of a request's first attempt.
 fn refusal(number: &str) -> Option<&'static str> {
@@ -39,7 +39,7 @@ fn refusal(number: &str) -> Option<&'static str> {
 }
 
 /// Echoes the last part of the path as `data`.
-async fn serve(mut stream: TcpStream, seen: Seen) {
+async fn serve(mut stream: TcpStream, log: SharedLog) {
     let mut left = KEEP_ALIVE;
     let mut bytes = Vec::new();
     while left > 0 {
@@ -57,10 +57,10 @@ async fn serve(mut stream: TcpStream, seen: Seen) {
         let path = line.split(' ').nth(1).unwrap_or_default();
         let number = path.rsplit('/').next().unwrap_or_default().to_owned();
         let refused = {
-            let mut book = seen.lock().expect("no panic");
-            let refused = refusal(&number).filter(|_| book.refused.insert(line.to_owned()));
+            let mut log = log.lock().expect("no panic");
+            let refused = refusal(&number).filter(|_| log.refused.insert(line.to_owned()));
             if refused.is_none() {
-                *book.done.entry(line.to_owned()).or_default() += 1;
+                *log.done.entry(line.to_owned()).or_default() += 1;
             }
             refused
         };
@@ -83,17 +83,17 @@ async fn serve(mut stream: TcpStream, seen: Seen) {
     }
 }
 
-async fn server() -> (String, Seen) {
+async fn server() -> (String, SharedLog) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    let seen = Seen::default();
-    let book = Arc::clone(&seen);
+    let log = SharedLog::default();
+    let log = Arc::clone(&log);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, Arc::clone(&book)));
+            tokio::spawn(serve(stream, Arc::clone(&log)));
         }
     });
-    (url, seen)
+    (url, log)
 }
 
 /// Resident memory in kilobytes, if the system reports it.
@@ -131,7 +131,7 @@ async fn run(client: &Client, numbers: std::ops::Range<usize>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ten_thousand_requests_of_64_tasks_arrive_exactly_once() {
-    let (url, seen) = server().await;
+    let (url, log) = server().await;
     let client = Client::builder(url)
         .api_token("root@pam!ci", "secret")
         .rate_limit(proxmox_api::client::limit::RateLimit::none())
@@ -143,12 +143,12 @@ async fn ten_thousand_requests_of_64_tasks_arrive_exactly_once() {
     run(&client, REQUESTS / 5..REQUESTS).await;
     let after = resident();
 
-    let seen = seen.lock().expect("no panic");
-    assert_eq!(seen.done.len(), REQUESTS, "none is lost");
-    let mut counts = seen.done.iter();
+    let log = log.lock().expect("no panic");
+    assert_eq!(log.done.len(), REQUESTS, "none is lost");
+    let mut counts = log.done.iter();
     let twice = counts.find(|(_, count)| **count != 1);
     assert_eq!(twice, None, "done more than once");
-    assert_eq!(seen.refused.len(), REQUESTS / REFUSED * 3);
+    assert_eq!(log.refused.len(), REQUESTS / REFUSED * 3);
     if let (Some(before), Some(after)) = (before, after) {
         let grown = after.saturating_sub(before);
         println!(

@@ -24,9 +24,9 @@ use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 
 /// Pseudo-random numbers from a seed (SplitMix64).
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -86,7 +86,7 @@ fn unusual_texts() -> Vec<String> {
 
 /// The kind of changes to answers.
 #[derive(Clone, Copy, Debug)]
-enum Twist {
+enum Distortion {
     /// Every number becomes this one.
     Numbers(usize),
     /// Every number becomes one of them, chosen at random.
@@ -95,50 +95,50 @@ enum Twist {
     Some(usize),
 }
 
-fn twist(value: &mut Value, how: Twist, dice: &mut Dice) {
+fn distort(value: &mut Value, how: Distortion, random: &mut Random) {
     let extremes = extremes();
-    if let Twist::Some(one_in) = how
-        && dice.below(one_in) == 0
+    if let Distortion::Some(one_in) = how
+        && random.below(one_in) == 0
     {
         let texts = unusual_texts();
-        *value = match dice.below(6) {
+        *value = match random.below(6) {
             0 => Value::Null,
-            1 => extremes[dice.below(extremes.len())].clone(),
+            1 => extremes[random.below(extremes.len())].clone(),
             2 => json!([value.take()]),
             3 => json!({ "inner": value.take() }),
-            _ => texts[dice.below(texts.len())].clone().into(),
+            _ => texts[random.below(texts.len())].clone().into(),
         };
         return;
     }
     match value {
         Value::Number(_) => {
             let which = match how {
-                Twist::Numbers(which) => which,
-                Twist::EachNumber => dice.below(extremes.len()),
-                Twist::Some(_) => return,
+                Distortion::Numbers(which) => which,
+                Distortion::EachNumber => random.below(extremes.len()),
+                Distortion::Some(_) => return,
             };
             *value = extremes[which % extremes.len()].clone();
         }
         Value::Array(items) => {
             for item in items.iter_mut() {
-                twist(item, how, dice);
+                distort(item, how, random);
             }
-            if let (Twist::Some(_), Some(first)) = (how, items.first().cloned()) {
+            if let (Distortion::Some(_), Some(first)) = (how, items.first().cloned()) {
                 // A duplicated element.
                 items.push(first);
             }
         }
         Value::Object(members) => {
-            if matches!(how, Twist::Some(one_in) if dice.below(one_in) == 0) {
+            if matches!(how, Distortion::Some(one_in) if random.below(one_in) == 0) {
                 let names: Vec<_> = members.keys().cloned().collect();
-                if let Some(name) = names.get(dice.below(names.len().max(1))) {
+                if let Some(name) = names.get(random.below(names.len().max(1))) {
                     members.remove(name);
                 }
             }
             for (name, member) in members {
                 // Guest and node stay, so that not every operation ends at once.
-                if !matches!(name.as_str(), "vmid" | "node" | "type") || dice.below(20) == 0 {
-                    twist(member, how, dice);
+                if !matches!(name.as_str(), "vmid" | "node" | "type") || random.below(20) == 0 {
+                    distort(member, how, random);
                 }
             }
         }
@@ -147,13 +147,13 @@ fn twist(value: &mut Value, how: Twist, dice: &mut Dice) {
 }
 
 /// Forwards to a simulated server and changes its answers.
-struct Twisted {
+struct DistortingTransport {
     inner: Client,
-    how: Twist,
-    dice: AtomicU64,
+    how: Distortion,
+    random: AtomicU64,
 }
 
-impl fmt::Debug for Twisted {
+impl fmt::Debug for DistortingTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Twisted")
     }
@@ -170,8 +170,8 @@ fn pairs(form: &str) -> impl Iterator<Item = (String, String)> + '_ {
     })
 }
 
-impl Twisted {
-    async fn ask(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
+impl DistortingTransport {
+    async fn forward(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let path = path.trim_start_matches("/api2/json").to_owned();
         let body = String::from_utf8_lossy(&request.body).into_owned();
@@ -186,16 +186,16 @@ impl Twisted {
         for (name, values) in params {
             call = call.param(name, values);
         }
-        let mut dice = Dice(self.dice.fetch_add(7919, Ordering::Relaxed));
+        let mut random = Random(self.random.fetch_add(7919, Ordering::Relaxed));
         match call.with_envelope().await {
             Ok(answer) => {
                 let mut body = json!({ "data": answer.data, "total": answer.total });
-                twist(&mut body, self.how, &mut dice);
+                distort(&mut body, self.how, &mut random);
                 Ok(WireResponse::new(200, body.to_string().into_bytes()))
             }
             Err(Error::Api(error)) => {
                 let mut body = json!({ "message": error.message(), "data": null });
-                twist(&mut body, self.how, &mut dice);
+                distort(&mut body, self.how, &mut random);
                 let mut answer = WireResponse::new(error.status(), body.to_string().into_bytes());
                 answer.reason = error.reason().as_bytes().to_vec().into();
                 Ok(answer)
@@ -205,9 +205,9 @@ impl Twisted {
     }
 }
 
-impl Transport for Twisted {
+impl Transport for DistortingTransport {
     fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
-        Box::pin(self.ask(request))
+        Box::pin(self.forward(request))
     }
 }
 
@@ -294,7 +294,7 @@ async fn use_all(client: &Client) {
 }
 
 /// The violations of a run.
-async fn run(seed: u64, how: Twist) -> Option<String> {
+async fn run(seed: u64, how: Distortion) -> Option<String> {
     let pve = Simulator::builder()
         .node("pve1")
         .node("pve2")
@@ -326,10 +326,10 @@ async fn run(seed: u64, how: Twist) -> Option<String> {
         .check_parameters(false)
         .build()
         .expect("complete");
-    let twisted = Twisted {
+    let twisted = DistortingTransport {
         inner,
         how,
-        dice: AtomicU64::new(seed),
+        random: AtomicU64::new(seed),
     };
     let client = Client::builder("pve1")
         .api_token(TOKEN_ID, TOKEN_SECRET)
@@ -347,7 +347,7 @@ async fn run(seed: u64, how: Twist) -> Option<String> {
     }
 }
 
-async fn runs(seeds: Range<u64>, how: impl Fn(u64) -> Twist) {
+async fn runs(seeds: Range<u64>, how: impl Fn(u64) -> Distortion) {
     let mut wrong = Vec::new();
     for seed in seeds {
         wrong.extend(run(seed, how(seed)).await);
@@ -358,25 +358,28 @@ async fn runs(seeds: Range<u64>, how: impl Fn(u64) -> Twist) {
 #[tokio::test]
 async fn extreme_numbers_are_harmless() {
     let count = extremes().len() as u64;
-    runs(0..count, |seed| Twist::Numbers(seed as usize)).await;
-    runs(0..count, |_| Twist::EachNumber).await;
+    runs(0..count, |seed| Distortion::Numbers(seed as usize)).await;
+    runs(0..count, |_| Distortion::EachNumber).await;
 }
 
 #[tokio::test]
 async fn invalid_answers_are_harmless() {
     let count = std::env::var("TWISTED_RUNS").ok();
     let count = count.and_then(|text| text.parse().ok()).unwrap_or(24);
-    runs(0..count, |seed| Twist::Some([4, 12, 40][seed as usize % 3])).await;
+    runs(0..count, |seed| {
+        Distortion::Some([4, 12, 40][seed as usize % 3])
+    })
+    .await;
 }
 
 #[test]
 fn answers_are_changed_as_described() {
     let mut value = json!({ "data": [{ "cpu": 1, "vmid": 7 }] });
-    twist(&mut value, Twist::Numbers(2), &mut Dice(1));
+    distort(&mut value, Distortion::Numbers(2), &mut Random(1));
     assert_eq!(value["data"][0]["cpu"], json!(u64::MAX));
     let changed = (0..50).filter(|seed| {
         let mut value = json!({ "data": [{ "cpu": 1, "name": "x" }] });
-        twist(&mut value, Twist::Some(4), &mut Dice(*seed));
+        distort(&mut value, Distortion::Some(4), &mut Random(*seed));
         value != json!({ "data": [{ "cpu": 1, "name": "x" }, { "cpu": 1, "name": "x" }] })
     });
     assert!(changed.count() > 25);

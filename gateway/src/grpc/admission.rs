@@ -56,9 +56,9 @@ impl Admission {
         if let Some(refusal) = quota.as_ref().and_then(|quota| quota.refusal()) {
             return Err(refused(refusal));
         }
-        if let Some(note) = request.extensions().get::<Note>() {
+        if let Some(log_calls) = request.extensions().get::<CallNote>() {
             // Fails if the call is logged already.
-            let _ = note.0.set(Noted {
+            let _ = log_calls.0.set(CallDetails {
                 name: name.to_owned(),
                 class,
                 caller: caller.clone(),
@@ -90,9 +90,9 @@ fn reserved(body: Body, mut reservation: Reservation) -> Body {
 
 /// What is logged when a call ends.
 #[derive(Clone, Default)]
-struct Note(Arc<OnceLock<Noted>>);
+struct CallNote(Arc<OnceLock<CallDetails>>);
 
-struct Noted {
+struct CallDetails {
     name: String,
     class: Class,
     caller: Caller,
@@ -101,24 +101,28 @@ struct Noted {
 }
 
 /// Logs the status of calls, and counts credentials that the cluster refused.
-pub(super) async fn note(State(app): State<App>, mut request: HttpRequest, next: Next) -> Response {
+pub(super) async fn log_calls(
+    State(app): State<App>,
+    mut request: HttpRequest,
+    next: Next,
+) -> Response {
     let began = Instant::now();
-    let note = Note::default();
-    request.extensions_mut().insert(note.clone());
+    let log_calls = CallNote::default();
+    request.extensions_mut().insert(log_calls.clone());
     let peer = origin(&app, request.extensions().get(), request.headers());
     let reservation = app.memory.share(peer).reserve();
     let request = request.map(|body| reserved(body, reservation));
     let response = next.run(request).await;
-    let Some(noted) = note.0.get() else {
+    let Some(details) = log_calls.0.get() else {
         return response;
     };
-    let Noted {
+    let CallDetails {
         name,
         class,
         caller,
         peer,
         quota,
-    } = noted;
+    } = details;
     // A refusal has the status in its head; a call without one was admitted.
     let code = response.headers().get("grpc-status");
     let code = code.and_then(|code| code.to_str().ok()?.parse::<i32>().ok());
@@ -174,7 +178,7 @@ fn code(kind: ErrorKind) -> Option<Code> {
 
 /// The gRPC status of an error from the cluster.
 pub(super) fn failed(error: Error) -> Status {
-    let own = match &error {
+    let specific_code = match &error {
         Error::Guest(guest) => match guest.reason() {
             GuestErrorKind::NoSuchGuest { .. } => Some(Code::NotFound),
             GuestErrorKind::TimedOut { .. } => Some(Code::DeadlineExceeded),
@@ -184,7 +188,7 @@ pub(super) fn failed(error: Error) -> Status {
         _ => error.kind().and_then(code),
     };
     let refusal = Refusal::from(error);
-    match own {
+    match specific_code {
         Some(code) => Status::new(code, refusal.text()),
         None => refused(refusal),
     }

@@ -81,8 +81,8 @@ pub(crate) async fn serve(
         .add_service(vclusters.max_decoding_message_size(MESSAGE))
         .add_service(cluster.max_decoding_message_size(MESSAGE))
         .add_service(operations.max_decoding_message_size(MESSAGE));
-    let noted = middleware::from_fn_with_state(app.clone(), admission::note);
-    let routes = routes.into_axum_router().layer(noted);
+    let log_layer = middleware::from_fn_with_state(app.clone(), admission::log_calls);
+    let routes = routes.into_axum_router().layer(log_layer);
     server
         .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(

@@ -252,7 +252,7 @@ impl Limits {
         let mut sleep: Option<Pin<Box<Sleep>>> = None;
         let admitted = std::future::poll_fn(|context| {
             loop {
-                match position.look(context, deadline) {
+                match position.poll(context, deadline) {
                     QueueStatus::Granted => return Poll::Ready(Ok(())),
                     QueueStatus::Held(pause) => return Poll::Ready(Err(NotAdmitted::Asked(pause))),
                     QueueStatus::TooLate => return Poll::Ready(Err(NotAdmitted::TooLate)),
@@ -308,10 +308,10 @@ struct QueuePosition {
 }
 
 impl QueuePosition {
-    fn look(&self, context: &mut Context<'_>, deadline: Option<Instant>) -> QueueStatus {
+    fn poll(&self, context: &mut Context<'_>, deadline: Option<Instant>) -> QueueStatus {
         let now = Instant::now();
         self.limits.change(|queue, wakers| {
-            queue.look(&self.lane, self.number, now, deadline, context, wakers)
+            queue.poll(&self.lane, self.number, now, deadline, context, wakers)
         })
     }
 }

@@ -23,7 +23,7 @@ mod state;
 mod trace;
 
 pub use builder::ClientBuilder;
-pub(crate) use reply::Kept;
+pub(crate) use reply::KeptSecrets;
 pub use reply::Reply;
 pub(crate) use rules::kept_secrets;
 pub use settings::ClientSettings;

@@ -28,7 +28,7 @@ pub struct Reply {
     /// The body, decompressed.
     pub body: Bytes,
     /// Secrets of the request, which must not appear in errors.
-    pub(crate) secrets: Kept,
+    pub(crate) secrets: KeptSecrets,
     /// The limit on the memory of the decoded answer.
     pub(crate) memory: usize,
 }
@@ -41,7 +41,7 @@ impl<'a> From<&'a Reply> for Received<'a> {
 }
 
 /// Secrets of a request, kept while the server may quote them.
-pub(crate) type Kept = Option<Arc<[Secret]>>;
+pub(crate) type KeptSecrets = Option<Arc<[Secret]>>;
 
 impl Reply {
     /// A reply of which only the body is known.
@@ -72,7 +72,7 @@ pub(super) fn accept(
     name: &CallId,
     response: WireResponse,
     secrets: impl FnOnce() -> Scrubber,
-    kept: Kept,
+    kept: KeptSecrets,
     memory: usize,
 ) -> Result<Reply, Error> {
     if !(200..300).contains(&response.status) {

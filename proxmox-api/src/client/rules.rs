@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::auth::AuthHeaders;
 use super::call::Call;
 use super::hosts::Base;
-use super::reply::Kept;
+use super::reply::KeptSecrets;
 use crate::transport::{WireRequest, WireResponse};
 use crate::value::Secret;
 use crate::value::decode::read_any;
@@ -50,7 +50,7 @@ pub(super) fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
 }
 
 /// The same, owned, for use after the call.
-pub(crate) fn kept_secrets(call: &Call) -> Kept {
+pub(crate) fn kept_secrets(call: &Call) -> KeptSecrets {
     let kept: Vec<_> = secrets_of(call).map(Secret::from).collect();
     (!kept.is_empty()).then(|| kept.into())
 }

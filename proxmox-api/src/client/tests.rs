@@ -32,9 +32,9 @@ fn call(method: Method, path: &str, params: &[(&'static str, &str)]) -> Call {
 
 /// A clock that stands still until the test moves it.
 #[derive(Clone, Default)]
-struct Hands(Arc<AtomicU64>);
+struct ManualClock(Arc<AtomicU64>);
 
-impl Hands {
+impl ManualClock {
     fn forward(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
@@ -53,7 +53,7 @@ fn login_answer(number: usize) -> String {
 }
 
 /// Issues a new ticket for each login and accepts every other request with `{"data":null}`.
-fn friendly() -> Fake {
+fn accepting_server() -> Fake {
     let mut logins = 0;
     Fake::new(move |request| {
         if request.path == "/api2/json/access/ticket" {
@@ -64,12 +64,12 @@ fn friendly() -> Fake {
     })
 }
 
-fn with_password(fake: &Fake, hands: &Hands) -> Client {
+fn with_password(fake: &Fake, clock: &ManualClock) -> Client {
     Client::builder("pve1")
         .password("root@pam", PASSWORD)
         .transport(Arc::new(fake.clone()))
         .retry(RetryPolicy::none())
-        .clock(hands.clock())
+        .clock(clock.clock())
         .build()
         .expect("the settings are complete")
 }
@@ -87,7 +87,7 @@ fn body(request: &WireRequest) -> String {
 
 #[tokio::test]
 async fn parameters_are_sent_where_the_server_reads_them() {
-    let fake = friendly();
+    let fake = accepting_server();
     let client = fake.token_client();
     let params = [("net0", "virtio,bridge=vmbr0"), ("name", "a&b;c+d")];
     for method in [Method::Get, Method::Post, Method::Put, Method::Delete] {
@@ -123,7 +123,7 @@ async fn parameters_are_sent_where_the_server_reads_them() {
 
 #[tokio::test]
 async fn a_token_needs_no_login_and_no_csrf() {
-    let fake = friendly();
+    let fake = accepting_server();
     fake.token_client()
         .execute(call(Method::Post, "/pools", &[]))
         .await
@@ -142,8 +142,8 @@ async fn a_token_needs_no_login_and_no_csrf() {
 
 #[tokio::test]
 async fn a_password_becomes_a_ticket_and_writes_carry_the_csrf_token() {
-    let fake = friendly();
-    let client = with_password(&fake, &Hands::default());
+    let fake = accepting_server();
+    let client = with_password(&fake, &ManualClock::default());
     client
         .execute(call(Method::Get, "/version", &[]))
         .await
@@ -170,9 +170,9 @@ async fn a_password_becomes_a_ticket_and_writes_carry_the_csrf_token() {
 
 #[tokio::test]
 async fn many_calls_at_once_log_in_once_and_renew_once() {
-    let fake = friendly();
-    let hands = Hands::default();
-    let client = with_password(&fake, &hands);
+    let fake = accepting_server();
+    let clock = ManualClock::default();
+    let client = with_password(&fake, &clock);
     for round in 1..=3 {
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..50 {
@@ -182,7 +182,7 @@ async fn many_calls_at_once_log_in_once_and_renew_once() {
             result.expect("no panic").expect("accepted");
         }
         assert_eq!(logins(&fake), round);
-        hands.forward(RENEWAL);
+        clock.forward(RENEWAL);
     }
     let renewal = fake
         .requests()
@@ -208,7 +208,7 @@ async fn settle() {
 #[tokio::test]
 async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
     let away = Arc::new(Mutex::new(false));
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let mut number = 0;
     let fake = Fake::new({
         let away = Arc::clone(&away);
@@ -223,11 +223,11 @@ async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
             ok(login_answer(number))
         }
     });
-    let client = with_password(&fake, &hands);
+    let client = with_password(&fake, &clock);
     let version = || client.execute(call(Method::Get, "/version", &[]));
     version().await.expect("accepted");
 
-    hands.forward(RENEWAL);
+    clock.forward(RENEWAL);
     *away.lock().expect("no panic") = true;
     version()
         .await
@@ -242,7 +242,7 @@ async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
         2,
         "a failed renewal is not tried with every call"
     );
-    hands.forward(60);
+    clock.forward(60);
     version()
         .await
         .expect("the ticket is good for another hour");
@@ -250,7 +250,7 @@ async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
     assert_eq!(logins(&fake), 3);
 
     *away.lock().expect("no panic") = false;
-    hands.forward(60);
+    clock.forward(60);
     version().await.expect("accepted");
     settle().await;
     version().await.expect("accepted");
@@ -261,7 +261,7 @@ async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
     );
 
     *away.lock().expect("no panic") = true;
-    hands.forward(2 * RENEWAL);
+    clock.forward(2 * RENEWAL);
     let error = version().await.expect_err("no ticket is valid any more");
     assert!(matches!(error, Error::Interrupted(_)), "{error}");
 }
@@ -279,7 +279,7 @@ async fn a_refused_ticket_is_replaced_once_and_the_call_retried_once() {
             _ => ok(r#"{"data":1}"#),
         }
     });
-    let client = with_password(&fake, &Hands::default());
+    let client = with_password(&fake, &ManualClock::default());
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
         calls.spawn(client.execute(call(Method::Post, "/pools", &[("poolid", "p")])));
@@ -310,7 +310,7 @@ async fn a_server_that_refuses_every_ticket_gets_two_attempts() {
         }
         Ok(json(401, "Permission denied - invalid csrf token", ""))
     });
-    let client = with_password(&fake, &Hands::default());
+    let client = with_password(&fake, &ManualClock::default());
     let error = client
         .execute(call(Method::Post, "/pools", &[]))
         .await
@@ -333,7 +333,7 @@ async fn an_endpoint_that_checks_a_password_itself_causes_no_login() {
             r#"{"data":null,"message":"permission denied\n"}"#,
         )),
     });
-    let client = with_password(&fake, &Hands::default());
+    let client = with_password(&fake, &ManualClock::default());
     let error = client
         .execute(call(Method::Put, "/access/tfa", &[]))
         .await
@@ -344,12 +344,12 @@ async fn an_endpoint_that_checks_a_password_itself_causes_no_login() {
 
 #[tokio::test]
 async fn a_wrong_password_is_sent_once() {
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let fake = Fake::new(|_| {
         let body = r#"{"data":null,"message":"authentication failure\n"}"#;
         Ok(json(401, "authentication failure", body))
     });
-    let client = with_password(&fake, &hands);
+    let client = with_password(&fake, &clock);
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
         calls.spawn(client.execute(call(Method::Get, "/version", &[])));
@@ -364,7 +364,7 @@ async fn a_wrong_password_is_sent_once() {
         );
     }
     assert_eq!(logins(&fake), 1);
-    hands.forward(30);
+    clock.forward(30);
     client
         .execute(call(Method::Get, "/version", &[]))
         .await
@@ -387,7 +387,7 @@ async fn a_second_factor_is_requested_and_answered() {
             _ => ok(r#"{"data":null}"#),
         }
     });
-    let client = with_password(&fake, &Hands::default());
+    let client = with_password(&fake, &ManualClock::default());
     let error = client
         .execute(call(Method::Get, "/version", &[]))
         .await
@@ -418,29 +418,29 @@ async fn a_second_factor_is_requested_and_answered() {
     assert_eq!(fake.lines().len(), 3);
 }
 
-fn with_ticket(fake: &Fake, hands: &Hands) -> Client {
+fn with_ticket(fake: &Fake, clock: &ManualClock) -> Client {
     Client::builder("pve1")
         // Issued at 1800000000 by the server's clock, where the clock of the tests starts.
         .ticket("PVE:root@pam:6B49D200::given+", Some("csrf".into()))
         .transport(Arc::new(fake.clone()))
         .retry(RetryPolicy::none())
-        .clock(hands.clock())
+        .clock(clock.clock())
         .build()
         .expect("the ticket has the right form")
 }
 
 #[tokio::test]
 async fn a_given_ticket_is_used_and_renewed() {
-    let fake = friendly();
-    let hands = Hands::default();
-    let client = with_ticket(&fake, &hands);
+    let fake = accepting_server();
+    let clock = ManualClock::default();
+    let client = with_ticket(&fake, &clock);
     assert_eq!(client.user(), Some("root@pam"));
     client
         .execute(call(Method::Get, "/version", &[]))
         .await
         .expect("accepted");
     assert_eq!(logins(&fake), 0);
-    hands.forward(RENEWAL);
+    clock.forward(RENEWAL);
     client
         .execute(call(Method::Get, "/version", &[]))
         .await
@@ -456,8 +456,8 @@ async fn a_given_ticket_is_used_and_renewed() {
 #[tokio::test]
 async fn an_expired_given_ticket_has_its_own_error() {
     let fake = Fake::new(|_| Ok(json(401, "Authentication failed!", "")));
-    let hands = Hands::default();
-    let client = with_ticket(&fake, &hands);
+    let clock = ManualClock::default();
+    let client = with_ticket(&fake, &clock);
     let error = client
         .execute(call(Method::Get, "/version", &[]))
         .await
@@ -469,7 +469,7 @@ async fn an_expired_given_ticket_has_its_own_error() {
     );
     assert_eq!(fake.lines().len(), 1, "no password to log in again");
 
-    hands.forward(3 * RENEWAL);
+    clock.forward(3 * RENEWAL);
     for _ in 0..2 {
         let error = client
             .execute(call(Method::Get, "/version", &[]))
@@ -486,7 +486,7 @@ async fn an_expired_given_ticket_has_its_own_error() {
 #[tokio::test]
 async fn an_accepted_login_without_a_ticket_is_an_error() {
     let fake = Fake::new(|_| ok(r#"{"data":{"username":"root@pam"}}"#));
-    let client = with_password(&fake, &Hands::default());
+    let client = with_password(&fake, &ManualClock::default());
     let error = client.login().await.expect_err("no ticket came");
     assert_eq!(
         error.to_string(),
@@ -500,7 +500,7 @@ static NEEDS_TICKET: Endpoint = Endpoint::new(Method::Put, "/access/password", P
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_tokens_is_not_called_with_one() {
-    let fake = friendly();
+    let fake = accepting_server();
     let put = || Call {
         endpoint: Some(&NEEDS_TICKET),
         ..call(Method::Put, "/access/password", &[])
@@ -515,7 +515,7 @@ async fn an_endpoint_that_refuses_tokens_is_not_called_with_one() {
     };
     assert_eq!(error.kind(), &RequestErrorKind::NeedsTicket);
     assert!(fake.lines().is_empty());
-    with_password(&fake, &Hands::default())
+    with_password(&fake, &ManualClock::default())
         .execute(put())
         .await
         .expect("a ticket is accepted");
@@ -523,8 +523,8 @@ async fn an_endpoint_that_refuses_tokens_is_not_called_with_one() {
 
 #[tokio::test]
 async fn unauthenticated_calls_send_no_credentials() {
-    let fake = friendly();
-    with_password(&fake, &Hands::default())
+    let fake = accepting_server();
+    with_password(&fake, &ManualClock::default())
         .execute(call(Method::Get, "/access/domains", &[]))
         .await
         .expect("accepted");
@@ -546,8 +546,8 @@ async fn unauthenticated_calls_send_no_credentials() {
 
 #[tokio::test]
 async fn a_body_beyond_the_servers_limit_is_not_sent() {
-    let fake = friendly();
-    let client = with_password(&fake, &Hands::default());
+    let fake = accepting_server();
+    let client = with_password(&fake, &ManualClock::default());
     let room = BODY_LIMIT - "description=".len();
     let text = "x".repeat(room);
     client
@@ -623,14 +623,14 @@ async fn a_refusal_of_a_large_body_is_recognized() {
 
 #[tokio::test]
 async fn requests_are_numbered_and_errors_have_the_number() {
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let fake = Fake::new(|request| match request.path.as_str() {
         "/api2/json/access/ticket" => ok(login_answer(1)),
         "/api2/json/version" => ok(r#"{"data":{}}"#),
         "/api2/json/reset" => Err(TransportError::interrupted("reset")),
         _ => Ok(json(500, "no", "")),
     });
-    let client = with_password(&fake, &hands);
+    let client = with_password(&fake, &clock);
     let mut numbers = Vec::new();
     // The login has the second number: the call that needs it has the first.
     for (path, shown) in [
@@ -655,7 +655,7 @@ async fn requests_are_numbered_and_errors_have_the_number() {
     assert_eq!(numbers, [Some(1), Some(3), Some(4), Some(5)]);
 
     let refused = Fake::new(|_| Ok(json(401, "no", r#"{"message":"authentication failure\n"}"#)));
-    let error = with_password(&refused, &hands).login().await;
+    let error = with_password(&refused, &clock).login().await;
     let error = error.expect_err("a wrong password");
     assert_eq!(error.request_id(), Some(1));
     assert!(
@@ -714,7 +714,7 @@ async fn a_refused_ticket_is_replaced_even_if_a_proxy_moved_the_phrase_into_the_
             }
             ok(r#"{"data":null}"#)
         });
-        let client = with_password(&fake, &Hands::default());
+        let client = with_password(&fake, &ManualClock::default());
         let result = client.execute(Call::new(Method::Get, "/nodes")).await;
         assert_eq!(result.is_ok(), replaced, "{text}");
         assert_eq!(self::logins(&fake), 1 + usize::from(replaced), "{text}");
@@ -723,7 +723,7 @@ async fn a_refused_ticket_is_replaced_even_if_a_proxy_moved_the_phrase_into_the_
 
 #[tokio::test]
 async fn a_path_that_would_reach_another_endpoint_is_not_sent() {
-    let fake = friendly();
+    let fake = accepting_server();
     let client = fake.token_client();
     for path in [
         "/nodes//qemu",
@@ -811,7 +811,7 @@ async fn files_outside_the_api_are_fetched_without_credentials() {
 
 #[tokio::test]
 async fn fetched_files_are_below_the_servers_address() {
-    let fake = friendly();
+    let fake = accepting_server();
     let client = fake.token_client();
     for path in [
         "@127.0.0.9:1/x",
@@ -1133,9 +1133,9 @@ async fn no_text_shows_a_secret() {
             serde_json::json!({"message": message, "errors": {"password": message}}).to_string(),
         ))
     });
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let token = fake.token_client();
-    let password = with_password(&fake, &hands);
+    let password = with_password(&fake, &clock);
     let builder = Client::builder("https://u:hunter22@pve1").api_token("root@pam!ci", TOKEN_SECRET);
     let change = Call {
         endpoint: Some(&NEEDS_TICKET),
@@ -1156,7 +1156,7 @@ async fn no_text_shows_a_secret() {
         "{token:?} {password:?} {builder:?} {change:?} {saved:?} {answer:?} {furnished:?} {:?}",
         Secret::from("hunter22")
     )];
-    let ticket = with_ticket(&fake, &hands);
+    let ticket = with_ticket(&fake, &clock);
     for client in [token, password, ticket] {
         texts.push(format!("{client:?}"));
         for call in [change.clone(), call(Method::Get, "/version", &[])] {
@@ -1181,8 +1181,8 @@ async fn no_text_shows_a_secret() {
 
 #[tokio::test]
 async fn dropping_a_call_during_a_login_does_not_block_others() {
-    let fake = friendly();
-    let client = with_password(&fake, &Hands::default());
+    let fake = accepting_server();
+    let client = with_password(&fake, &ManualClock::default());
     {
         let mut call = client.execute(call(Method::Get, "/version", &[]));
         let once =
@@ -1200,7 +1200,7 @@ async fn dropping_a_call_during_a_login_does_not_block_others() {
 fn everything_is_send() {
     fn shared<T: Send + Sync + Clone + 'static>(_: &T) {}
     fn sent<T: Send>(_: &T) {}
-    let client = friendly().token_client();
+    let client = accepting_server().token_client();
     shared(&client);
     sent(&client.login());
     sent(&client.fetch("/"));
@@ -1363,7 +1363,7 @@ async fn a_refused_login_is_remembered_for_thirty_seconds_even_if_the_clock_stan
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_renewal_delays_no_call_while_the_ticket_is_valid() {
-    let hands = Hands::default();
+    let clock = ManualClock::default();
     let logins = Arc::new(AtomicU64::new(0));
     let server = SlowTransport::new(move |path| {
         let logins = Arc::clone(&logins);
@@ -1375,12 +1375,12 @@ async fn a_hanging_renewal_delays_no_call_while_the_ticket_is_valid() {
         })
     });
     let client = patient(server.clone(), 60)
-        .clock(hands.clock())
+        .clock(clock.clock())
         .build()
         .expect("complete");
     let (results, _) = at_once(&client, 10).await;
     assert!(results.iter().all(Result::is_ok));
-    hands.forward(RENEWAL);
+    clock.forward(RENEWAL);
     let (results, took) = at_once(&client, 10).await;
     assert!(results.iter().all(Result::is_ok));
     assert!(took < 0.1, "{took}");
@@ -1467,7 +1467,7 @@ async fn a_pause_beyond_the_time_limit_ends_the_call_at_once() {
 /// Without any runtime: an exchange that is answered at once uses no timer.
 #[test]
 fn a_call_without_waits_needs_no_runtime() {
-    let client = friendly().token_client();
+    let client = accepting_server().token_client();
     let mut sent = client.execute(call(Method::Get, "/nodes", &[]));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     // The scripted server lets others go first some times.

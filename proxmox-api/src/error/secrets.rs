@@ -353,9 +353,9 @@ async fn guests(texts: &mut Texts) {
     use crate::manage::work::{Action, Subject, Track, Work, WorkError};
 
     /// Fails halfway.
-    struct Half(Request<Value>);
+    struct FailingWork(Request<Value>);
 
-    impl Work for Half {
+    impl Work for FailingWork {
         type Done = Value;
 
         async fn run(self, _: &Client, track: &Track<'_>) -> Result<Value, Error> {
@@ -376,8 +376,8 @@ async fn guests(texts: &mut Texts) {
         .write_file("/x", planted("login").as_bytes())
         .await;
     texts.failed("a file for a guest", result);
-    let half = Half(texts.untyped("refused"));
-    let result = texts.client.carry_out(half).await;
+    let work = FailingWork(texts.untyped("refused"));
+    let result = texts.client.carry_out(work).await;
     texts.failed("unfinished work", result);
     let problem = WorkError::new(Subject::Node("pve1".to_owned()), "is not there");
     texts.failed::<()>("no work", Err(problem.into()));
@@ -443,7 +443,7 @@ fn settings(texts: &mut Texts, fake: &Fake) {
 
 /// All spans and events.
 #[derive(Clone, Default)]
-struct Book(Arc<Mutex<String>>);
+struct LogRecorder(Arc<Mutex<String>>);
 
 struct Line<'a>(&'a mut String);
 
@@ -453,7 +453,7 @@ impl tracing::field::Visit for Line<'_> {
     }
 }
 
-impl tracing::Subscriber for Book {
+impl tracing::Subscriber for LogRecorder {
     fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
         true
     }
@@ -478,7 +478,7 @@ impl tracing::Subscriber for Book {
 
 #[tokio::test]
 async fn no_error_and_no_type_shows_a_secret_that_a_server_repeats() {
-    let book = Book::default();
+    let book = LogRecorder::default();
     let _guard = tracing::subscriber::set_default(book.clone());
     let fake = Fake::new(answer);
     let mut texts = Texts {

@@ -185,7 +185,7 @@ impl Drain {
             .filter(|row| self.stopped_too || row.status.as_deref() == Some("running"))
             .collect();
         guests.sort_by_key(|row| (std::cmp::Reverse(row.max_memory), row.vmid));
-        let mut room: BTreeMap<String, u64> = (inventory.capacity().into_iter())
+        let mut free_memory: BTreeMap<String, u64> = (inventory.capacity().into_iter())
             .filter(|(name, node)| *name != self.node && node.online)
             .filter(|(name, _)| {
                 self.targets
@@ -205,11 +205,11 @@ impl Drain {
             };
             let running = row.status.as_deref() == Some("running");
             let choice = self
-                .choose(pve, &inventory, &ha, &plan, &room, vmid)
+                .choose(pve, &inventory, &ha, &plan, &free_memory, vmid)
                 .await?;
             match choice {
                 Ok(to) => {
-                    if let Some(left) = room.get_mut(&to).filter(|_| running) {
+                    if let Some(left) = free_memory.get_mut(&to).filter(|_| running) {
                         *left = left.saturating_sub(row.max_memory);
                     }
                     plan.moves.push(PlannedMove {
@@ -236,7 +236,7 @@ impl Drain {
         inventory: &Inventory,
         ha: &HaView,
         plan: &DrainPlan,
-        room: &BTreeMap<String, u64>,
+        free_memory: &BTreeMap<String, u64>,
         vmid: u32,
     ) -> Result<Result<String, Vec<String>>, Error> {
         let guest = pve.guest(vmid);
@@ -244,7 +244,7 @@ impl Drain {
         let storages = guest.storages().await?;
         let mut reasons = BTreeSet::new();
         let mut fitting = Vec::new();
-        for (node, left) in room {
+        for (node, left) in free_memory {
             let lacks: Vec<&str> = (storages.iter())
                 .filter(|storage| {
                     let mut rows = inventory.resources.iter();

@@ -121,8 +121,8 @@ impl<'a> WaitAll<'a> {
             known: self.tasks.iter().map(|_| None).collect(),
             listener: self.listener,
         };
-        let mut open: Vec<Open> = (self.tasks.into_iter().enumerate())
-            .map(|(index, task)| Open {
+        let mut open: Vec<RunningTask> = (self.tasks.into_iter().enumerate())
+            .map(|(index, task)| RunningTask {
                 index,
                 task,
                 tolerance: PollTolerance::default(),
@@ -130,12 +130,13 @@ impl<'a> WaitAll<'a> {
             .collect();
         loop {
             let running = running(&self.client, &open).await;
-            let (busy, asked): (Vec<Open>, Vec<Open>) = (open.into_iter()).partition(|open| {
-                let upid = open.task.upid();
-                upid.is_some_and(|upid| running.contains(upid.as_str()))
-            });
+            let (busy, asked): (Vec<RunningTask>, Vec<RunningTask>) =
+                (open.into_iter()).partition(|open| {
+                    let upid = open.task.upid();
+                    upid.is_some_and(|upid| running.contains(upid.as_str()))
+                });
             open = busy;
-            let mut schedule = iter(asked).map(Open::look).buffer_unordered(AT_ONCE);
+            let mut schedule = iter(asked).map(RunningTask::poll).buffer_unordered(AT_ONCE);
             while let Some((one, end)) = schedule.next().await {
                 match end {
                     None => open.push(one),
@@ -189,7 +190,7 @@ struct Ends<'a> {
 
 impl Ends<'_> {
     #[inline]
-    fn add(&mut self, one: Open, outcome: Result<TaskOutcome, Error>) {
+    fn add(&mut self, one: RunningTask, outcome: Result<TaskOutcome, Error>) {
         let task = one.task;
         let end = TaskEnd { task, outcome };
         if let Some(listener) = &mut self.listener {
@@ -202,16 +203,16 @@ impl Ends<'_> {
 }
 
 /// A task whose end is not known yet.
-struct Open {
+struct RunningTask {
     index: usize,
     task: Task,
     tolerance: PollTolerance,
 }
 
-impl Open {
-    async fn look(mut self) -> (Self, Option<Result<TaskOutcome, Error>>) {
-        let look = (self.task.status().await).map(|status| status.outcome());
-        let end = match self.tolerance.accept(&self.task, look) {
+impl RunningTask {
+    async fn poll(mut self) -> (Self, Option<Result<TaskOutcome, Error>>) {
+        let poll = (self.task.status().await).map(|status| status.outcome());
+        let end = match self.tolerance.accept(&self.task, poll) {
             Ok(None) => None,
             Ok(Some(outcome)) => Some(or_error(&self.task, outcome).await),
             Err(error) => Some(Err(error)),
@@ -222,7 +223,7 @@ impl Open {
 
 /// The running tasks, as far as their nodes list them. The others have to be polled: they have
 /// ended, or belong to another user, or their node cannot be reached.
-async fn running(client: &Client, open: &[Open]) -> BTreeSet<String> {
+async fn running(client: &Client, open: &[RunningTask]) -> BTreeSet<String> {
     let mut nodes: BTreeMap<&str, usize> = BTreeMap::new();
     for one in open {
         if let Some(upid) = one.task.upid() {

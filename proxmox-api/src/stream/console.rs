@@ -333,7 +333,7 @@ impl Console {
         let hello = format!("{user}:{ticket}\n");
         let greeting = async {
             terminal.socket.send(Bytes::from(hello)).await?;
-            terminal.greet().await
+            terminal.wait_for_greeting().await
         };
         match tokio::time::timeout(GREETING, greeting).await {
             Ok(greeted) => greeted?,
@@ -625,7 +625,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Waits for the terminal's initial `OK`.
-    async fn greet(&mut self) -> Result<(), Error> {
+    async fn wait_for_greeting(&mut self) -> Result<(), Error> {
         let mut seen = Vec::new();
         while seen.len() < 2 {
             let Some(bytes) = self.socket.receive().await? else {

@@ -168,7 +168,7 @@ impl Download {
         let path = path.as_ref();
         let local = |download: &Self, error| download.local("writing the file", error);
         let place = path.to_owned();
-        let begun = aside(move || {
+        let begun = on_blocking_thread(move || {
             let part = PartFile::beside(&place, Readers::AsUsual)?;
             let file = part.file().try_clone()?;
             Ok((part, file))
@@ -177,7 +177,7 @@ impl Download {
         let mut file = tokio::fs::File::from_std(file);
         let count = self.copy_to(&mut file).await?;
         drop(file);
-        let finished = aside(move || part.finish());
+        let finished = on_blocking_thread(move || part.finish());
         finished.await.map_err(|error| local(self, error))?;
         Ok(count)
     }
@@ -278,7 +278,7 @@ impl fmt::Debug for Download {
 }
 
 /// Runs blocking work on a thread for it.
-async fn aside<T: Send + 'static>(
+async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     match tokio::task::spawn_blocking(work).await {

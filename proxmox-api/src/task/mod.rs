@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::bounds::{Bound, Exceeded};
 use crate::client::request::{Request, exchange};
-use crate::client::{Client, Kept, Reply};
+use crate::client::{Client, KeptSecrets, Reply};
 use crate::error::{CallId, Error};
 use crate::value::decode::{DecodeError, Extra, count, decode_answer, decode_data};
 use crate::value::encode::escape;
@@ -45,7 +45,7 @@ pub struct Task {
     client: Client,
     id: Id,
     /// Secrets of the call that started it, which its log may quote.
-    secrets: Kept,
+    secrets: KeptSecrets,
 }
 
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Task {
     }
 
     /// The task in an answer.
-    fn of_answer(client: Client, named: &Value, secrets: Kept) -> Self {
+    fn of_answer(client: Client, named: &Value, secrets: KeptSecrets) -> Self {
         let id = match named {
             Value::Null => Id::Done,
             Value::String(text) if matches!(text.as_str(), "" | "OK") => Id::Done,

@@ -124,8 +124,8 @@ impl<'a> WaitBuilder<'a> {
             let mut schedule = PollSchedule::every(interval, None);
             let mut tolerance = PollTolerance::default();
             loop {
-                let look = look(&self.task, follower.as_mut()).await;
-                if let Some(outcome) = tolerance.accept(&self.task, look)? {
+                let poll = poll(&self.task, follower.as_mut()).await;
+                if let Some(outcome) = tolerance.accept(&self.task, poll)? {
                     return Ok(outcome);
                 }
                 schedule.again().await;
@@ -187,9 +187,9 @@ impl PollTolerance {
     pub(crate) fn accept(
         &mut self,
         task: &Task,
-        look: Result<Option<TaskOutcome>, Error>,
+        poll: Result<Option<TaskOutcome>, Error>,
     ) -> Result<Option<TaskOutcome>, Error> {
-        match look {
+        match poll {
             Ok(outcome) => {
                 self.failures = 0;
                 self.unknown = MAX_NOT_FOUND;
@@ -214,7 +214,7 @@ impl PollTolerance {
 }
 
 /// One poll of a task: new lines of its log, and its outcome.
-async fn look(
+async fn poll(
     task: &Task,
     follower: Option<&mut Follower<'_>>,
 ) -> Result<Option<TaskOutcome>, Error> {

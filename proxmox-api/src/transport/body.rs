@@ -136,22 +136,22 @@ impl io::Write for LimitedBuffer {
 
 impl DecodedBody {
     pub(super) fn new(packed: bool, max: usize) -> Self {
-        let room = LimitedBuffer {
+        let buffer = LimitedBuffer {
             bytes: Vec::new(),
             max,
         };
         match packed {
             true => {
-                let unpack = flate2::write::MultiGzDecoder::new(room);
+                let unpack = flate2::write::MultiGzDecoder::new(buffer);
                 Self::Gzip(Box::new(unpack), Ratio::default())
             }
-            false => Self::Identity(room),
+            false => Self::Identity(buffer),
         }
     }
 
     pub(super) fn take(&mut self, data: &[u8]) -> Result<(), TransportError> {
         match self {
-            Self::Identity(room) => room.write_all(data).map_err(|error| no_gzip(&error)),
+            Self::Identity(buffer) => buffer.write_all(data).map_err(|error| no_gzip(&error)),
             Self::Gzip(unpack, ratio) => {
                 // A piece may be large, so it is checked before all of it is unpacked.
                 for piece in data.chunks(PACKED_PIECE) {
@@ -168,16 +168,16 @@ impl DecodedBody {
     /// The bytes so far.
     pub(super) fn so_far(self) -> Bytes {
         match self {
-            Self::Identity(room) => room.bytes.into(),
+            Self::Identity(buffer) => buffer.bytes.into(),
             Self::Gzip(mut unpack, _) => std::mem::take(&mut unpack.get_mut().bytes).into(),
         }
     }
 
     pub(super) fn end(self) -> Result<Bytes, TransportError> {
         match self {
-            Self::Identity(room) => Ok(room.bytes.into()),
+            Self::Identity(buffer) => Ok(buffer.bytes.into()),
             Self::Gzip(unpack, _) => match unpack.finish() {
-                Ok(room) => Ok(room.bytes.into()),
+                Ok(buffer) => Ok(buffer.bytes.into()),
                 Err(error) => Err(no_gzip(&error)),
             },
         }

@@ -22,7 +22,7 @@ use context::{Context, Mode, NODE, NODE_MEMBERS, describe};
 use typed::{Fit, Seed};
 
 pub(crate) use any::read_any;
-pub(crate) use context::{Room, problem_of};
+pub(crate) use context::{MemoryLimit, problem_of};
 pub use error::DecodeError;
 
 pub use crate::value::api_value::Extra;
@@ -74,12 +74,12 @@ fn decode_text(
     data: &mut dyn ApiValue,
     extra: &mut Extra,
 ) -> Result<(), DecodeError> {
-    let room = Room::of(memory, memory.saturating_sub(body.len()));
+    let memory = MemoryLimit::of(memory, memory.saturating_sub(body.len()));
     let Err(first) = pass(
         body,
         data,
         extra,
-        Context::new(Mode::Straight, room.clone()),
+        Context::new(Mode::Straight, memory.clone()),
     ) else {
         return Ok(());
     };
@@ -95,7 +95,7 @@ fn decode_text(
         });
     }
     // The second pass replaces the result of the first.
-    match pass(body, data, extra, Context::new(Mode::Careful, room)) {
+    match pass(body, data, extra, Context::new(Mode::Careful, memory)) {
         Ok(()) => {
             note_misfit(&first);
             Ok(())
@@ -146,9 +146,9 @@ fn pass(
     let result = serde::Deserializer::deserialize_map(&mut json, envelope)
         .and_then(|()| json.end())
         // Where a part may be missing, exceeding the memory limit looks like another shape.
-        .and_then(|()| context.room.check(&context));
+        .and_then(|()| context.memory.check(&context));
     result.map_err(|error| {
-        let is_over = context.room.is_over();
+        let is_over = context.memory.is_over();
         let path = context.path.into_inner();
         Failure {
             is_shape: path.problem.is_some() && !is_over,
@@ -170,7 +170,7 @@ pub fn from_json<T: ApiValue>(json: Value) -> Result<T, DecodeError> {
 }
 
 fn fill_from_json(target: &mut dyn ApiValue, json: &Value) -> Result<(), DecodeError> {
-    let context = Context::new(Mode::Careful, Room::endless());
+    let context = Context::new(Mode::Careful, MemoryLimit::endless());
     let seed = Seed {
         target,
         context: &context,

@@ -16,7 +16,7 @@ pub static REQUESTS: LazyLock<Vec<ExpectedRequest>> = LazyLock::new(|| {
     let file: File =
         serde_json::from_str(text).expect("requests.json is as the generator writes it");
     assert_eq!(file.requests.len(), CALLS.len());
-    let newest = kept(file.newest);
+    let newest = leak(file.newest);
     let expected = |(endpoint, build): &(&'static str, Build)| {
         let request = file.requests[*endpoint].clone();
         let (method, _) = endpoint.split_once(' ').expect("verb and path");
@@ -24,8 +24,8 @@ pub static REQUESTS: LazyLock<Vec<ExpectedRequest>> = LazyLock::new(|| {
         ExpectedRequest {
             endpoint,
             method,
-            path: kept(request.path),
-            release: request.release.map_or(newest, kept),
+            path: leak(request.path),
+            release: request.release.map_or(newest, leak),
             build: *build,
             parameters: parameters.collect::<Vec<_>>().leak(),
         }
@@ -48,27 +48,27 @@ struct File {
 struct Request {
     path: String,
     release: Option<String>,
-    parameters: Vec<Noted>,
+    parameters: Vec<ParameterNotation>,
 }
 
 /// A parameter in the file's notation.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Noted {
+struct ParameterNotation {
     name: String,
     #[serde(default = "yes")]
     known: bool,
     of: Option<String>,
-    sent: NotedValue,
+    sent: ValueNotation,
 }
 
 /// A value in the file's notation.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
-enum NotedValue {
+enum ValueNotation {
     One(String),
     Parts { parts: Vec<String> },
-    Many(Vec<NotedValue>),
+    Many(Vec<ValueNotation>),
 }
 
 fn yes() -> bool {
@@ -76,29 +76,29 @@ fn yes() -> bool {
 }
 
 /// Leaked, because tests use it until the end of the process.
-fn kept(text: String) -> &'static str {
+fn leak(text: String) -> &'static str {
     text.leak()
 }
 
-impl From<Noted> for Parameter {
-    fn from(noted: Noted) -> Self {
+impl From<ParameterNotation> for Parameter {
+    fn from(parameter: ParameterNotation) -> Self {
         Self {
-            name: kept(noted.name),
-            known: noted.known,
-            of: noted.of.map(kept),
-            sent: noted.sent.into(),
+            name: leak(parameter.name),
+            known: parameter.known,
+            of: parameter.of.map(leak),
+            sent: parameter.sent.into(),
         }
     }
 }
 
-impl From<NotedValue> for Sent {
-    fn from(value: NotedValue) -> Self {
+impl From<ValueNotation> for Sent {
+    fn from(value: ValueNotation) -> Self {
         match value {
-            NotedValue::One(text) => Self::One(kept(text)),
-            NotedValue::Parts { parts } => {
-                Self::Parts(parts.into_iter().map(kept).collect::<Vec<_>>().leak())
+            ValueNotation::One(text) => Self::One(leak(text)),
+            ValueNotation::Parts { parts } => {
+                Self::Parts(parts.into_iter().map(leak).collect::<Vec<_>>().leak())
             }
-            NotedValue::Many(all) => {
+            ValueNotation::Many(all) => {
                 Self::Many(all.into_iter().map(Self::from).collect::<Vec<_>>().leak())
             }
         }

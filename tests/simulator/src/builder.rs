@@ -16,7 +16,7 @@ use crate::guest_agent::output::CommandOutput;
 use crate::schema::ApiSchema;
 use crate::state::access::roles::{Rule, Subject};
 use crate::state::access::{Token, User};
-use crate::state::cluster::remote::announce;
+use crate::state::cluster::remote::register;
 use crate::state::cluster::{Cluster, Node};
 use crate::state::config::Config;
 use crate::state::guest::{Guest, Kind};
@@ -449,7 +449,7 @@ impl Builder {
         cluster.ca_pem.clone_from(&tls.ca_pem);
         let app = Arc::new(App::new(schema, cluster, self.clock, self.idle));
         let peer = Arc::downgrade(&app);
-        announce(address.port(), peer, &tls.fingerprint);
+        register(address.port(), peer, &tls.fingerprint);
         let (stop, stopped) = watch::channel(());
         let acceptor = TlsAcceptor::from(tls.config);
         let viewers = accept(spice, None, Arc::clone(&app), stopped.clone());

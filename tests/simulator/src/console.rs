@@ -86,7 +86,7 @@ pub(crate) async fn serve<S>(
         return;
     }
     let mut backend = Backend::new(console);
-    let mut out = Outlet { left: limit };
+    let mut out = LimitedWriter { left: limit };
     if !out.send(stream, &backend.greeting()).await {
         return;
     }
@@ -135,11 +135,11 @@ pub(crate) async fn serve<S>(
 }
 
 /// The server's side of the byte stream, which a fault may cut.
-struct Outlet {
+struct LimitedWriter {
     left: Option<usize>,
 }
 
-impl Outlet {
+impl LimitedWriter {
     /// `false` at the end of the connection.
     async fn send<S>(&mut self, stream: &mut BufReader<S>, data: &[u8]) -> bool
     where

@@ -142,7 +142,7 @@ impl Faults {
     }
 
     /// Counts the matching faults of a request.
-    pub(crate) fn meet(&self, method: &str, segments: &[String]) -> MatchedFaults {
+    pub(crate) fn matching(&self, method: &str, segments: &[String]) -> MatchedFaults {
         let mut verdict = MatchedFaults::default();
         let mut rules = self.lock();
         for rule in &mut rules.list {
@@ -352,19 +352,25 @@ mod tests {
         let named = faults
             .on("PUT", "/nodes/{node}/qemu/{vmid}/config")
             .respond(Fault::NodeDown);
-        let meet = |method: &str, text: &str| faults.meet(method, &path(text)).fault;
-        assert_eq!(meet("GET", "/nodes/pve1/qemu"), Some(Fault::Drop));
-        assert_eq!(meet("POST", "/nodes/pve1/qemu"), None);
-        assert_eq!(meet("GET", "/nodes/pve1/qemu/100"), None);
-        assert_eq!(meet("GET", "/nodes"), None);
-        assert_eq!(meet("DELETE", "/cluster/ha/groups/a"), Some(Fault::Hang));
-        assert_eq!(meet("PUT", "/nodes/n/qemu/1/config"), Some(Fault::NodeDown));
+        let matching = |method: &str, text: &str| faults.matching(method, &path(text)).fault;
+        assert_eq!(matching("GET", "/nodes/pve1/qemu"), Some(Fault::Drop));
+        assert_eq!(matching("POST", "/nodes/pve1/qemu"), None);
+        assert_eq!(matching("GET", "/nodes/pve1/qemu/100"), None);
+        assert_eq!(matching("GET", "/nodes"), None);
+        assert_eq!(
+            matching("DELETE", "/cluster/ha/groups/a"),
+            Some(Fault::Hang)
+        );
+        assert_eq!(
+            matching("PUT", "/nodes/n/qemu/1/config"),
+            Some(Fault::NodeDown)
+        );
         assert_eq!((one.hits(), tree.hits(), named.hits()), (1, 1, 1));
         one.remove();
-        assert_eq!(meet("GET", "/nodes/pve1/qemu"), None);
+        assert_eq!(matching("GET", "/nodes/pve1/qemu"), None);
         assert_eq!(one.hits(), 1);
         faults.clear();
-        assert_eq!(meet("GET", "/cluster/status"), None);
+        assert_eq!(matching("GET", "/cluster/status"), None);
         assert_eq!(tree.hits(), 1);
     }
 
@@ -384,7 +390,7 @@ mod tests {
             .on("GET", "/**")
             .respond(Fault::Latency(Duration::from_millis(3)));
         let found: Vec<MatchedFaults> = (0..4)
-            .map(|_| faults.meet("GET", &path("/version")))
+            .map(|_| faults.matching("GET", &path("/version")))
             .collect();
         let hit: Vec<bool> = found
             .iter()
@@ -401,10 +407,10 @@ mod tests {
             .add("2x POST /nodes/*/qemu status:500:out of space: really")
             .expect("a fault");
         let text = "out of space: really".to_owned();
-        let meet = || faults.meet("POST", &path("/nodes/a/qemu")).fault;
-        assert_eq!(meet(), Some(Fault::Status(500, text.clone())));
-        assert_eq!(meet(), Some(Fault::Status(500, text)));
-        assert_eq!(meet(), None);
+        let matching = || faults.matching("POST", &path("/nodes/a/qemu")).fault;
+        assert_eq!(matching(), Some(Fault::Status(500, text.clone())));
+        assert_eq!(matching(), Some(Fault::Status(500, text)));
+        assert_eq!(matching(), None);
         assert_eq!(handle.hits(), 2);
         assert_eq!(
             "latency:250".parse(),

@@ -56,7 +56,7 @@ struct KeyRules {
 
 impl KeyRules {
     /// Adds constraints that the dump lacks to a key.
-    fn lay_over(&self, schema: &mut Schema) {
+    fn apply(&self, schema: &mut Schema) {
         if schema.format.is_none() {
             schema.format = self.format.clone().map(Format::Name);
         }
@@ -171,7 +171,7 @@ impl ApiSchema {
             };
             for (key, rules) in keys {
                 if let Some(schema) = format.get_mut(key) {
-                    rules.lay_over(schema);
+                    rules.apply(schema);
                 }
             }
         }

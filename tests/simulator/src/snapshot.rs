@@ -160,17 +160,17 @@ fn access_json(cluster: &Cluster) -> Value {
 }
 
 /// A place in the text, for errors.
-struct At<'a> {
+struct Located<'a> {
     value: &'a Value,
     path: String,
 }
 
 type Read<T> = Result<T, String>;
 
-impl<'a> At<'a> {
-    fn get(&self, key: &str) -> At<'a> {
+impl<'a> Located<'a> {
+    fn get(&self, key: &str) -> Located<'a> {
         static NULL: Value = Value::Null;
-        At {
+        Located {
             value: self.value.get(key).unwrap_or(&NULL),
             path: if self.path.is_empty() {
                 key.to_owned()
@@ -206,7 +206,7 @@ impl<'a> At<'a> {
         read(self).map(Some)
     }
 
-    fn list<T>(&self, read: impl Fn(&At<'a>) -> Read<T>) -> Read<Vec<T>> {
+    fn list<T>(&self, read: impl Fn(&Located<'a>) -> Read<T>) -> Read<Vec<T>> {
         let Some(items) = self.value.as_array() else {
             return self.wrong("a list");
         };
@@ -214,7 +214,7 @@ impl<'a> At<'a> {
             .iter()
             .enumerate()
             .map(|(index, value)| {
-                read(&At {
+                read(&Located {
                     value,
                     path: format!("{}[{index}]", self.path),
                 })
@@ -222,7 +222,7 @@ impl<'a> At<'a> {
             .collect()
     }
 
-    fn map<T>(&self, read: impl Fn(&At<'a>) -> Read<T>) -> Read<BTreeMap<String, T>> {
+    fn map<T>(&self, read: impl Fn(&Located<'a>) -> Read<T>) -> Read<BTreeMap<String, T>> {
         let Some(items) = self.value.as_object() else {
             return self.wrong("an object");
         };
@@ -236,7 +236,7 @@ impl<'a> At<'a> {
 /// Replaces the state; the schema, the clock and the speed stay.
 pub(crate) fn restore(cluster: &mut Cluster, text: &str) -> Result<(), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let root = At {
+    let root = Located {
         value: &value,
         path: String::new(),
     };
@@ -305,7 +305,7 @@ pub(crate) fn restore(cluster: &mut Cluster, text: &str) -> Result<(), String> {
     for task in value["tasks"].as_array().into_iter().flatten() {
         let vmid = task["id"].as_str().and_then(|id| id.parse().ok());
         if let (true, Some(vmid)) = (task["end"].is_null(), vmid) {
-            cluster.undo(vmid);
+            cluster.undo_preparations(vmid);
         }
     }
     cluster.pools = root.get("pools").read()?;
@@ -317,7 +317,7 @@ pub(crate) fn restore(cluster: &mut Cluster, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Guest> {
+fn read_guest(guest: &Located<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Guest> {
     let kind = match guest.get("kind").text()?.as_str() {
         "qemu" => Kind::Qemu,
         "lxc" => Kind::Lxc,
@@ -341,10 +341,10 @@ fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Gue
     })?;
     restored.parent = guest.get("parent").read()?;
     restored.lock = guest.get("lock").read()?;
-    restored.started = guest.get("started").optional(At::time)?.map(shift);
+    restored.started = guest.get("started").optional(Located::time)?.map(shift);
     restored.paused = guest.get("paused").read()?;
     restored.pool = guest.get("pool").read()?;
-    restored.up = guest.get("up").optional(At::time)?.map(shift);
+    restored.up = guest.get("up").optional(Located::time)?.map(shift);
     let inside = guest.get("inside").optional(|inside| {
         Inside::from_json(inside.value, shift)
             .map_or_else(|| inside.wrong("the inside of a guest"), Ok)
@@ -353,7 +353,11 @@ fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Gue
     Ok(restored)
 }
 
-fn read_task(task: &At<'_>, shift: &impl Fn(Duration) -> Duration, now: Duration) -> Read<Task> {
+fn read_task(
+    task: &Located<'_>,
+    shift: &impl Fn(Duration) -> Duration,
+    now: Duration,
+) -> Read<Task> {
     let lines: Vec<(u64, String)> = task.get("lines").read()?;
     let end: Option<(u64, String)> = task.get("end").read()?;
     let mut restored = Task {
@@ -380,7 +384,7 @@ fn read_task(task: &At<'_>, shift: &impl Fn(Duration) -> Duration, now: Duration
     Ok(restored)
 }
 
-fn read_access(cluster: &mut Cluster, from: &At<'_>) -> Read<()> {
+fn read_access(cluster: &mut Cluster, from: &Located<'_>) -> Read<()> {
     let access = &mut cluster.access;
     access.users = from.get("users").map(|user| {
         Ok(User {

@@ -28,7 +28,7 @@ async fn query(pve: &Simulator, path: &str, form: &str) -> Value {
     ask(pve, "GET", path, form).await.data()
 }
 
-async fn did(pve: &Simulator, method: &str, path: &str, form: &str) {
+async fn succeeds(pve: &Simulator, method: &str, path: &str, form: &str) {
     assert_eq!(
         ask(pve, method, path, form).await.data(),
         Value::Null,
@@ -61,7 +61,7 @@ async fn firewall_rules_have_an_order_and_a_digest() {
     ] {
         assert_eq!(get(&pve, base).await, json!([]));
         for port in ["1", "2", "3"] {
-            did(
+            succeeds(
                 &pve,
                 "POST",
                 base,
@@ -74,19 +74,19 @@ async fn firewall_rules_have_an_order_and_a_digest() {
         assert_eq!(column(&rules, "pos"), [0, 1, 2]);
         assert_eq!(rules[0]["enable"], 1);
         let digest = rules[0]["digest"].as_str().expect("a digest").to_owned();
-        did(&pve, "PUT", &format!("{base}/0"), "moveto=3").await;
+        succeeds(&pve, "PUT", &format!("{base}/0"), "moveto=3").await;
         assert_eq!(column(&get(&pve, base).await, "dport"), ["2", "1", "3"]);
         let stale = format!("comment=x&digest={digest}");
         assert_eq!(
             reason(&pve, "PUT", &format!("{base}/1"), &stale).await,
             "detected modified configuration - file changed by other user? Try again."
         );
-        did(&pve, "PUT", &format!("{base}/1"), "comment=x&delete=enable").await;
+        succeeds(&pve, "PUT", &format!("{base}/1"), "comment=x&delete=enable").await;
         let one = get(&pve, &format!("{base}/1")).await;
         assert_eq!((&one["comment"], &one["pos"]), (&json!("x"), &json!("1")));
         assert!(one["enable"].is_null());
-        did(&pve, "PUT", &format!("{base}/2"), "moveto=0").await;
-        did(&pve, "DELETE", &format!("{base}/1"), "").await;
+        succeeds(&pve, "PUT", &format!("{base}/2"), "moveto=0").await;
+        succeeds(&pve, "DELETE", &format!("{base}/1"), "").await;
         assert_eq!(column(&get(&pve, base).await, "dport"), ["3", "1"]);
         assert_eq!(
             reason(&pve, "GET", &format!("{base}/2"), "").await,
@@ -99,7 +99,7 @@ async fn firewall_rules_have_an_order_and_a_digest() {
 async fn firewall_names() {
     let pve = pve().await;
     let base = "/cluster/firewall";
-    did(
+    succeeds(
         &pve,
         "POST",
         &format!("{base}/aliases"),
@@ -111,7 +111,7 @@ async fn firewall_names() {
         (&alias["cidr"], &alias["ipversion"]),
         (&json!("192.0.2.0/24"), &json!(4))
     );
-    did(
+    succeeds(
         &pve,
         "PUT",
         &format!("{base}/aliases/lan"),
@@ -128,15 +128,15 @@ async fn firewall_names() {
         (400, &json!("no such alias"))
     );
 
-    did(&pve, "POST", &format!("{base}/ipset"), "name=bad").await;
-    did(
+    succeeds(&pve, "POST", &format!("{base}/ipset"), "name=bad").await;
+    succeeds(
         &pve,
         "POST",
         &format!("{base}/ipset/bad"),
         "cidr=198.51.100.0/24&nomatch=1",
     )
     .await;
-    did(
+    succeeds(
         &pve,
         "POST",
         &format!("{base}/ipset/bad"),
@@ -151,14 +151,14 @@ async fn firewall_names() {
         reason(&pve, "DELETE", &format!("{base}/ipset/bad"), "").await,
         "IPSet 'bad' is not empty"
     );
-    did(
+    succeeds(
         &pve,
         "DELETE",
         &format!("{base}/ipset/bad/198.51.100.0/24"),
         "",
     )
     .await;
-    did(
+    succeeds(
         &pve,
         "POST",
         &format!("{base}/ipset"),
@@ -176,11 +176,11 @@ async fn firewall_names() {
         ),
         ["+worse", "net"]
     );
-    did(&pve, "DELETE", &format!("{base}/ipset/worse"), "force=1").await;
+    succeeds(&pve, "DELETE", &format!("{base}/ipset/worse"), "force=1").await;
     assert_eq!(get(&pve, &format!("{base}/ipset")).await, json!([]));
 
-    did(&pve, "POST", &format!("{base}/groups"), "group=web").await;
-    did(
+    succeeds(&pve, "POST", &format!("{base}/groups"), "group=web").await;
+    succeeds(
         &pve,
         "POST",
         &format!("{base}/groups/web"),
@@ -196,16 +196,16 @@ async fn firewall_names() {
             .await
             .contains("not empty")
     );
-    did(&pve, "DELETE", &format!("{base}/groups/web/0"), "").await;
-    did(&pve, "DELETE", &format!("{base}/groups/web"), "").await;
+    succeeds(&pve, "DELETE", &format!("{base}/groups/web/0"), "").await;
+    succeeds(&pve, "DELETE", &format!("{base}/groups/web"), "").await;
     assert_eq!(
         reason(&pve, "GET", &format!("{base}/groups/web"), "").await,
         "no such security group 'web'"
     );
 
     let options = "/nodes/pve1/qemu/100/firewall/options";
-    did(&pve, "PUT", options, "enable=1&policy_in=DROP").await;
-    did(&pve, "PUT", options, "delete=policy_in&dhcp=1").await;
+    succeeds(&pve, "PUT", options, "enable=1&policy_in=DROP").await;
+    succeeds(&pve, "PUT", options, "delete=policy_in&dhcp=1").await;
     let held = get(&pve, options).await;
     assert_eq!((&held["enable"], &held["dhcp"]), (&json!(1), &json!(1)));
     assert!(held["policy_in"].is_null());
@@ -218,7 +218,7 @@ async fn firewall_names() {
 #[tokio::test]
 async fn ha_brings_guests_to_the_requested_state() {
     let pve = pve().await;
-    did(
+    succeeds(
         &pve,
         "POST",
         "/cluster/ha/resources",
@@ -277,7 +277,7 @@ async fn ha_brings_guests_to_the_requested_state() {
         100
     );
 
-    did(
+    succeeds(
         &pve,
         "POST",
         "/cluster/ha/rules",
@@ -311,19 +311,19 @@ async fn ha_brings_guests_to_the_requested_state() {
 #[tokio::test]
 async fn networks_are_planned_and_then_applied() {
     let pve = pve().await;
-    did(
+    succeeds(
         &pve,
         "POST",
         "/cluster/sdn/zones",
         "zone=z1&type=simple&mtu=1400",
     )
     .await;
-    did(&pve, "POST", "/cluster/sdn/vnets", "vnet=v1&zone=z1").await;
+    succeeds(&pve, "POST", "/cluster/sdn/vnets", "vnet=v1&zone=z1").await;
     assert_eq!(
         reason(&pve, "POST", "/cluster/sdn/vnets", "vnet=v2&zone=zz").await,
         "create sdn vnet object failed: cannot lookup undefined type!"
     );
-    did(
+    succeeds(
         &pve,
         "POST",
         "/cluster/sdn/vnets/v1/subnets",
@@ -353,7 +353,7 @@ async fn networks_are_planned_and_then_applied() {
     );
     assert!(networks.contains(&json!("z1")), "{networks:?}");
 
-    did(&pve, "PUT", &format!("{zones}/z1"), "mtu=1300").await;
+    succeeds(&pve, "PUT", &format!("{zones}/z1"), "mtu=1300").await;
     let changed = query(&pve, "/cluster/sdn/zones/z1", "pending=1").await;
     assert_eq!(
         (
@@ -367,25 +367,25 @@ async fn networks_are_planned_and_then_applied() {
         reason(&pve, "DELETE", &format!("{zones}/z1"), "").await,
         "delete sdn zone object failed: zone z1 is used by vnet v1"
     );
-    did(&pve, "POST", "/cluster/sdn/rollback", "").await;
+    succeeds(&pve, "POST", "/cluster/sdn/rollback", "").await;
     assert_eq!(get(&pve, &format!("{zones}/z1")).await["mtu"], 1400);
     assert_eq!(
         reason(&pve, "DELETE", "/cluster/sdn/vnets/v1", "").await,
         "delete sdn vnet object failed: 400 Parameter verification failed."
     );
-    did(
+    succeeds(
         &pve,
         "DELETE",
         "/cluster/sdn/vnets/v1/subnets/z1-192.0.2.0-24",
         "",
     )
     .await;
-    did(&pve, "DELETE", "/cluster/sdn/vnets/v1", "").await;
+    succeeds(&pve, "DELETE", "/cluster/sdn/vnets/v1", "").await;
     assert_eq!(
         query(&pve, "/cluster/sdn/vnets", "pending=1").await[0]["state"],
         "deleted"
     );
-    did(&pve, "DELETE", &format!("{zones}/z1"), "").await;
+    succeeds(&pve, "DELETE", &format!("{zones}/z1"), "").await;
     assert_eq!(
         reason(&pve, "DELETE", &format!("{zones}/z1"), "").await,
         "delete sdn zone object failed: sdn 'z1' does not exist"
@@ -398,7 +398,7 @@ async fn jobs_name_guests() {
     let jobs = "/cluster/backup";
     let bare = "/cluster/backup-info/not-backed-up";
     assert_eq!(column(&get(&pve, bare).await, "vmid"), [100, 101]);
-    did(
+    succeeds(
         &pve,
         "POST",
         jobs,
@@ -412,12 +412,12 @@ async fn jobs_name_guests() {
     assert_eq!(job["prune-backups"], json!({ "keep-last": "3" }));
     assert!(job["next-run"].is_u64(), "{job}");
     let one = format!("{jobs}/{}", job["id"].as_str().expect("an id"));
-    did(&pve, "PUT", &one, "all=1&exclude=100&delete=vmid").await;
+    succeeds(&pve, "PUT", &one, "all=1&exclude=100&delete=vmid").await;
     assert_eq!(column(&get(&pve, bare).await, "vmid"), [100]);
-    did(&pve, "DELETE", &one, "").await;
+    succeeds(&pve, "DELETE", &one, "").await;
     assert_eq!(get(&pve, jobs).await, json!([]));
 
-    did(
+    succeeds(
         &pve,
         "POST",
         "/cluster/replication",
@@ -444,7 +444,7 @@ async fn jobs_name_guests() {
         ["100-0"]
     );
     assert_eq!(get(&pve, "/nodes/pve2/replication").await, json!([]));
-    did(&pve, "DELETE", "/cluster/replication/100-0", "").await;
+    succeeds(&pve, "DELETE", "/cluster/replication/100-0", "").await;
     assert_eq!(get(&pve, "/cluster/replication").await, json!([]));
 }
 
@@ -453,14 +453,14 @@ async fn options_and_other_settings_are_stored() {
     let pve = pve().await;
     let bare = json!({ "allowed-tags": [], "description": "", "mac_prefix": "BC:24:11" });
     assert_eq!(get(&pve, "/cluster/options").await, bare);
-    did(
+    succeeds(
         &pve,
         "PUT",
         "/cluster/options",
         "keyboard=de&max_workers=4&migration=type%3Dinsecure",
     )
     .await;
-    did(&pve, "PUT", "/cluster/options", "delete=keyboard").await;
+    succeeds(&pve, "PUT", "/cluster/options", "delete=keyboard").await;
     let options = get(&pve, "/cluster/options").await;
     assert_eq!(
         options,
@@ -470,7 +470,7 @@ async fn options_and_other_settings_are_stored() {
         })
     );
     // Registered tags and user tags are returned as lists.
-    did(
+    succeeds(
         &pve,
         "PUT",
         "/cluster/options",
@@ -493,7 +493,7 @@ async fn options_and_other_settings_are_stored() {
             "eno1", "eth0", "eth1", "eth2", "eth3", "eth4", "eth5", "eth6", "eth7", "vmbr0"
         ]
     );
-    did(
+    succeeds(
         &pve,
         "POST",
         networks,
@@ -523,10 +523,10 @@ async fn options_and_other_settings_are_stored() {
         row["active"].clone()
     };
     assert_eq!(active(&listed["data"]), Value::Null);
-    did(&pve, "DELETE", networks, "").await;
+    succeeds(&pve, "DELETE", networks, "").await;
     let gone = ask(&pve, "GET", &format!("{networks}/vmbr1"), "").await;
     assert_eq!(gone.json()["errors"]["iface"], "interface does not exist");
-    did(&pve, "POST", networks, "iface=vmbr1&type=bridge").await;
+    succeeds(&pve, "POST", networks, "iface=vmbr1&type=bridge").await;
     let reloaded = ask(&pve, "PUT", networks, "").await;
     assert_eq!(finish(&pve, &reloaded).await, "OK");
     let listed = ask(&pve, "GET", networks, "").await.json();
@@ -537,7 +537,7 @@ async fn options_and_other_settings_are_stored() {
 
     // The simulator sends no metrics; it stores the server's settings, without the secret.
     let servers = "/cluster/metrics/server";
-    did(
+    succeeds(
         &pve,
         "POST",
         &format!("{servers}/m1"),
@@ -550,7 +550,7 @@ async fn options_and_other_settings_are_stored() {
         (&json!("m1"), &json!(8086))
     );
     assert!(!held.to_string().contains("hush"), "{held}");
-    did(
+    succeeds(
         &pve,
         "PUT",
         &format!("{servers}/m1"),
@@ -558,7 +558,7 @@ async fn options_and_other_settings_are_stored() {
     )
     .await;
     assert_eq!(get(&pve, servers).await[0]["server"], "192.0.2.10");
-    did(&pve, "PUT", "/nodes/pve1/config", "description=rack%20four").await;
+    succeeds(&pve, "PUT", "/nodes/pve1/config", "description=rack%20four").await;
     assert_eq!(
         get(&pve, "/nodes/pve1/config").await["description"],
         "rack four"
@@ -605,7 +605,7 @@ async fn ports_of_an_interface_are_separated_by_white_space() {
         "iface=vmbr9&type=OVSBridge&ovs_ports=eth3%09eth4",
         "iface=bond9&type=OVSBond&ovs_bridge=vmbr9&ovs_bonds=eth5+eth6",
     ] {
-        did(&pve, "POST", networks, form).await;
+        succeeds(&pve, "POST", networks, form).await;
     }
     let bond = format!("{networks}/bond0");
     assert_eq!(get(&pve, &bond).await["slaves"], "eth0 eth1");
@@ -628,7 +628,7 @@ async fn ports_of_an_interface_are_separated_by_white_space() {
     assert_eq!(get(&pve, &bond).await["slaves"], "eth0 eth1");
     // The server rewrites this list with other separators.
     let bridge = format!("{networks}/vmbr7");
-    did(
+    succeeds(
         &pve,
         "PUT",
         &bridge,
@@ -657,7 +657,7 @@ async fn cloud_init_and_containers_split_name_servers_differently() {
             "nameserver={config}&net0=virtio=BC:24:11:00:00:01&ipconfig0=ip%3D192.0.2.9/24"
         );
         let form = form.replace("net0=virtio=", "net0=virtio%3D");
-        did(&pve, "PUT", "/nodes/pve1/qemu/100/config", &form).await;
+        succeeds(&pve, "PUT", "/nodes/pve1/qemu/100/config", &form).await;
         let text = query(&pve, dump, "type=network").await;
         let text = text.as_str().expect("a text");
         assert!(text.ends_with(dumped), "{text}");
@@ -665,7 +665,7 @@ async fn cloud_init_and_containers_split_name_servers_differently() {
         assert!(text.contains("netmask: '255.255.255.0'"), "{text}");
     }
     let container = "/nodes/pve1/lxc/101/config";
-    did(&pve, "PUT", container, "nameserver=192.0.2.1%2C192.0.2.2").await;
+    succeeds(&pve, "PUT", container, "nameserver=192.0.2.1%2C192.0.2.2").await;
     assert_eq!(
         get(&pve, container).await["nameserver"],
         "192.0.2.1 192.0.2.2"
@@ -716,14 +716,14 @@ async fn entries_have_the_members_that_the_handlers_return() {
         if list.contains("realm-sync") {
             let realm = "realm=ld&type=ldap&server1=192.0.2.3&base_dn=dc%3Da&user_attr=uid\
                          &sync-defaults-options=scope%3Dusers,remove-vanished%3Dacl";
-            did(&pve, "POST", "/access/domains", realm).await;
+            succeeds(&pve, "POST", "/access/domains", realm).await;
             let realm = get(&pve, "/access/domains/ld").await;
             assert_eq!(
                 realm["sync-defaults-options"],
                 "remove-vanished=acl,scope=users"
             );
         }
-        did(&pve, "POST", list, form).await;
+        succeeds(&pve, "POST", list, form).await;
         let names = |row: &Value| -> String {
             let row = row.as_object().expect("an object");
             row.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
@@ -751,8 +751,8 @@ async fn targets_and_matchers_refer_to_each_other_by_name() {
         "/cluster/notifications/endpoints/gotify",
     );
     let matchers = "/cluster/notifications/matchers";
-    did(&pve, "POST", mails, "name=m1&mailto=a%40example.org").await;
-    did(&pve, "POST", matchers, "name=k1&target=m1&mode=any").await;
+    succeeds(&pve, "POST", mails, "name=m1&mailto=a%40example.org").await;
+    succeeds(&pve, "POST", matchers, "name=k1&target=m1&mode=any").await;
     for (method, path, form, status, text) in [
         (
             "POST",
@@ -825,16 +825,16 @@ async fn targets_and_matchers_refer_to_each_other_by_name() {
     }
     // Built-in entries cannot be removed, only reset.
     let builtin = "/cluster/notifications/matchers/default-matcher";
-    did(&pve, "PUT", builtin, "mode=any").await;
+    succeeds(&pve, "PUT", builtin, "mode=any").await;
     assert_eq!(get(&pve, builtin).await["origin"], "modified-builtin");
-    did(&pve, "DELETE", builtin, "").await;
+    succeeds(&pve, "DELETE", builtin, "").await;
     let row = get(&pve, builtin).await;
     assert_eq!(
         (&row["origin"], &row["mode"]),
         (&json!("builtin"), &json!("all"))
     );
-    did(&pve, "DELETE", "/cluster/notifications/matchers/k1", "").await;
-    did(
+    succeeds(&pve, "DELETE", "/cluster/notifications/matchers/k1", "").await;
+    succeeds(
         &pve,
         "DELETE",
         "/cluster/notifications/endpoints/sendmail/m1",

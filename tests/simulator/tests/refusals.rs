@@ -131,16 +131,16 @@ async fn outcome(pve: &Simulator, auth: &str, answer: &Answer) -> Option<String>
     panic!("task {upid} does not end");
 }
 
-struct Stage {
+struct Fixture {
     pve: Simulator,
     root: String,
     empty: String,
     states: BTreeMap<String, State>,
     /// Created states by name.
-    made: BTreeMap<String, String>,
+    snapshots: BTreeMap<String, String>,
 }
 
-impl Stage {
+impl Fixture {
     async fn open(release: &str, states: BTreeMap<String, State>) -> Self {
         let pve = Simulator::builder()
             .release(release)
@@ -169,14 +169,14 @@ impl Stage {
             root,
             empty,
             states,
-            made: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
         }
     }
 
     /// Brings the simulator into a state, and caches it.
-    async fn enter(&mut self, names: &[String]) {
+    async fn restore_state(&mut self, names: &[String]) {
         let key = names.join(" ");
-        if let Some(state) = self.made.get(&key) {
+        if let Some(state) = self.snapshots.get(&key) {
             self.pve.restore(state).expect("a state of its own");
             return;
         }
@@ -184,7 +184,7 @@ impl Stage {
         let mut calls = Vec::new();
         let mut done = Vec::new();
         for name in names {
-            self.gather(name, &mut done, &mut calls);
+            self.collect_calls(name, &mut done, &mut calls);
         }
         for call in calls {
             let answer = send(&self.pve, &self.root, &call).await;
@@ -193,10 +193,10 @@ impl Stage {
                 assert_eq!(end, "OK", "{key}: {call}");
             }
         }
-        self.made.insert(key, self.pve.snapshot());
+        self.snapshots.insert(key, self.pve.snapshot());
     }
 
-    fn gather(&self, name: &str, done: &mut Vec<String>, calls: &mut Vec<String>) {
+    fn collect_calls(&self, name: &str, done: &mut Vec<String>, calls: &mut Vec<String>) {
         if done.iter().any(|other| other == name) {
             return;
         }
@@ -205,14 +205,14 @@ impl Stage {
             .get(name)
             .unwrap_or_else(|| panic!("no state {name}"));
         for before in &state.after {
-            self.gather(before, done, calls);
+            self.collect_calls(before, done, calls);
         }
         calls.extend(state.calls.iter().cloned());
         done.push(name.to_owned());
     }
 
-    async fn play(&mut self, case: &Case) -> Result<(), String> {
-        self.enter(&case.given).await;
+    async fn run_case(&mut self, case: &Case) -> Result<(), String> {
+        self.restore_state(&case.given).await;
         for rule in &case.roles {
             let (path, role) = rule.split_once(' ').expect("a path and a role");
             let call = format!("PUT /access/acl path={path} roles={role} users=user@pve");
@@ -294,7 +294,7 @@ async fn refusals_have_the_texts_of_the_real_server() {
     let mut complaints = Vec::new();
     let mut calls = 0;
     for release in tested_releases() {
-        let mut stage = Stage::open(release, states.clone()).await;
+        let mut fixture = Fixture::open(release, states.clone()).await;
         for (name, file) in &files {
             for case in &file.case {
                 let fits = |list: &Vec<String>| list.iter().any(|other| other == release);
@@ -302,7 +302,7 @@ async fn refusals_have_the_texts_of_the_real_server() {
                     continue;
                 }
                 calls += 1;
-                if let Err(text) = stage.play(case).await {
+                if let Err(text) = fixture.run_case(case).await {
                     complaints.push(format!("{release} {name}: {}: {text}", case.call));
                 }
             }

@@ -11,18 +11,18 @@ use crate::value::endpoint::Method;
 
 /// The behaviour of a host.
 #[derive(Clone, Copy, Debug)]
-enum Does {
+enum Behaviour {
     Answer,
     Refuse,
     Break,
     Hang,
     ShowOther,
-    Say(u16),
+    Status(u16),
 }
 
-type Plan = Arc<Mutex<BTreeMap<&'static str, Does>>>;
+type Plan = Arc<Mutex<BTreeMap<&'static str, Behaviour>>>;
 
-fn cluster(hosts: &[(&'static str, Does)]) -> (Fake, Plan) {
+fn cluster(hosts: &[(&'static str, Behaviour)]) -> (Fake, Plan) {
     let plan: Plan = Arc::new(Mutex::new(hosts.iter().copied().collect()));
     let fake = Fake::new({
         let plan = Arc::clone(&plan);
@@ -32,23 +32,25 @@ fn cluster(hosts: &[(&'static str, Does)]) -> (Fake, Plan) {
                 .trim_start_matches("https://")
                 .trim_end_matches(":8006");
             let plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
-            match plan.get(host).copied().unwrap_or(Does::Refuse) {
-                Does::Answer => ok(r#"{"data":null}"#),
-                Does::Refuse => Err(TransportError::never_sent("connection refused")),
-                Does::Break => Err(TransportError::interrupted("connection reset")),
-                Does::Hang => Err(TransportError::timed_out(Duration::from_secs(1))),
-                Does::ShowOther => Err(TransportError::untrusted("not pinned", [7; 32].into())),
-                Does::Say(status) => Ok(json(status, "no", "")),
+            match plan.get(host).copied().unwrap_or(Behaviour::Refuse) {
+                Behaviour::Answer => ok(r#"{"data":null}"#),
+                Behaviour::Refuse => Err(TransportError::never_sent("connection refused")),
+                Behaviour::Break => Err(TransportError::interrupted("connection reset")),
+                Behaviour::Hang => Err(TransportError::timed_out(Duration::from_secs(1))),
+                Behaviour::ShowOther => {
+                    Err(TransportError::untrusted("not pinned", [7; 32].into()))
+                }
+                Behaviour::Status(status) => Ok(json(status, "no", "")),
             }
         }
     });
     (fake, plan)
 }
 
-fn set(plan: &Plan, host: &'static str, does: Does) {
+fn set(plan: &Plan, host: &'static str, behaviour: Behaviour) {
     plan.lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .insert(host, does);
+        .insert(host, behaviour);
 }
 
 fn builder(fake: &Fake) -> ClientBuilder {
@@ -85,7 +87,7 @@ async fn get(client: &Client, path: &str) {
         .expect("one of them answers");
 }
 
-use Does::{Answer, Break, Hang, Refuse, Say, ShowOther};
+use Behaviour::{Answer, Break, Hang, Refuse, ShowOther, Status};
 
 #[tokio::test(start_paused = true)]
 async fn the_first_host_is_used_whenever_it_is_reachable() {
@@ -175,30 +177,30 @@ async fn a_pause_that_ends_during_a_call_does_not_affect_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_may_have_arrived_goes_to_no_other_host() {
-    for (does, elsewhere) in [
+    for (behaviour, elsewhere) in [
         (Refuse, [true, true]),
         (ShowOther, [true, true]),
         (Break, [true, false]),
         (Hang, [false, false]),
-        (Say(503), [true, false]),
-        (Say(500), [false, false]),
+        (Status(503), [true, false]),
+        (Status(500), [false, false]),
     ] {
         for (method, elsewhere) in [Method::Get, Method::Post].into_iter().zip(elsewhere) {
-            let (fake, _) = cluster(&[("pve1", does), ("pve2", Answer)]);
+            let (fake, _) = cluster(&[("pve1", behaviour), ("pve2", Answer)]);
             let client = client(&fake);
             let mut seen = 0;
             let result = client.execute(Call::new(method, "/pools")).await;
             let asked = asked(&fake, &mut seen);
-            assert_eq!(result.is_ok(), elsewhere, "{does:?} {method}");
+            assert_eq!(result.is_ok(), elsewhere, "{behaviour:?} {method}");
             assert_eq!(
                 asked.contains(&"pve2".to_owned()),
                 elsewhere,
-                "{does:?} {method}"
+                "{behaviour:?} {method}"
             );
             let first = asked.iter().filter(|host| *host == "pve1").count();
             assert!(
                 first == 1 || method == Method::Get,
-                "{does:?} {method}: {first} times"
+                "{behaviour:?} {method}: {first} times"
             );
         }
     }

@@ -35,7 +35,7 @@ pub(super) enum QueueStatus {
 pub(super) struct Queue {
     at_once: usize,
     at_once_per_node: usize,
-    under_way: usize,
+    running: usize,
     /// The number of running requests of each node that has any.
     nodes: HashMap<Arc<str>, usize>,
     reads: Option<Bucket>,
@@ -110,7 +110,7 @@ impl Queue {
         Self {
             at_once: settings.at_once.max(1),
             at_once_per_node: settings.at_once_per_node.max(1),
-            under_way: 0,
+            running: 0,
             nodes: HashMap::new(),
             reads: reads.map(Bucket::new),
             writes: writes.map(Bucket::new),
@@ -141,7 +141,7 @@ impl Queue {
     }
 
     /// The state of a waiting request, whose task is woken when the state changes.
-    pub(super) fn look(
+    pub(super) fn poll(
         &mut self,
         lane: &Lane,
         number: u64,
@@ -207,7 +207,7 @@ impl Queue {
         now: Instant,
         wakers: &mut Vec<Waker>,
     ) {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.running = self.running.saturating_sub(1);
         if let Some(node) = node
             && let Some(count) = self.nodes.get_mut(node)
         {
@@ -246,7 +246,7 @@ impl Queue {
 
     fn has_room(&self, lane: &Lane) -> bool {
         let busy = |node| self.nodes.get(node).copied().unwrap_or(0) >= self.at_once_per_node;
-        self.under_way < self.at_once && !lane.node.as_ref().is_some_and(busy)
+        self.running < self.at_once && !lane.node.as_ref().is_some_and(busy)
     }
 
     /// Admits waiting requests in order, and wakes those without a timer.
@@ -266,7 +266,7 @@ impl Queue {
                     self.lanes.remove(&lane);
                 }
             }
-            self.under_way += 1;
+            self.running += 1;
             if let Some(node) = &lane.node {
                 *self.nodes.entry(Arc::clone(node)).or_default() += 1;
             }

@@ -104,7 +104,7 @@ async fn a_dropped_call_frees_its_place() {
     assert_eq!(slow.sent.load(Ordering::SeqCst), 4);
 }
 
-fn friendly() -> Fake {
+fn accepting_server() -> Fake {
     Fake::new(|_| ok(r#"{"data":null}"#))
 }
 
@@ -125,25 +125,25 @@ async fn time_of(client: &Client, calls: impl IntoIterator<Item = Call>) -> f64 
     start.elapsed().as_secs_f64()
 }
 
-fn near(time: f64, expected: f64) {
+fn assert_near(time: f64, expected: f64) {
     assert!((time - expected).abs() < 0.2, "{time} s, not {expected} s");
 }
 
 #[tokio::test(start_paused = true)]
 async fn reads_and_writes_have_separate_allowances() {
-    let client = builder(Arc::new(friendly()))
+    let client = builder(Arc::new(accepting_server()))
         .rate_limit(RateLimit::default())
         .concurrency(5000, 5000)
         .build()
         .expect("complete");
-    near(time_of(&client, calls(Method::Get, 1000)).await, 0.0);
-    near(time_of(&client, calls(Method::Post, 40)).await, 0.0);
-    near(time_of(&client, calls(Method::Put, 40)).await, 0.0);
-    near(time_of(&client, calls(Method::Delete, 20)).await, 0.0);
+    assert_near(time_of(&client, calls(Method::Get, 1000)).await, 0.0);
+    assert_near(time_of(&client, calls(Method::Post, 40)).await, 0.0);
+    assert_near(time_of(&client, calls(Method::Put, 40)).await, 0.0);
+    assert_near(time_of(&client, calls(Method::Delete, 20)).await, 0.0);
     assert_eq!(client.limit_waits(), LimitWaits::default());
-    near(time_of(&client, calls(Method::Post, 50)).await, 5.0);
+    assert_near(time_of(&client, calls(Method::Post, 50)).await, 5.0);
     // The allowance of five seconds for reads is available by now.
-    near(time_of(&client, calls(Method::Get, 83 + 100)).await, 6.0);
+    assert_near(time_of(&client, calls(Method::Get, 83 + 100)).await, 6.0);
 
     let waits = client.limit_waits();
     assert_eq!(waits.requests, 50 + 100);
@@ -162,7 +162,7 @@ async fn a_waiting_read_does_not_delay_writes() {
         Rate::per_second(1.0).burst(1),
         Rate::per_second(1.0).burst(5),
     );
-    let client = builder(Arc::new(friendly()))
+    let client = builder(Arc::new(accepting_server()))
         .rate_limit(rates)
         .concurrency(2, 1)
         .build()
@@ -172,8 +172,8 @@ async fn a_waiting_read_does_not_delay_writes() {
     let reads = time_of(&client, on_node(Method::Get, 20));
     let writes = time_of(&client, on_node(Method::Post, 5));
     let (reads, writes) = tokio::join!(reads, writes);
-    near(reads, 19.0);
-    near(writes, 0.0);
+    assert_near(reads, 19.0);
+    assert_near(writes, 0.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +191,7 @@ async fn the_strict_limit_admits_ten_requests_a_second() {
         .build()
         .expect("complete");
     let both = calls(Method::Get, 20).chain(calls(Method::Post, 20));
-    near(time_of(&client, both).await, 3.9);
+    assert_near(time_of(&client, both).await, 3.9);
     let sent = sent.lock().expect("no panic");
     for window in sent.windows(11) {
         assert!(window[10] - window[0] >= Duration::from_millis(995));
@@ -200,19 +200,19 @@ async fn the_strict_limit_admits_ten_requests_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_after_a_burst_follow_the_rate() {
-    let client = builder(Arc::new(friendly()))
+    let client = builder(Arc::new(accepting_server()))
         .rate_limit(Rate::per_second(10.0))
         .build()
         .expect("complete");
-    near(time_of(&client, calls(Method::Get, 100)).await, 0.0);
-    near(time_of(&client, calls(Method::Get, 50)).await, 5.0);
+    assert_near(time_of(&client, calls(Method::Get, 100)).await, 0.0);
+    assert_near(time_of(&client, calls(Method::Get, 50)).await, 5.0);
     tokio::time::advance(Duration::from_secs(3)).await;
-    near(time_of(&client, calls(Method::Get, 30)).await, 0.0);
+    assert_near(time_of(&client, calls(Method::Get, 30)).await, 0.0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn dropped_calls_use_no_allowance() {
-    let client = builder(Arc::new(friendly()))
+    let client = builder(Arc::new(accepting_server()))
         .rate_limit(RateLimit::default())
         .build()
         .expect("complete");
@@ -229,7 +229,7 @@ async fn dropped_calls_use_no_allowance() {
         }
     }
     assert!((115..=130).contains(&sent), "10 a second, not {sent}");
-    near(time_of(&client, calls(Method::Post, 1)).await, 0.1);
+    assert_near(time_of(&client, calls(Method::Post, 1)).await, 0.1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +267,7 @@ async fn dropped_calls_keep_no_permit() {
 
 #[tokio::test(start_paused = true)]
 async fn no_limit_means_none() {
-    let client = builder(Arc::new(friendly()))
+    let client = builder(Arc::new(accepting_server()))
         .rate_limit(RateLimit::none())
         .build()
         .expect("complete");

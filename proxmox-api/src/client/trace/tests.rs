@@ -16,7 +16,7 @@ use crate::value::endpoint::{Endpoint, Method, Permission};
 
 /// Keeps every span and event as fields.
 #[derive(Clone, Default)]
-struct Book(Arc<Mutex<Vec<Fields>>>);
+struct Recorder(Arc<Mutex<Vec<Fields>>>);
 
 type Fields = BTreeMap<&'static str, String>;
 
@@ -32,7 +32,7 @@ impl Visit for Into<'_> {
     }
 }
 
-impl Subscriber for Book {
+impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "proxmox_api"
     }
@@ -40,14 +40,14 @@ impl Subscriber for Book {
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
         let mut fields = Fields::from([("span", attributes.metadata().name().to_owned())]);
         attributes.record(&mut Into(&mut fields));
-        let mut book = self.0.lock().expect("no panic");
-        book.push(fields);
-        Id::from_u64(book.len() as u64)
+        let mut recorded = self.0.lock().expect("no panic");
+        recorded.push(fields);
+        Id::from_u64(recorded.len() as u64)
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
-        let mut book = self.0.lock().expect("no panic");
-        values.record(&mut Into(&mut book[span.into_u64() as usize - 1]));
+        let mut recorded = self.0.lock().expect("no panic");
+        values.record(&mut Into(&mut recorded[span.into_u64() as usize - 1]));
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -61,10 +61,11 @@ impl Subscriber for Book {
     fn exit(&self, _: &Id) {}
 }
 
-impl Book {
+impl Recorder {
     fn spans(&self) -> Vec<Fields> {
-        let book = self.0.lock().expect("no panic");
-        book.iter()
+        let recorded = self.0.lock().expect("no panic");
+        recorded
+            .iter()
             .filter(|fields| fields.contains_key("span"))
             .cloned()
             .collect()
@@ -80,8 +81,8 @@ static PASSWORD: Endpoint = Endpoint::new(
 
 #[tokio::test(start_paused = true)]
 async fn spans_hold_the_outcome_and_no_texts() {
-    let book = Book::default();
-    let _guard = tracing::subscriber::set_default(book.clone());
+    let recorded = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorded.clone());
     let mut asked = 0;
     let fake = Fake::new(move |request| {
         asked += 1;
@@ -118,7 +119,7 @@ async fn spans_hold_the_outcome_and_no_texts() {
     let error = client.execute(change).await.expect_err("not connected");
     assert_eq!(error.request_id(), Some(4), "as in its span");
 
-    let shown: Vec<String> = (book.spans().iter())
+    let shown: Vec<String> = (recorded.spans().iter())
         .map(|fields| {
             let field = |name: &str| fields.get(name).map_or("-", String::as_str);
             assert_eq!(field("host"), "https://pve1:8006");
@@ -139,7 +140,7 @@ async fn spans_hold_the_outcome_and_no_texts() {
             "proxmox_api.call 4 PUT /access/users/{userid}/password - 2 not connected",
         ]
     );
-    let all = format!("{:?}", book.0.lock().expect("no panic"));
+    let all = format!("{:?}", recorded.0.lock().expect("no panic"));
     assert!(all.contains("sending again"), "{all}");
     for secret in ["pa55-word", "hunter22", "pr1vate", "t1cket", "c5rf", "bob"] {
         assert!(!all.contains(secret), "{secret} in {all}");
@@ -148,8 +149,8 @@ async fn spans_hold_the_outcome_and_no_texts() {
 
 #[tokio::test(start_paused = true)]
 async fn the_span_covers_the_whole_call() {
-    let book = Book::default();
-    let _guard = tracing::subscriber::set_default(book.clone());
+    let recorded = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorded.clone());
     let mut asked = false;
     let fake = Fake::new(move |_| {
         if std::mem::replace(&mut asked, true) {
@@ -168,7 +169,7 @@ async fn the_span_covers_the_whole_call() {
         .execute(Call::new(Method::Get, "/version"))
         .await
         .expect("accepted");
-    let spans = book.spans();
+    let spans = recorded.spans();
     let duration = spans[0]["duration_ms"]
         .parse()
         .map(Duration::from_millis)
@@ -178,8 +179,8 @@ async fn the_span_covers_the_whole_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_the_limits_is_an_event() {
-    let book = Book::default();
-    let _guard = tracing::subscriber::set_default(book.clone());
+    let recorded = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorded.clone());
     let client = Client::builder("pve1")
         .api_token("root@pam!ci", "secret")
         .transport(Arc::new(Fake::new(|_| ok(r#"{"data":null}"#))))
@@ -190,12 +191,12 @@ async fn a_wait_for_the_limits_is_an_event() {
         let call = client.execute(Call::new(Method::Get, "/version"));
         call.await.expect("accepted");
     }
-    let book = book.0.lock().expect("no panic");
-    let waits: Vec<_> = book
+    let recorded = recorded.0.lock().expect("no panic");
+    let waits: Vec<_> = recorded
         .iter()
         .filter_map(|fields| fields.get("waited_ms"))
         .collect();
-    assert_eq!(waits.len(), 1, "{book:?}");
+    assert_eq!(waits.len(), 1, "{recorded:?}");
     let waited: u64 = waits[0].parse().expect("a number");
     assert!((490..=510).contains(&waited), "{waited}");
 }

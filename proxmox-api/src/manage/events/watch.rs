@@ -36,15 +36,15 @@ pub struct Watch {
     /// The state after the last event that was handed over.
     handed_over: Option<State>,
     waiting: VecDeque<Event>,
-    looked: bool,
+    has_polled: bool,
     /// The value of [`State::unread`] once all pending events were handed over.
     unread: BTreeMap<String, u64>,
     /// Kept here, so that dropping the wait for the next event does not stop the poll.
-    looking: Option<BoxFuture<'static, Result<Look, Error>>>,
+    pending_poll: Option<BoxFuture<'static, Result<PollResult, Error>>>,
 }
 
 /// The state before a poll, and the one it found.
-type Look = (Option<State>, State);
+type PollResult = (Option<State>, State);
 
 impl Watch {
     /// Watches from now on: the state at the first poll causes no events.
@@ -55,9 +55,9 @@ impl Watch {
             interval: Duration::from_secs(5),
             handed_over: None,
             waiting: VecDeque::new(),
-            looked: false,
+            has_polled: false,
             unread: BTreeMap::new(),
-            looking: None,
+            pending_poll: None,
         }
     }
 
@@ -102,9 +102,9 @@ impl Watch {
     pub async fn poll(&mut self) -> Result<Vec<Event>, Error> {
         // A running poll may be waiting for its time, or have started before the caller's last
         // action.
-        self.looking = None;
-        self.looked = false;
-        std::future::poll_fn(|context| self.poll_look(context)).await?;
+        self.pending_poll = None;
+        self.has_polled = false;
+        std::future::poll_fn(|context| self.drive_poll(context)).await?;
         Ok(std::iter::from_fn(|| self.take()).collect())
     }
 
@@ -126,21 +126,21 @@ impl Watch {
             if let Some(event) = self.take() {
                 return Poll::Ready(Ok(event));
             }
-            ready!(self.poll_look(context))?;
+            ready!(self.drive_poll(context))?;
         }
     }
 
     #[inline]
-    fn poll_look(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut looking = match self.looking.take() {
-            Some(looking) => looking,
-            None => self.look(),
+    fn drive_poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut pending_poll = match self.pending_poll.take() {
+            Some(pending_poll) => pending_poll,
+            None => self.next_poll(),
         };
-        let Poll::Ready(seen) = looking.as_mut().poll(context) else {
-            self.looking = Some(looking);
+        let Poll::Ready(seen) = pending_poll.as_mut().poll(context) else {
+            self.pending_poll = Some(pending_poll);
             return Poll::Pending;
         };
-        self.looked = true;
+        self.has_polled = true;
         let (known, now) = seen?;
         if let Some(mut known) = known {
             let time = unix_now();
@@ -173,10 +173,10 @@ impl Watch {
 
     /// The next poll, when it is due.
     #[inline]
-    fn look(&self) -> BoxFuture<'static, Result<Look, Error>> {
+    fn next_poll(&self) -> BoxFuture<'static, Result<PollResult, Error>> {
         let known = self.known();
         let client = self.client.clone();
-        let pause = self.looked.then_some(self.interval);
+        let pause = self.has_polled.then_some(self.interval);
         Box::pin(async move {
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
@@ -262,7 +262,7 @@ async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error>
 }
 
 /// The result of one request of the second round.
-enum Found {
+enum QuestionResult {
     /// A node's tasks, and the time since which it has to be asked again.
     Tasks {
         node: String,
@@ -276,13 +276,13 @@ enum Found {
     Nothing,
 }
 
-type Asking<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
+type Question<'a> = Pin<Box<dyn Future<Output = QuestionResult> + Send + 'a>>;
 
 /// Asks for what the lists leave open: one question for each node whose tasks they do not show, and
 /// one for each missing object, up to a limit.
 async fn ask_more(client: &Client, known: &State, now: &mut State) {
     let end = Instant::now() + ROUND;
-    let mut questions: Vec<Asking<'_>> = Vec::new();
+    let mut questions: Vec<Question<'_>> = Vec::new();
     for (node, (since, lost)) in unlisted(known, now) {
         if now
             .nodes
@@ -297,7 +297,7 @@ async fn ask_more(client: &Client, known: &State, now: &mut State) {
         questions.push(in_time(
             end,
             tasks_of(client, node.clone(), since, lost),
-            Found::Tasks {
+            QuestionResult::Tasks {
                 node,
                 tasks: Vec::new(),
                 unread: since,
@@ -308,7 +308,7 @@ async fn ask_more(client: &Client, known: &State, now: &mut State) {
     let mut answers = iter(questions).buffer_unordered(AT_ONCE);
     while let Some(found) = answers.next().await {
         match found {
-            Found::Tasks {
+            QuestionResult::Tasks {
                 node,
                 tasks,
                 unread,
@@ -320,20 +320,20 @@ async fn ask_more(client: &Client, known: &State, now: &mut State) {
                     now.unread.insert(node, since);
                 }
             }
-            Found::Guest(vmid) => {
+            QuestionResult::Guest(vmid) => {
                 let guest = known.guests.get(&vmid).cloned();
                 now.guests.extend(guest.map(|guest| (vmid, guest)));
             }
-            Found::Node(node) => {
+            QuestionResult::Node(node) => {
                 let status = known.nodes.get(&node).cloned();
                 now.nodes.extend(status.map(|status| (node, status)));
             }
-            Found::Storage(node, storage) => {
+            QuestionResult::Storage(node, storage) => {
                 let key = (node, storage);
                 let status = known.storages.get(&key).cloned();
                 now.storages.extend(status.map(|status| (key, status)));
             }
-            Found::Nothing => {}
+            QuestionResult::Nothing => {}
         }
     }
     drop(answers);
@@ -350,9 +350,9 @@ async fn ask_more(client: &Client, known: &State, now: &mut State) {
 /// The answer to a question, or this default if there is no time for it.
 fn in_time<'a>(
     end: Instant,
-    question: impl Future<Output = Found> + Send + 'a,
-    late: Found,
-) -> Asking<'a> {
+    question: impl Future<Output = QuestionResult> + Send + 'a,
+    late: QuestionResult,
+) -> Question<'a> {
     Box::pin(async move {
         let answer = tokio::time::timeout_at(end, question).await;
         answer.unwrap_or(late)
@@ -397,7 +397,12 @@ fn unlisted(known: &State, now: &State) -> Unexplained {
 }
 
 /// Reads a node's list, and polls the lost tasks that are not on it one by one.
-async fn tasks_of(client: &Client, node: String, since: Option<u64>, lost: Vec<String>) -> Found {
+async fn tasks_of(
+    client: &Client,
+    node: String,
+    since: Option<u64>,
+    lost: Vec<String>,
+) -> QuestionResult {
     let mut tasks = Vec::new();
     let mut unread = since;
     if let Some(start) = since
@@ -427,7 +432,7 @@ async fn tasks_of(client: &Client, node: String, since: Option<u64>, lost: Vec<S
             tasks.push((upid, TaskState { started, ended }));
         }
     }
-    Found::Tasks {
+    QuestionResult::Tasks {
         node,
         tasks,
         unread,
@@ -458,9 +463,9 @@ fn missing<'a>(
     known: &'a State,
     now: &State,
     end: Instant,
-    questions: &mut Vec<Asking<'a>>,
+    questions: &mut Vec<Question<'a>>,
 ) {
-    let mut open: Vec<(Asking<'a>, Found)> = Vec::new();
+    let mut open: Vec<(Question<'a>, QuestionResult)> = Vec::new();
     for vmid in known
         .guests
         .keys()
@@ -469,13 +474,13 @@ fn missing<'a>(
         let question = async move {
             let free = client.api().cluster().nextid().get().vmid(*vmid).await;
             match free {
-                Ok(_) => Found::Nothing,
-                Err(_) => Found::Guest(*vmid),
+                Ok(_) => QuestionResult::Nothing,
+                Err(_) => QuestionResult::Guest(*vmid),
             }
         };
         open.push((
-            in_time(end, question, Found::Guest(*vmid)),
-            Found::Guest(*vmid),
+            in_time(end, question, QuestionResult::Guest(*vmid)),
+            QuestionResult::Guest(*vmid),
         ));
     }
     for node in known
@@ -489,32 +494,32 @@ fn missing<'a>(
                 Ok(rows)
                     if !rows.is_empty() && rows.iter().all(|row| row.node != node.as_str()) =>
                 {
-                    Found::Nothing
+                    QuestionResult::Nothing
                 }
-                _ => Found::Node(node.clone()),
+                _ => QuestionResult::Node(node.clone()),
             }
         };
         open.push((
-            in_time(end, question, Found::Node(node.clone())),
-            Found::Node(node.clone()),
+            in_time(end, question, QuestionResult::Node(node.clone())),
+            QuestionResult::Node(node.clone()),
         ));
     }
     for (node, storage) in known.storages.keys() {
         if now.storages.contains_key(&(node.clone(), storage.clone())) {
             continue;
         }
-        let kept = || Found::Storage(node.clone(), storage.clone());
+        let kept = || QuestionResult::Storage(node.clone(), storage.clone());
         // A storage is removed from a node together with the node.
         let question = async move {
             let path = format!("/storage/{}", escape(storage));
             match client.request::<Value>(Method::Get, path).await {
                 Ok(config) => match config.get("nodes").and_then(Value::as_str) {
                     Some(nodes) if !nodes.split([',', ' ']).any(|name| name == node) => {
-                        Found::Nothing
+                        QuestionResult::Nothing
                     }
                     _ => kept(),
                 },
-                Err(error) if error.kind() == Some(ErrorKind::NotFound) => Found::Nothing,
+                Err(error) if error.kind() == Some(ErrorKind::NotFound) => QuestionResult::Nothing,
                 Err(_) => kept(),
             }
         };

@@ -16,7 +16,7 @@ use crate::client::request::exchange;
 use crate::client::{Client, Reply};
 use crate::error::Error;
 use crate::value::api_value::{ALLOCATION, COPIES};
-use crate::value::decode::{DecodeError, Room, problem_of};
+use crate::value::decode::{DecodeError, MemoryLimit, problem_of};
 use crate::value::endpoint::Method;
 use crate::value::serialize::record_serde;
 
@@ -24,7 +24,7 @@ use crate::value::serialize::record_serde;
 #[derive(Debug)]
 pub(crate) struct Table {
     /// The time of the request.
-    asked: Instant,
+    requested_at: Instant,
     /// The time of the answer, in seconds since 1970, by the server's clock.
     time: Option<u64>,
     /// By the guests' numbers.
@@ -116,7 +116,10 @@ struct Known {
 impl Table {
     /// The time now, in seconds since 1970, by the server's clock.
     pub(crate) fn now(&self) -> Option<u64> {
-        Some(self.time?.saturating_add(self.asked.elapsed().as_secs()))
+        Some(
+            self.time?
+                .saturating_add(self.requested_at.elapsed().as_secs()),
+        )
     }
 }
 
@@ -138,16 +141,16 @@ impl Places {
         let begun = Instant::now();
         let mut known = self.0.lock().await;
         if let Some(table) = &known.table
-            && oldest.is_none_or(|oldest| table.asked >= oldest)
+            && oldest.is_none_or(|oldest| table.requested_at >= oldest)
         {
             return Ok(Arc::clone(table));
         }
         if known.failed.is_some_and(|failed| failed >= begun) {
             // Waiting callers do not fail one after the other.
             drop(known);
-            return ask(client).await.map(Arc::new);
+            return fetch(client).await.map(Arc::new);
         }
-        match ask(client).await {
+        match fetch(client).await {
             Ok(table) => {
                 let table = Arc::new(table);
                 known.table = Some(Arc::clone(&table));
@@ -161,15 +164,15 @@ impl Places {
     }
 }
 
-async fn ask(client: &Client) -> Result<Table, Error> {
-    let asked = Instant::now();
+async fn fetch(client: &Client) -> Result<Table, Error> {
+    let requested_at = Instant::now();
     let mut call = Call::new(Method::Get, "/cluster/resources");
     call.set("type", &"vm");
     let (_, name, reply) = exchange(Some(client.clone()), call).await?;
     let guests = read(&reply.body, reply.memory)
         .map_err(|problem| Error::decode(name, DecodeError::new("data", problem)))?;
     Ok(Table {
-        asked,
+        requested_at,
         time: time_of(&reply),
         guests,
     })
@@ -177,12 +180,12 @@ async fn ask(client: &Client) -> Result<Table, Error> {
 
 /// Reads the list within the memory limit for it and its text.
 fn read(body: &[u8], memory: usize) -> Result<BTreeMap<u32, Listed>, String> {
-    let room = Room::of(memory, memory.saturating_sub(body.len()));
+    let limit = MemoryLimit::of(memory, memory.saturating_sub(body.len()));
     let mut json = serde_json::Deserializer::from_slice(body);
-    let rows = Envelope(&room).deserialize(&mut json);
+    let rows = Envelope(&limit).deserialize(&mut json);
     let rows = rows.and_then(|rows| json.end().map(|()| rows));
-    rows.map_err(|error| match room.is_over() {
-        true => room.exceeded().to_string(),
+    rows.map_err(|error| match limit.is_over() {
+        true => limit.exceeded().to_string(),
         false => problem_of(&error),
     })
 }
@@ -244,7 +247,7 @@ impl<'de> Deserialize<'de> for Name {
 }
 
 /// The answer around the rows.
-struct Envelope<'c>(&'c Room);
+struct Envelope<'c>(&'c MemoryLimit);
 
 impl<'de> DeserializeSeed<'de> for Envelope<'_> {
     type Value = BTreeMap<u32, Listed>;
@@ -275,16 +278,16 @@ impl<'de> Visitor<'de> for Envelope<'_> {
 }
 
 /// Rows by number. A row without the members of a location is skipped.
-struct Rows<'c>(&'c Room);
+struct Rows<'c>(&'c MemoryLimit);
 
 /// Memory of a row, with its share of a half-full tree node.
 const ROW: usize = 2 * size_of::<(u32, Listed)>();
 /// Memory of a tag, with the unused capacity of the growing list.
 const TAG: usize = 3 * size_of::<String>() + 2 * ALLOCATION;
 
-fn charge<E: serde::de::Error>(room: &Room, bytes: usize) -> Result<(), E> {
-    room.take(bytes);
-    match room.is_over() {
+fn charge<E: serde::de::Error>(limit: &MemoryLimit, bytes: usize) -> Result<(), E> {
+    limit.take(bytes);
+    match limit.is_over() {
         true => Err(E::custom("there is not enough memory")),
         false => Ok(()),
     }
@@ -322,7 +325,7 @@ impl<'de> Visitor<'de> for Rows<'_> {
 }
 
 /// Only the members of [`Listed`] are read; the figures that fill most of a row are skipped.
-struct Row<'c>(&'c Room);
+struct Row<'c>(&'c MemoryLimit);
 
 impl<'de> DeserializeSeed<'de> for Row<'_> {
     type Value = Option<Listed>;
@@ -416,7 +419,7 @@ impl<'de> Visitor<'de> for Row<'_> {
 }
 
 /// A member of a row.
-struct Member<'c>(&'c Room);
+struct Member<'c>(&'c MemoryLimit);
 
 enum Scalar {
     Text(String),
@@ -511,8 +514,9 @@ mod tests {
         let fake = Fake::new(move |_| ok(body.clone()));
         let client = fake.token_client();
         let guests: Vec<_> = (100..105).map(|vmid| client.guest(vmid)).collect();
-        let asked = futures_util::future::join_all(guests.iter().map(super::super::Guest::place));
-        for place in asked.await {
+        let requested_at =
+            futures_util::future::join_all(guests.iter().map(super::super::Guest::place));
+        for place in requested_at.await {
             assert_eq!(place.expect("it is there").node, "n1");
         }
         assert_eq!(fake.requests().len(), 1);
@@ -665,8 +669,9 @@ mod tests {
         let fake = Fake::new(|_| Ok(json(500, "no", "")));
         let client = fake.token_client();
         let guests: Vec<_> = (0..10).map(|vmid| client.guest(vmid)).collect();
-        let asked = futures_util::future::join_all(guests.iter().map(super::super::Guest::place));
-        for place in asked.await {
+        let requested_at =
+            futures_util::future::join_all(guests.iter().map(super::super::Guest::place));
+        for place in requested_at.await {
             place.expect_err("there is no list");
         }
         assert_eq!(fake.requests().len(), 10);

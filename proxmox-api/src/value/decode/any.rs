@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::context::{Context, Mode, NODE, NODE_MEMBERS, Room};
+use super::context::{Context, MemoryLimit, Mode, NODE, NODE_MEMBERS};
 use crate::value::api_value::{ALLOCATION, COPIES};
 
 /// Reads any JSON, within the memory limit.
@@ -79,7 +79,7 @@ impl<'de> serde::de::Visitor<'de> for Open<'_> {
 
 /// Reads any JSON, within this memory limit.
 pub(crate) fn read_any(json: &[u8], memory: usize) -> Option<Value> {
-    let context = Context::new(Mode::Straight, Room::of(memory, memory));
+    let context = Context::new(Mode::Straight, MemoryLimit::of(memory, memory));
     let mut json = serde_json::Deserializer::from_slice(json);
     let value = serde::de::DeserializeSeed::deserialize(Open(&context), &mut json).ok()?;
     json.end().ok()?;

@@ -35,13 +35,13 @@ pub(super) enum Mode {
 
 /// The memory limit of a decode.
 #[derive(Clone)]
-pub(crate) struct Room {
+pub(crate) struct MemoryLimit {
     max: usize,
     /// `None` once it was exceeded.
     left: Cell<Option<usize>>,
 }
 
-impl Room {
+impl MemoryLimit {
     pub(super) fn endless() -> Self {
         Self::of(usize::MAX, usize::MAX)
     }
@@ -80,23 +80,23 @@ pub(super) const NODE_MEMBERS: usize = 6;
 
 pub(super) struct Context {
     pub(super) mode: Mode,
-    pub(super) room: Room,
+    pub(super) memory: MemoryLimit,
     pub(super) path: RefCell<ErrorPath>,
 }
 
 impl Context {
-    pub(super) fn new(mode: Mode, room: Room) -> Self {
+    pub(super) fn new(mode: Mode, memory: MemoryLimit) -> Self {
         Self {
             mode,
-            room,
+            memory,
             path: RefCell::default(),
         }
     }
 
     /// Counts memory for something.
     pub(super) fn charge<E: serde::de::Error>(&self, bytes: usize) -> Result<(), E> {
-        self.room.take(bytes);
-        self.room.check(self)
+        self.memory.take(bytes);
+        self.memory.check(self)
     }
 
     pub(super) fn key(&self, key: Cow<'_, str>) {

@@ -11,7 +11,7 @@ use crate::meaning::meaning;
 
 /// The random choices for a key.
 #[derive(Clone, Debug)]
-struct Chance {
+struct Choice {
     present: bool,
     pick: usize,
     number: i32,
@@ -19,7 +19,7 @@ struct Chance {
     place: u8,
 }
 
-fn chance() -> impl Strategy<Value = Chance> {
+fn choice() -> impl Strategy<Value = Choice> {
     (
         any::<bool>(),
         any::<usize>(),
@@ -28,7 +28,7 @@ fn chance() -> impl Strategy<Value = Chance> {
         "[!-+\\--~äß€]{0,12}",
         any::<u8>(),
     )
-        .prop_map(|(present, pick, number, text, place)| Chance {
+        .prop_map(|(present, pick, number, text, place)| Choice {
             present,
             pick,
             number,
@@ -37,56 +37,56 @@ fn chance() -> impl Strategy<Value = Chance> {
         })
 }
 
-fn value(member: &Member, chance: &Chance, shapes: &Shapes) -> String {
-    let among = |values: &[&str]| values[chance.pick % values.len()].to_owned();
+fn value(member: &Member, choice: &Choice, shapes: &Shapes) -> String {
+    let among = |values: &[&str]| values[choice.pick % values.len()].to_owned();
     match &member.ty {
         Ty::Boolean => among(&["0", "1", "on", "off", "yes", "No", "true", "FALSE", ""]),
-        Ty::Integer | Ty::Bytes => chance.number.to_string(),
-        Ty::Vmid => (i64::from(chance.number) + 5_100).to_string(),
-        Ty::Number => (f64::from(chance.number) / 8.0).to_string(),
+        Ty::Integer | Ty::Bytes => choice.number.to_string(),
+        Ty::Vmid => (i64::from(choice.number) + 5_100).to_string(),
+        Ty::Number => (f64::from(choice.number) / 8.0).to_string(),
         Ty::List(_) => among(&["a", "a;b", "a;b;c", "", "a;;b"]),
         Ty::Item(name) => match &shapes.items[name] {
-            Item::Enum(values) if chance.pick % (values.len() + 1) < values.len() => {
-                values[chance.pick % (values.len() + 1)].clone()
+            Item::Enum(values) if choice.pick % (values.len() + 1) < values.len() => {
+                values[choice.pick % (values.len() + 1)].clone()
             }
-            _ => chance.text.clone(),
+            _ => choice.text.clone(),
         },
-        _ => chance.text.clone(),
+        _ => choice.text.clone(),
     }
 }
 
-fn spell(of: &Properties, chances: &[Chance], shapes: &Shapes) -> String {
+fn write_properties(of: &Properties, choices: &[Choice], shapes: &Shapes) -> String {
     let mut parts: Vec<(u8, String)> = Vec::new();
     let mut done: Vec<&str> = Vec::new();
     let find = |name: &str| of.keys.iter().position(|member| member.name == name);
     // A short form sets two keys at once.
-    if let Some((name, holder, kind)) = of.key_aliases.get(chances[0].pick % 23)
+    if let Some((name, holder, kind)) = of.key_aliases.get(choices[0].pick % 23)
         && let Some(at) = find(holder)
     {
-        let held = value(&of.keys[at], &chances[at], shapes);
-        parts.push((chances[at].place, format!("{name}={held}")));
+        let held = value(&of.keys[at], &choices[at], shapes);
+        parts.push((choices[at].place, format!("{name}={held}")));
         done.extend([holder.as_str(), kind.as_str()]);
     }
-    for (member, chance) in of.keys.iter().zip(chances) {
-        if done.contains(&member.name.as_str()) || !(chance.present || member.required) {
+    for (member, choice) in of.keys.iter().zip(choices) {
+        if done.contains(&member.name.as_str()) || !(choice.present || member.required) {
             continue;
         }
-        let value = value(member, chance, shapes);
+        let value = value(member, choice, shapes);
         let bare = of.default_key.as_ref() == Some(&member.name)
-            && chance.pick % 2 == 0
+            && choice.pick % 2 == 0
             && !value.is_empty()
             && !value.contains('=');
         let alias = of.aliases.iter().find(|(_, key)| *key == member.name);
         parts.push((
-            chance.place,
+            choice.place,
             match alias {
                 _ if bare => value,
-                Some((alias, _)) if chance.pick % 3 == 0 => format!("{alias}={value}"),
+                Some((alias, _)) if choice.pick % 3 == 0 => format!("{alias}={value}"),
                 _ => format!("{}={value}", member.name),
             },
         ));
     }
-    if let Some(last) = chances.last().filter(|chance| chance.present) {
+    if let Some(last) = choices.last().filter(|choice| choice.present) {
         parts.push((last.place, format!("zz-later={}", last.text)));
     }
     parts.sort();
@@ -107,10 +107,10 @@ fn property_strings_keep_their_meaning() {
             failure_persistence: None,
             ..ProptestConfig::default()
         });
-        let chances = prop::collection::vec(chance(), of.keys.len() + 1);
-        let outcome = runner.run(&chances, |chances| {
+        let choices = prop::collection::vec(choice(), of.keys.len() + 1);
+        let outcome = runner.run(&choices, |choices| {
             texts.set(texts.get() + 1);
-            let text = spell(of, &chances, shapes);
+            let text = write_properties(of, &choices, shapes);
             let read = (property.read)(&text);
             // Random values ignore bounds and formats; those that pass are parsed alike.
             if let Ok(strict) = &read.strict {

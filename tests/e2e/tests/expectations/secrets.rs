@@ -44,13 +44,13 @@ impl Overlay {
 }
 
 /// Fills answers, and counts the planted secrets.
-struct Planter<'a> {
+struct SecretPlanter<'a> {
     shapes: &'a Shapes,
     overlay: &'a Overlay,
     planted: usize,
 }
 
-impl Planter<'_> {
+impl SecretPlanter<'_> {
     fn value(&mut self, ty: &Ty, place: &str, depth: usize) -> Value {
         match ty {
             Ty::Boolean => json!(true),
@@ -121,7 +121,7 @@ impl Planter<'_> {
 #[test]
 fn no_answer_prints_a_secret() {
     let (shapes, overlay) = (Shapes::get(), Overlay::read());
-    let mut planter = Planter {
+    let mut planter = SecretPlanter {
         shapes,
         overlay: &overlay,
         planted: 0,
@@ -170,7 +170,7 @@ fn no_property_string_prints_a_secret() {
         // A property string that does not parse, and one for each place of this type.
         let mut texts = vec![format!("broken,password={PLANTED},password={PLANTED}")];
         for place in places.get(kind.name).into_iter().flatten() {
-            let mut planter = Planter {
+            let mut planter = SecretPlanter {
                 shapes,
                 overlay: &overlay,
                 planted: 0,
@@ -268,7 +268,7 @@ async fn no_error_shows_a_secret_in_any_encoding() {
                     |b| b.api_token("root@pam!ci", "tok3n-s3cret-value"),
                 ] {
                     let builder = Client::builder("pve1").header("X-Gate", "header/v4lue x");
-                    let transport = Parrot {
+                    let transport = FixedAnswer {
                         status,
                         body: body.clone(),
                     };
@@ -308,12 +308,12 @@ async fn no_error_shows_a_secret_in_any_encoding() {
 
 /// Gives the same answer to every request.
 #[derive(Debug)]
-struct Parrot {
+struct FixedAnswer {
     status: u16,
     body: String,
 }
 
-impl Transport for Parrot {
+impl Transport for FixedAnswer {
     fn send(&self, _: WireRequest) -> BoxFuture<'_, Result<WireResponse, TransportError>> {
         let mut answer = WireResponse::new(self.status, self.body.clone().into_bytes());
         answer.reason = self.body.clone().into_bytes().into();

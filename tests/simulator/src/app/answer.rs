@@ -248,7 +248,7 @@ impl App {
             }
             None => sampler.value("", returns, Fill::All),
         };
-        crate::calls::records::options::lay_over(call, &mut answer);
+        crate::calls::records::options::merge_options(call, &mut answer);
         Reply::data(answer)
     }
 

@@ -24,7 +24,7 @@ impl App {
     /// The next step for a request after its head was checked.
     pub(crate) fn verdict(&self, admitted: &Admitted) -> MatchedFaults {
         self.faults
-            .meet(&admitted.method.to_string(), &admitted.segments)
+            .matching(&admitted.method.to_string(), &admitted.segments)
     }
 
     /// Records a request that gets no answer.

@@ -84,7 +84,7 @@ impl App {
     /// The current state of the cluster.
     pub(crate) fn cluster(&self) -> MutexGuard<'_, Cluster> {
         let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-        cluster.settle(self.clock.now());
+        cluster.advance_to(self.clock.now());
         cluster
     }
 
@@ -93,7 +93,7 @@ impl App {
         // The state is loaded into a scratch cluster first, so that an error changes nothing.
         let mut trial = Cluster::new(Arc::clone(&self.schema), cluster.now, self.factor, 0);
         crate::snapshot::restore(&mut trial, state)?;
-        cluster.rest();
+        cluster.interrupt_all();
         crate::snapshot::restore(&mut cluster, state)
     }
 
@@ -133,7 +133,7 @@ impl App {
 impl Peer for App {
     fn try_cluster(&self) -> Option<MutexGuard<'_, Cluster>> {
         let mut cluster = self.cluster.try_lock().ok()?;
-        cluster.settle(self.clock.now());
+        cluster.advance_to(self.clock.now());
         Some(cluster)
     }
 }

@@ -227,7 +227,7 @@ fn result_of(call: &mut Call<'_>, vmid: u32, command: &str) -> ApiResult<Value> 
                 "suspend-ram" | "suspend-hybrid" => GuestEffect::Suspend { to_disk: false },
                 _ => GuestEffect::Stop,
             };
-            call.cluster.later(1.0, Effect::Guest(vmid, effect));
+            call.cluster.schedule(1.0, Effect::Guest(vmid, effect));
             return Ok(Value::Null);
         }
         _ => {}

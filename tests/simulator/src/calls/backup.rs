@@ -350,13 +350,13 @@ fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
                 .filter(|(.., mark)| *mark == "keep")
                 .filter_map(|(_, volume, _)| period(key, volume.created))
                 .collect();
-            let mut kept = 0;
+            let mut check_rule = 0;
             for (_, volume, mark) in group.iter_mut().filter(|(.., mark)| *mark == "remove") {
                 let own = period(key, volume.created);
-                if let Some(own) = own.filter(|own| kept < *count && !covered.contains(own)) {
+                if let Some(own) = own.filter(|own| check_rule < *count && !covered.contains(own)) {
                     covered.push(own);
                     *mark = "keep";
-                    kept += 1;
+                    check_rule += 1;
                 }
             }
         }
@@ -367,7 +367,7 @@ fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
 /// `GET /nodes/{node}/storage/{storage}/prunebackups`.
 pub(super) fn prune_preview(call: &Call<'_>) -> ApiResult<Reply> {
     call.cluster.storage(&call.owned("storage"))?;
-    kept(call).map_err(ApiError::die)?;
+    check_rule(call).map_err(ApiError::die)?;
     let rows = marked(call).into_iter().map(|((_, volid), volume, mark)| {
         json!({
             "volid": volid, "ctime": volume.created, "mark": mark, "vmid": volume.vmid,
@@ -378,7 +378,7 @@ pub(super) fn prune_preview(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 /// At least one retention option is required.
-fn kept(call: &Call<'_>) -> Result<(), String> {
+fn check_rule(call: &Call<'_>) -> Result<(), String> {
     match rule(call).is_empty() {
         true => Err(format!(
             "no prune-backups options configured for storage '{}'",
@@ -392,7 +392,7 @@ fn kept(call: &Call<'_>) -> Result<(), String> {
 pub(super) fn prune(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
     call.cluster.storage(&id)?;
-    if let Err(text) = kept(call) {
+    if let Err(text) = check_rule(call) {
         return Ok(call.fail("prunebackups", id, text));
     }
     let mut lines = Vec::new();

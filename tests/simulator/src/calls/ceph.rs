@@ -63,7 +63,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
-fn held<'a>(call: &'a Call<'_>, key: &str) -> &'a [(String, Row)] {
+fn rows<'a>(call: &'a Call<'_>, key: &str) -> &'a [(String, Row)] {
     call.cluster.records.get(key).map_or(&[], Vec::as_slice)
 }
 
@@ -72,7 +72,7 @@ fn row(value: Value) -> Row {
 }
 
 fn find(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
-    let found = held(call, key).iter().find(|(name, _)| name == id);
+    let found = rows(call, key).iter().find(|(name, _)| name == id);
     found.map(|(_, row)| row.clone())
 }
 
@@ -94,7 +94,7 @@ fn service_id(call: &Call<'_>, kind: &str) -> String {
 }
 
 fn services(call: &Call<'_>, kind: &str) -> Reply {
-    let rows = held(call, &key_of(kind));
+    let rows = rows(call, &key_of(kind));
     let shown = rows.iter().zip(0u32..).map(|((name, row), rank)| {
         let mut shown = json!({
             "name": name, "host": field(row, "host"), "addr": field(row, "addr"), "direxists": 1, "service": 1,
@@ -146,7 +146,7 @@ fn remove_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     if find(call, &key_of(kind), &id).is_none() {
         return Err(ApiError::die(format!("no such {kind} id '{id}'")));
     }
-    let left = held(call, &key_of(kind)).len();
+    let left = rows(call, &key_of(kind)).len();
     if kind == "mon" && left == 1 {
         return Err(ApiError::die("can't remove last monitor"));
     }
@@ -182,7 +182,7 @@ fn pool_row(name: &str, row: &Row) -> Value {
 }
 
 fn pools(call: &Call<'_>) -> Reply {
-    let rows = held(call, POOLS).iter();
+    let rows = rows(call, POOLS).iter();
     Reply::data(
         rows.map(|(name, row)| pool_row(name, row))
             .collect::<Value>(),
@@ -200,8 +200,8 @@ fn next(rows: &[(String, Row)], key: &str, from: u64) -> u64 {
 }
 
 fn new_pool(call: &Call<'_>, name: &str, application: Option<&str>, taken: &Rows) -> Edit {
-    let mut row = crate::calls::records::rows::given(call, "name");
-    let mut rows = held(call, POOLS).to_vec();
+    let mut row = crate::calls::records::rows::parameter_row(call, "name");
+    let mut rows = rows(call, POOLS).to_vec();
     rows.extend_from_slice(taken);
     row.insert("pool".into(), json!(next(&rows, "pool", 1).to_string()));
     if let Some(application) = application {
@@ -282,7 +282,7 @@ fn pool_status(call: &Call<'_>) -> ApiResult<Reply> {
 
 fn change_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (name, mut row) = existing_pool(call)?;
-    row.extend(crate::calls::records::rows::given(call, "name"));
+    row.extend(crate::calls::records::rows::parameter_row(call, "name"));
     let edit = Edit::Set(POOLS.into(), name.clone(), row);
     Ok(call.start(
         "cephsetpool",
@@ -331,7 +331,7 @@ fn remove_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
 }
 
 fn systems(call: &Call<'_>) -> Reply {
-    let rows = held(call, SYSTEMS).iter().map(|(name, _)| {
+    let rows = rows(call, SYSTEMS).iter().map(|(name, _)| {
         let id = |pool: String| {
             let row = find(call, POOLS, &pool).unwrap_or_default();
             pool_row(&pool, &row)["pool"].clone()
@@ -352,7 +352,7 @@ fn add_system(call: &mut Call<'_>) -> ApiResult<Reply> {
             "ceph filesystem '{name}' already exists"
         )));
     }
-    if held(call, "/ceph/mds").is_empty() {
+    if rows(call, "/ceph/mds").is_empty() {
         return Err(ApiError::die("no running Metadata Server (MDS) found!"));
     }
     let data = new_pool(call, &format!("{name}_data"), Some("cephfs"), &Vec::new());
@@ -403,7 +403,7 @@ fn tree(call: &Call<'_>) -> Reply {
         .iter()
         .zip(2..)
         .filter_map(|(node, id)| {
-            let own: Vec<Value> = held(call, OSDS)
+            let own: Vec<Value> = rows(call, OSDS)
                 .iter()
                 .filter(|(_, row)| field(row, "host") == node.name.as_str())
                 .map(|(id, row)| {
@@ -427,7 +427,7 @@ fn tree(call: &Call<'_>) -> Reply {
         "leaf": 0,
         "children": [{ "id": "-1", "name": "default", "type": "root", "leaf": 0, "children": hosts }],
     });
-    let set: Vec<&str> = held(call, FLAGS)
+    let set: Vec<&str> = rows(call, FLAGS)
         .iter()
         .map(|(name, _)| name.as_str())
         .collect();
@@ -447,12 +447,12 @@ fn add_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
             "device '{device}' is already in use"
         )));
     }
-    let id = next(held(call, OSDS), "id", 0);
+    let id = next(rows(call, OSDS), "id", 0);
     disk.insert("used".into(), json!("LVM"));
     // Numbers are strings here, except the -1 of a disk without one.
     disk.insert("osdid".into(), json!(id.to_string()));
     disk.insert("osdid-list".into(), json!([id.to_string()]));
-    let mut row = crate::calls::records::rows::given(call, "");
+    let mut row = crate::calls::records::rows::parameter_row(call, "");
     row.insert("host".into(), json!(node));
     row.insert("dev".into(), json!(device));
     let edits = vec![

@@ -48,7 +48,7 @@ fn key(call: &Call<'_>) -> String {
     format!("/nodes/{}/certificates", call.owned("node"))
 }
 
-fn held(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
+fn stored(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
     let rows = call.cluster.records.get(key)?;
     let found = rows.iter().find(|(key, _)| key == id);
     found.map(|(_, row)| row.clone())
@@ -73,11 +73,11 @@ fn accounts(call: &Call<'_>) -> Reply {
 
 fn register(call: &mut Call<'_>) -> ApiResult<Reply> {
     let name = name(call);
-    if held(call, ACCOUNTS, &name).is_some() {
+    if stored(call, ACCOUNTS, &name).is_some() {
         let text = format!("ACME account config file '{name}' already exists.");
         return Err(ApiError::parameter("name", text));
     }
-    let row = crate::calls::records::rows::given(call, "name");
+    let row = crate::calls::records::rows::parameter_row(call, "name");
     let lines = vec![
         "Registering ACME account..".into(),
         "Registration successful".into(),
@@ -88,7 +88,7 @@ fn register(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 fn existing(call: &Call<'_>) -> ApiResult<(String, Row)> {
     let name = name(call);
-    match held(call, ACCOUNTS, &name) {
+    match stored(call, ACCOUNTS, &name) {
         Some(row) => Ok((name, row)),
         None => {
             let text = format!("ACME account config file '{name}' does not exist.");
@@ -126,7 +126,7 @@ fn call_param(row: &Row, key: &str) -> Option<crate::params::Param> {
 
 fn update(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (name, mut row) = existing(call)?;
-    row.extend(crate::calls::records::rows::given(call, "name"));
+    row.extend(crate::calls::records::rows::parameter_row(call, "name"));
     let edit = Edit::Set(ACCOUNTS.into(), name.clone(), row);
     Ok(call.start(
         "acmeupdate",
@@ -199,7 +199,7 @@ fn custom(call: &mut Call<'_>) -> ApiResult<Reply> {
         let text = "Certificate is not in PEM format";
         return Err(ApiError::parameter("certificates", text));
     }
-    if held(call, &key(call), file).is_some() && !call.flag("force") {
+    if stored(call, &key(call), file).is_some() && !call.flag("force") {
         return Err(ApiError::parameter(
             "force",
             "Custom certificate exists but 'force' is not set.",
@@ -251,7 +251,7 @@ fn order(call: &mut Call<'_>, task: &str) -> ApiResult<Reply> {
             "ACME account config file 'default' does not exist.",
         ));
     }
-    let old = held(call, &key(call), file);
+    let old = stored(call, &key(call), file);
     let ends = old.as_ref().and_then(|row| field(row, "notafter").as_u64());
     match (task, ends) {
         ("acmenewcert", Some(_)) if !call.flag("force") => {

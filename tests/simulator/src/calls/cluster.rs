@@ -7,7 +7,7 @@ use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
 use crate::sample::{mix, number};
 use crate::state::cluster::Cluster;
-use crate::state::cluster::shown::NODE_PRESSURE;
+use crate::state::cluster::answers::NODE_PRESSURE;
 use crate::state::guest::Guest;
 use crate::state::storage::GIB;
 

@@ -70,7 +70,7 @@ pub(super) fn proxy(
     let id = call.text("vmid").unwrap_or("").to_owned();
     let node = call.owned("node");
     let caller = call.caller.clone();
-    let upid = call.cluster.begin(&node, task, &id, &caller);
+    let upid = call.cluster.start_open_ended(&node, task, &id, &caller);
     let cluster = &mut *call.cluster;
     // The requested node connects to the guest's node itself, and only then notices that it is
     // down.
@@ -176,7 +176,9 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
     let caller = call.caller.clone();
     let now = call.cluster.now;
     // The display behind the proxy sends nothing, so the task ends immediately.
-    let upid = call.cluster.begin(&node, "spiceproxy", &id, &caller);
+    let upid = call
+        .cluster
+        .start_open_ended(&node, "spiceproxy", &id, &caller);
     call.cluster.end_task(&upid, Ok(0));
     let proxy = call.text("proxy").unwrap_or(&node).to_owned();
     let proxy = if proxy.contains("://") {
@@ -232,7 +234,7 @@ pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let socket = format!("/run/{folder}/{vmid}.mtunnel");
     let (user, caller) = (call.caller.full(), call.caller.clone());
     let cluster = &mut *call.cluster;
-    let upid = cluster.begin(&node, task, &vmid.to_string(), &caller);
+    let upid = cluster.start_open_ended(&node, task, &vmid.to_string(), &caller);
     let ticket = cluster.access.tunnel_ticket(&socket, &user, cluster.now);
     cluster.open_console(Console {
         port: 0,

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::formats::split_list;
-use crate::state::cluster::shown::{NODE_PRESSURE, PRESSURE};
+use crate::state::cluster::answers::{NODE_PRESSURE, PRESSURE};
 use crate::state::guest::Kind;
 
 const NODE: [&str; 12] = [

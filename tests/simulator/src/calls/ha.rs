@@ -16,7 +16,7 @@ use crate::state::records::Row;
 
 /// The rules' consequences for moving a managed guest.
 #[derive(Debug, Default)]
-pub(super) struct Motion {
+pub(super) struct MoveConsequences {
     /// Guests that must stay with it, and therefore move along.
     pub(super) along: Vec<u32>,
     /// The reasons against nodes, for it or a guest that moves along: node, resource, and kind of
@@ -24,7 +24,7 @@ pub(super) struct Motion {
     pub(super) blocked: Vec<(String, String, &'static str)>,
 }
 
-impl Motion {
+impl MoveConsequences {
     pub(super) fn blocks(&self, node: &str) -> bool {
         self.blocked.iter().any(|(on, ..)| on == node)
     }
@@ -35,10 +35,10 @@ pub(super) fn sid_of(cluster: &Cluster, vmid: u32) -> String {
     full_id(cluster, &vmid.to_string())
 }
 
-pub(super) fn motion(cluster: &Cluster, vmid: u32) -> Motion {
-    let mut motion = Motion::default();
+pub(super) fn move_consequences(cluster: &Cluster, vmid: u32) -> MoveConsequences {
+    let mut move_consequences = MoveConsequences::default();
     if cluster.schema.release().major < 9 || cluster.ha_resource(vmid).is_none() {
-        return motion;
+        return move_consequences;
     }
     let text = |row: &Row, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
     let members = |row: &Row| -> Vec<u32> {
@@ -79,7 +79,7 @@ pub(super) fn motion(cluster: &Cluster, vmid: u32) -> Motion {
                 let others = members(rule)
                     .into_iter()
                     .filter(|other| !group.contains(other));
-                motion.blocked.extend(others.filter_map(|other| {
+                move_consequences.blocked.extend(others.filter_map(|other| {
                     let node = cluster.guests.get(&other)?.node.clone();
                     Some((node, sid_of(cluster, other), "resource-affinity"))
                 }));
@@ -95,20 +95,20 @@ pub(super) fn motion(cluster: &Cluster, vmid: u32) -> Motion {
                     .nodes
                     .iter()
                     .filter(|node| !named.contains(&node.name));
-                motion.blocked.extend(
+                move_consequences.blocked.extend(
                     away.map(|node| (node.name.clone(), sid_of(cluster, *one), "node-affinity")),
                 );
             }
         }
     }
     group.retain(|other| *other != vmid);
-    motion.along = group;
-    motion
+    move_consequences.along = group;
+    move_consequences
 }
 
 /// A power call for a managed guest: its task only passes the request to the manager, which carries
 /// it out later in another task.
-pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -> Reply {
+pub(super) fn request_ha_state(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -> Reply {
     let line = format!("asking for the state {state:?} of guest {vmid}");
     let reply = call.start(task, vmid, 0.5, vec![line], Effect::Nothing);
     call.cluster.ask_ha(vmid, state);
@@ -117,17 +117,17 @@ pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -
 }
 
 /// The same for moving a guest.
-pub(super) fn hand_on_to(call: &mut Call<'_>, vmid: u32, target: &str) -> Reply {
-    let motion = motion(call.cluster, vmid);
+pub(super) fn request_ha_move(call: &mut Call<'_>, vmid: u32, target: &str) -> Reply {
+    let move_consequences = move_consequences(call.cluster, vmid);
     let sid = sid_of(call.cluster, vmid);
-    if motion.blocks(target) {
+    if move_consequences.blocks(target) {
         let problem = format!("cannot migrate resource '{sid}' to node '{target}'");
         return call.fail("hamigrate", vmid, problem);
     }
     let line = format!("asking for guest {vmid} to be moved to node {target}");
     let reply = call.start("hamigrate", vmid, 0.5, vec![line], Effect::Nothing);
     send_to(call, vmid, target);
-    for other in motion.along {
+    for other in move_consequences.along {
         send_to(call, other, target);
     }
     reply
@@ -402,11 +402,11 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let Some(vmid) = vmid else {
         return Err(ApiError::die(format!("resource '{sid}' is not HA managed")));
     };
-    let motion = motion(call.cluster, vmid);
+    let move_consequences = move_consequences(call.cluster, vmid);
     // The request is stored; the manager finds out later that there is no such node.
-    if call.cluster.node(&target).is_some() && !motion.blocks(&target) {
+    if call.cluster.node(&target).is_some() && !move_consequences.blocks(&target) {
         send_to(call, vmid, &target);
-        for other in &motion.along {
+        for other in &move_consequences.along {
             send_to(call, *other, &target);
         }
     }
@@ -414,14 +414,17 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
         return Ok(Reply::data(Value::Null));
     }
     let mut row = json!({ "sid": sid, "requested-node": target });
-    let blocking = motion.blocked.iter().filter(|(node, ..)| *node == target);
+    let blocking = move_consequences
+        .blocked
+        .iter()
+        .filter(|(node, ..)| *node == target);
     let blocking: Vec<Value> = blocking
         .map(|(_, sid, cause)| json!({ "sid": sid, "cause": cause }))
         .collect();
-    match (blocking.is_empty(), motion.along.is_empty()) {
+    match (blocking.is_empty(), move_consequences.along.is_empty()) {
         (false, _) => row["blocking-resources"] = Value::Array(blocking),
         (true, false) => {
-            let along = motion
+            let along = move_consequences
                 .along
                 .iter()
                 .map(|other| sid_of(call.cluster, *other));

@@ -54,9 +54,9 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
     let node = call.owned("node");
     let again = call.text("command") == Some("reboot");
-    call.cluster.later(2.0, Effect::NodeDown(node.clone()));
+    call.cluster.schedule(2.0, Effect::NodeDown(node.clone()));
     if again {
-        call.cluster.later(60.0, Effect::NodeUp(node));
+        call.cluster.schedule(60.0, Effect::NodeUp(node));
     }
     Ok(Reply::data(Value::Null))
 }

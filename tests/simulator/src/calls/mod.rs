@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod agent;
+pub(crate) mod answers;
 pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod ceph;
@@ -15,7 +16,7 @@ pub(crate) mod guests;
 pub(crate) mod ha;
 pub(crate) mod host;
 pub(crate) mod network;
-pub(crate) mod notified;
+pub(crate) mod notifications;
 pub(crate) mod pools;
 pub(crate) mod ports;
 pub(crate) mod realms;
@@ -25,7 +26,6 @@ pub(crate) mod rights;
 pub(crate) mod rules;
 pub(crate) mod sdn;
 pub(crate) mod sections;
-pub(crate) mod shown;
 pub(crate) mod snapshots;
 pub(crate) mod storage;
 pub(crate) mod tasks;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
-use crate::calls::records::rows::{check_digest, given};
+use crate::calls::records::rows::{check_digest, parameter_row};
 use crate::calls::sections;
 use crate::formats::split_list;
 use crate::state::cluster::Cluster;
@@ -78,7 +78,7 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
         let text = "'check-connection' parameter can only be set for realms of type 'ldap' or 'ad'";
         return fail(text.into());
     }
-    let mut row = given(call, "realm");
+    let mut row = parameter_row(call, "realm");
     row.remove("check-connection");
     in_order(&mut row);
     let names: Vec<&str> = row
@@ -130,7 +130,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
             let fail = |text: &str| ApiError::die(format!("update auth server failed: {text}"));
             check_digest(call, &stamp).map_err(|error| fail(error.message.trim_end()))?;
             let mut row = row.ok_or_else(|| fail("cannot lookup undefined type!"))?;
-            let mut new = given(call, "realm");
+            let mut new = parameter_row(call, "realm");
             new.remove("check-connection");
             in_order(&mut new);
             if new.is_empty() && !call.params.contains_key("delete") {

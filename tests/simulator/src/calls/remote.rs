@@ -79,6 +79,6 @@ pub(crate) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         format!("remote: started tunnel worker for {}", target.host),
         "migration finished successfully (duration 00:00:05)".into(),
     ];
-    let effect = Effect::Guest(vmid, GuestEffect::SendAway(Box::new(target)));
+    let effect = Effect::Guest(vmid, GuestEffect::Export(Box::new(target)));
     Ok(call.start(task, vmid, 5.0, lines, effect))
 }

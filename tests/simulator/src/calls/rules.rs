@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
-use crate::calls::records::rows::{Shape, check_digest, given, place};
+use crate::calls::records::rows::{Shape, check_digest, parameter_row, place};
 use crate::formats::split_list;
 use crate::state::records::{Row, digest};
 
@@ -65,7 +65,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     check_digest(call, &stamp)?;
     let mut rows = rows;
-    let mut row = given(call, "pos");
+    let mut row = parameter_row(call, "pos");
     let delete = call.owned("delete");
     for name in split_list(&delete) {
         let problem = match name {

@@ -23,6 +23,6 @@ pub(crate) fn digest(value: &impl serde::Serialize) -> String {
         .collect()
 }
 
-pub(crate) const NOTIFIED: &str = "/cluster/notifications/endpoints/";
+pub(crate) const NOTIFICATION_ENDPOINTS: &str = "/cluster/notifications/endpoints/";
 
 pub(crate) const MATCHERS: &str = "/cluster/notifications/matchers";

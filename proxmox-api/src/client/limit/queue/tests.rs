@@ -17,7 +17,7 @@ enum Op {
         node: usize,
     },
     /// A waiting caller polls.
-    Look(usize),
+    Poll(usize),
     /// A caller that waits, or was admitted and has not noticed, leaves.
     Leave(usize),
     Release(usize),
@@ -28,7 +28,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (any::<bool>(), 0..4_usize).prop_map(|(writes, node)| Op::Enter { writes, node }),
-        4 => any::<usize>().prop_map(Op::Look),
+        4 => any::<usize>().prop_map(Op::Poll),
         3 => any::<usize>().prop_map(Op::Leave),
         2 => any::<usize>().prop_map(Op::Release),
         1 => (0..300_u64).prop_map(Op::Hold),
@@ -71,12 +71,12 @@ impl std::task::Wake for Flag {
 }
 
 impl Caller {
-    fn look(&self, queue: &mut Queue, now: Instant) -> QueueStatus {
+    fn poll(&self, queue: &mut Queue, now: Instant) -> QueueStatus {
         self.woken.0.store(false, Ordering::SeqCst);
         let waker = Waker::from(Arc::clone(&self.woken));
         let mut wakers = Vec::new();
         let context = Context::from_waker(&waker);
-        let standing = queue.look(&self.lane, self.number, now, None, &context, &mut wakers);
+        let standing = queue.poll(&self.lane, self.number, now, None, &context, &mut wakers);
         wakers.into_iter().for_each(Waker::wake);
         standing
     }
@@ -98,7 +98,7 @@ proptest! {
     ) {
         let mut queue = Queue::new(settings());
         let mut waiting: Vec<Caller> = Vec::new();
-        let mut under_way: Vec<Lane> = Vec::new();
+        let mut running: Vec<Lane> = Vec::new();
         let mut sent: BTreeMap<bool, Vec<Instant>> = BTreeMap::new();
         let mut now = Instant::now();
         let mut held = now;
@@ -111,7 +111,7 @@ proptest! {
                         None => {
                             prop_assert!(now >= held);
                             sent.entry(writes).or_default().push(now);
-                            under_way.push(lane);
+                            running.push(lane);
                         }
                         Some(number) => {
                             let woken = Arc::new(Flag(AtomicBool::new(true)));
@@ -119,20 +119,20 @@ proptest! {
                         }
                     }
                 }
-                Op::Look(at) if !waiting.is_empty() => {
+                Op::Poll(at) if !waiting.is_empty() => {
                     let at = at % waiting.len();
-                    if waiting[at].look(&mut queue, now) == QueueStatus::Granted {
+                    if waiting[at].poll(&mut queue, now) == QueueStatus::Granted {
                         let lane = waiting.remove(at).lane;
                         sent.entry(lane.writes).or_default().push(now);
-                        under_way.push(lane);
+                        running.push(lane);
                     }
                 }
                 Op::Leave(at) if !waiting.is_empty() => {
                     let caller = waiting.remove(at % waiting.len());
                     queue.leave(&caller.lane, caller.number, now, &mut wakers);
                 }
-                Op::Release(at) if !under_way.is_empty() => {
-                    let lane = under_way.remove(at % under_way.len());
+                Op::Release(at) if !running.is_empty() => {
+                    let lane = running.remove(at % running.len());
                     queue.release(lane.node.as_ref(), now, &mut wakers);
                 }
                 Op::Hold(time) => {
@@ -140,14 +140,14 @@ proptest! {
                     queue.hold(held, &mut wakers);
                 }
                 Op::Pass(time) => now += Duration::from_millis(time),
-                Op::Look(_) | Op::Leave(_) | Op::Release(_) => {}
+                Op::Poll(_) | Op::Leave(_) | Op::Release(_) => {}
             }
             wakers.into_iter().for_each(Waker::wake);
 
-            prop_assert!(under_way.len() <= 6);
+            prop_assert!(running.len() <= 6);
             for node in 1..4 {
                 let of_node = lane(false, node).node;
-                let count = under_way.iter().filter(|lane| lane.node == of_node).count();
+                let count = running.iter().filter(|lane| lane.node == of_node).count();
                 prop_assert!(count <= 2);
             }
             for caller in &waiting {
@@ -176,10 +176,10 @@ proptest! {
         for caller in waiting.drain(..) {
             queue.leave(&caller.lane, caller.number, now, &mut Vec::new());
         }
-        for lane in under_way.drain(..) {
+        for lane in running.drain(..) {
             queue.release(lane.node.as_ref(), now, &mut Vec::new());
         }
-        prop_assert_eq!(queue.under_way, 0);
+        prop_assert_eq!(queue.running, 0);
         prop_assert!(queue.nodes.is_empty() && queue.lanes.is_empty() && queue.granted.is_empty());
         now = now.max(held) + EVERY * 20;
         for writes in [false, true] {

@@ -49,9 +49,9 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
     }
     let guest = cluster.guest(kind, &node, vmid)?.clone();
     check_lock(&guest).map_err(ApiError::die)?;
-    let taken = cluster.guests.get(&newid);
-    if let (Some(other), Kind::Lxc) = (taken, kind) {
-        return Err(ApiError::die(other.taken(newid)));
+    let already_exists = cluster.guests.get(&newid);
+    if let (Some(other), Kind::Lxc) = (already_exists, kind) {
+        return Err(ApiError::die(other.already_exists(newid)));
     }
     let snapshot = match call.text("snapname") {
         Some(name) => match guest.snapshots.get(name) {
@@ -144,7 +144,7 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
         let text = format!("can't clone {noun} to node '{target}' ({noun} uses local storage)");
         return Err(ApiError::die(text));
     }
-    if taken.is_some() {
+    if already_exists.is_some() {
         return Err(ApiError::die(format!(
             "unable to create VM {newid}: config file already exists"
         )));

@@ -273,7 +273,10 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, config: &Config) -> ApiRe
             check_drives(config)?;
             let verb = if origin.restore { "restore" } else { "create" };
             if let Some(other) = other.filter(|_| same.is_none()) {
-                let text = format!("unable to {verb} VM {vmid} - {}", other.taken(vmid));
+                let text = format!(
+                    "unable to {verb} VM {vmid} - {}",
+                    other.already_exists(vmid)
+                );
                 return Err(ApiError::die(text));
             }
             if let Some(Err(error)) = same.map(check_lock) {
@@ -285,7 +288,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, config: &Config) -> ApiRe
         }
         Kind::Lxc => {
             if let Some(other) = other.filter(|_| same.is_none()) {
-                return Err(ApiError::die(other.taken(vmid)));
+                return Err(ApiError::die(other.already_exists(vmid)));
             }
             if let Some(old) = same {
                 if old.running() {

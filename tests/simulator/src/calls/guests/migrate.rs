@@ -41,7 +41,7 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
     }
     if call.cluster.ha_state(vmid).is_some() {
-        return Ok(ha::hand_on_to(call, vmid, &target));
+        return Ok(ha::request_ha_move(call, vmid, &target));
     }
     if let Err(error) = check_lock(guest) {
         return Ok(call.fail(task, vmid, error));
@@ -160,7 +160,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     check_lock(guest).map_err(ApiError::die)?;
     let cluster = &*call.cluster;
     let lxc = kind == Kind::Lxc;
-    let motion = ha::motion(cluster, vmid);
+    let move_consequences = ha::move_consequences(cluster, vmid);
     let mut allowed = Vec::new();
     let mut blocked = Map::new();
     for other in cluster.nodes.iter().filter(|other| other.name != node) {
@@ -177,7 +177,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         if !missing.is_empty() && !lxc {
             against.insert("unavailable_storages".into(), json!(missing));
         }
-        let blocking = motion
+        let blocking = move_consequences
             .blocked
             .iter()
             .filter(|(node, ..)| *node == other.name);
@@ -198,8 +198,11 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
     }
     let mut row = json!({ "running": u8::from(guest.running()) });
-    if !motion.along.is_empty() {
-        let along = motion.along.iter().map(|other| ha::sid_of(cluster, *other));
+    if !move_consequences.along.is_empty() {
+        let along = move_consequences
+            .along
+            .iter()
+            .map(|other| ha::sid_of(cluster, *other));
         row["dependent-ha-resources"] = along.collect();
     }
     if lxc {

@@ -152,9 +152,11 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
     let later = |call: &mut Call<'_>, task, text: &str| {
         let managed = call.cluster.ha_state(vmid).is_some();
         Some(Ok(match rest {
-            "/{vmid}/status/start" if managed => ha::hand_on(call, vmid, "hastart", "started"),
+            "/{vmid}/status/start" if managed => {
+                ha::request_ha_state(call, vmid, "hastart", "started")
+            }
             "/{vmid}/status/stop" | "/{vmid}/status/shutdown" if managed => {
-                ha::hand_on(call, vmid, "hastop", "stopped")
+                ha::request_ha_state(call, vmid, "hastop", "stopped")
             }
             _ => call.fail(task, vmid, text.trim_end().to_owned()),
         }))

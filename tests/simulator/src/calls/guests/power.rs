@@ -115,7 +115,7 @@ pub(crate) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let managed = call.cluster.ha_state(vmid).is_some();
     match error {
         Some(error) => Ok(call.fail(task, vmid, error)),
-        None if managed => Ok(ha::hand_on(call, vmid, "hastart", "started")),
+        None if managed => Ok(ha::request_ha_state(call, vmid, "hastart", "started")),
         None => Ok(call.start(
             task,
             vmid,
@@ -174,7 +174,7 @@ pub(crate) fn power(
     }
     let stops = matches!(effect, GuestEffect::Stop);
     if stops && call.cluster.ha_state(vmid).is_some() {
-        return Ok(ha::hand_on(call, vmid, "hastop", "stopped"));
+        return Ok(ha::request_ha_state(call, vmid, "hastop", "stopped"));
     }
     let effect = lenient(call.flag("skiplock"), effect);
     Ok(call.start(task, vmid, seconds, Vec::new(), Effect::Guest(vmid, effect)))

@@ -6,10 +6,10 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::Call;
 use crate::calls::records::paths::NETWORK;
 use crate::calls::records::rows::{List, field, listed};
-use crate::calls::{ha, notified, sdn, sections};
+use crate::calls::{ha, notifications, sdn, sections};
 use crate::formats::split_list;
 use crate::state::cluster::Cluster;
-use crate::state::records::{MATCHERS, NOTIFIED, Row};
+use crate::state::records::{MATCHERS, NOTIFICATION_ENDPOINTS, Row};
 
 /// Adds derived members of an entry, and refuses invalid ones.
 pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
@@ -73,7 +73,7 @@ pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
             set("families", json!(["inet"]));
             set("priority", json!("10"));
         }
-        path if path == MATCHERS || path.starts_with(NOTIFIED) => {
+        path if path == MATCHERS || path.starts_with(NOTIFICATION_ENDPOINTS) => {
             set("origin", json!("user-created"));
         }
         path if path.starts_with("/cluster/ha/") => ha::enrich(call, path, id, row)?,
@@ -86,7 +86,7 @@ pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
 /// Refuses a backup job with missing or contradicting settings. Most checks run under a lock, so
 /// the refusal of a parameter is a plain text.
 fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
-    let given = |name: &str| call.text(name).is_some_and(|text| !text.is_empty());
+    let parameter_row = |name: &str| call.text(name).is_some_and(|text| !text.is_empty());
     let set = |name: &str| call.flag(name);
     if let Some(pool) = call.text("pool").filter(|pool| !pool.is_empty())
         && !call.cluster.pools.contains_key(pool)
@@ -95,7 +95,7 @@ fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
             "pool '{pool}' does not exist"
         )));
     }
-    match (given("schedule"), given("starttime")) {
+    match (parameter_row("schedule"), parameter_row("starttime")) {
         (true, true) => {
             let text = "'starttime' and 'schedule' cannot both be set";
             return Err(ApiError::parameter("starttime", text));
@@ -111,17 +111,17 @@ fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
             "400 Parameter verification failed.\n{name}: {text}"
         )))
     };
-    let chosen = given("vmid");
+    let chosen = parameter_row("vmid");
     for (name, also) in [
         ("all", set("all")),
-        ("exclude", given("exclude")),
-        ("pool", given("pool")),
+        ("exclude", parameter_row("exclude")),
+        ("pool", parameter_row("pool")),
     ] {
         if chosen && also {
             return refuse(name, "option conflicts with option 'vmid'");
         }
     }
-    let everything = set("all") || given("exclude") || set("stop") || given("pool");
+    let everything = set("all") || parameter_row("exclude") || set("stop") || parameter_row("pool");
     if !chosen && !everything {
         return refuse("vmid", "property is missing");
     }
@@ -157,7 +157,7 @@ pub(crate) fn may_change(
     } else if list.path == "/cluster/ha/rules" {
         ha::verify(call, id, planned, false)?;
     }
-    notified::may_be(call, list.path, planned)
+    notifications::check_entry(call, list.path, planned)
 }
 
 /// An entry of a set requires the set, and the alias that it names.

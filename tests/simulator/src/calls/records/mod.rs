@@ -15,17 +15,17 @@ use proxmox_codegen::facts::{Method, Type};
 use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ApiResult};
+use crate::calls::answers::View;
 use crate::calls::call::{Call, Reply};
 use crate::calls::records::checks::{enrich, may_change, move_children, needs_set};
 use crate::calls::records::options::options;
 use crate::calls::records::paths::{ALIASES, ENTRIES, NETWORK, parameter, strict};
-use crate::calls::records::refusals::{absent, missing, noun, taken};
+use crate::calls::records::refusals::{absent, already_exists, missing, noun};
 use crate::calls::records::rows::{
-    List, Shape, check_digest, field, given, listed, place, planned, with_id,
+    List, Shape, check_digest, field, listed, parameter_row, place, planned, with_id,
 };
 use crate::calls::records::special::other;
-use crate::calls::shown::View;
-use crate::calls::{ha, network, notified, ports, rules, sdn, sections, shown};
+use crate::calls::{answers, ha, network, notifications, ports, rules, sdn, sections};
 use crate::formats::split_list;
 use crate::schema::{is_task, returns_type};
 use crate::state::records::digest;
@@ -133,7 +133,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .iter()
         .filter_map(|name| Some((*name, call.text(name)?)))
         .collect();
-    let shown = rows
+    let answers = rows
         .iter()
         .filter(|(_, row)| {
             filters
@@ -155,7 +155,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             if stamped(call, list) {
                 row.insert("digest".into(), json!(stamp));
             }
-            shown::complete(call, list.path, id, held, &stamp, View::List, &mut row);
+            answers::complete(call, list.path, id, held, &stamp, View::List, &mut row);
             match list.path {
                 NETWORK => network::complete(call, id, &mut row),
                 "/cluster/ha/rules" => {
@@ -170,14 +170,14 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             }
             Value::Object(row)
         });
-    let mut shown: Vec<Value> = shown.collect();
+    let mut answers: Vec<Value> = answers.collect();
     if list.path != NETWORK {
-        return Some(Ok(Reply::data(shown)));
+        return Some(Ok(Reply::data(answers)));
     }
-    shown.extend(network::vnets(call));
+    answers.extend(network::vnets(call));
     Some(Ok(Reply {
         changes: network::changes(call),
-        ..Reply::data(shown)
+        ..Reply::data(answers)
     }))
 }
 
@@ -209,7 +209,7 @@ pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>
     if stamped(call, list) {
         row.insert("digest".into(), json!(stamp));
     }
-    shown::complete(call, list.path, &id, held, &stamp, View::Alone, &mut row);
+    answers::complete(call, list.path, &id, held, &stamp, View::Alone, &mut row);
     match list.path {
         "/cluster/ha/rules" => {
             row.insert("order".into(), json!(at + 1));
@@ -247,7 +247,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         id = format!("backup-{:08x}-{:04x}", bits >> 32, bits & 0xffff);
     }
     let key = place(call, list.path);
-    let mut row = given(call, list.id);
+    let mut row = parameter_row(call, list.id);
     let names: Vec<&str> = row
         .keys()
         .map(String::as_str)
@@ -265,8 +265,8 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
             .get(&key)
             .map_or(&[][..], Vec::as_slice),
     );
-    check_digest(call, &stamp).map_err(|error| notified::stale(list.path, error))?;
-    notified::may_make(call, list.path, &id, &row)?;
+    check_digest(call, &stamp).map_err(|error| notifications::digest_error(list.path, error))?;
+    notifications::check_new(call, list.path, &id, &row)?;
     let old = call.text("rename").map(str::to_owned);
     let rows = call.cluster.records.entry(key.clone()).or_default();
     let at = |id: &str| rows.iter().position(|(key, _)| key == id);
@@ -279,7 +279,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
             _ => missing(list, &old, Method::Put).unwrap_or_else(|| ApiError::die("")),
         })?;
         if old != id && at(&id).is_some() {
-            return Err(taken(list, &id));
+            return Err(already_exists(list, &id));
         }
         rows[from].0.clone_from(&id);
         rows[from].1.extend(row);
@@ -300,7 +300,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         return Ok(Reply::data(Value::Null));
     }
     if at(&id).is_some() {
-        return Err(taken(list, &id));
+        return Err(already_exists(list, &id));
     }
     if list.path.starts_with("/cluster/sdn/") {
         sdn::verify(call, list.path, &id, &row, true)?;
@@ -329,7 +329,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
 fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, list.path);
     let mut id = call.owned(list.id);
-    let mut row = given(call, list.id);
+    let mut row = parameter_row(call, list.id);
     let stamp = digest(
         &call
             .cluster
@@ -338,7 +338,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             .map_or(&[][..], Vec::as_slice),
     );
     if let Err(error) = check_digest(call, &stamp) {
-        return Some(Err(notified::stale(list.path, error)));
+        return Some(Err(notifications::digest_error(list.path, error)));
     }
     let delete = listed(call.params.get("delete")).join(",");
     let rename = call.text("rename").map(str::to_owned);
@@ -347,7 +347,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .as_ref()
         .is_some_and(|name| rows.iter().any(|(key, _)| key == name))
     {
-        return Some(Err(taken(list, rename.as_deref().unwrap_or(""))));
+        return Some(Err(already_exists(list, rename.as_deref().unwrap_or(""))));
     }
     if list.path == NETWORK
         && let Err(error) = planned(rows, &id, &delete, &mut row)
@@ -377,7 +377,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         held.remove(name);
     }
     held.extend(row);
-    notified::changed(list.path, held);
+    notifications::changed(list.path, held);
     if let Some(name) = rename {
         own.clone_from(&name);
         move_children(
@@ -431,7 +431,7 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         };
         return Some(Err(ApiError::die(text)));
     }
-    if let Some(done) = notified::remove(call, list.path, &id) {
+    if let Some(done) = notifications::remove(call, list.path, &id) {
         return Some(done.map(|()| Reply::data(Value::Null)));
     }
     let prefix = format!("{below}/");

@@ -4,10 +4,10 @@ use proxmox_codegen::facts::{Method, Type};
 use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ApiResult};
+use crate::calls::answers;
 use crate::calls::call::{Call, Reply};
 use crate::calls::records::paths::plain_options;
-use crate::calls::records::rows::{Shape, check_digest, given, object, place};
-use crate::calls::shown;
+use crate::calls::records::rows::{Shape, check_digest, object, parameter_row, place};
 use crate::formats::split_list;
 use crate::schema::returns_type;
 use crate::state::records::{Row, digest};
@@ -28,7 +28,7 @@ pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             if call.path.ends_with("/firewall/options") {
                 row.insert("digest".into(), json!(digest(&held)));
             }
-            shown::options(call, &mut row);
+            answers::options(call, &mut row);
             Some(Ok(Reply::data(row)))
         }
         Method::Put if returns_type(&call.endpoint.returns) == Type::Null => {
@@ -38,7 +38,7 @@ pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             {
                 return Some(Err(error));
             }
-            let (row, delete) = (given(call, ""), call.owned("delete"));
+            let (row, delete) = (parameter_row(call, ""), call.owned("delete"));
             let known = &call.endpoint.parameters.properties;
             if call.path.ends_with("/firewall/options")
                 && let Some(name) = split_list(&delete).find(|name| !known.contains_key(*name))
@@ -63,8 +63,8 @@ fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row)
     if call.path == "/cluster/options" {
         // These property strings are returned as objects.
         for (key, value) in &mut row {
-            let given = shape.given.iter().find_map(|known| known.get(key));
-            let keys = shape.keys(given);
+            let parameter = shape.parameters.iter().find_map(|known| known.get(key));
+            let keys = shape.keys(parameter);
             if let (Some(keys), Some(text)) = (keys, value.as_str())
                 && let Some(parts) = object(keys, text)
             {
@@ -76,7 +76,7 @@ fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row)
 }
 
 /// Merges stored options over an answer made from the schema.
-pub(crate) fn lay_over(call: &Call<'_>, answer: &mut Value) {
+pub(crate) fn merge_options(call: &Call<'_>, answer: &mut Value) {
     let schema = std::sync::Arc::clone(&call.cluster.schema);
     let Some(held) = call.cluster.settings.get(&place(call, call.path)) else {
         return;

@@ -7,191 +7,191 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::Reply;
 use crate::calls::records::paths::{ALIASES, ENTRIES};
 use crate::calls::records::rows::List;
-use crate::state::records::{MATCHERS, NOTIFIED};
+use crate::state::records::{MATCHERS, NOTIFICATION_ENDPOINTS};
 
 /// The texts for an entry that is missing or exists already, by operation; `*` stands for its id. A
 /// text with `@` at its start names a parameter, one with `=` has a status, an empty one refuses
 /// nothing.
-struct Words {
+struct RefusalTexts {
     pub(crate) list: &'static str,
     pub(crate) read: &'static str,
     pub(crate) change: &'static str,
     pub(crate) remove: &'static str,
-    pub(crate) make: &'static str,
+    pub(crate) create: &'static str,
 }
 
-const fn words(
+const fn texts(
     list: &'static str,
     read: &'static str,
     change: &'static str,
     remove: &'static str,
-    make: &'static str,
-) -> Words {
-    Words {
+    create: &'static str,
+) -> RefusalTexts {
+    RefusalTexts {
         list,
         read,
         change,
         remove,
-        make,
+        create,
     }
 }
 
-const WORDS: [Words; 23] = [
-    words(
+const TEXTS: [RefusalTexts; 23] = [
+    texts(
         "/cluster/acme/plugins",
         "ACME plugin '*' not defined",
         "ACME plugin ID '*' does not exist",
         "",
         "ACME plugin ID '*' already exists",
     ),
-    words(
+    texts(
         "/cluster/metrics/server",
         "status server entry '*' does not exist",
         "no such server '*'",
         "cannot lookup undefined type!",
         "Metric server '*' already exists",
     ),
-    words(
+    texts(
         "/cluster/mapping/dir",
         "mapping '*' not found",
         "update directory mapping failed: dir ID '*' does not exist",
         "",
         "create directory mapping failed: dir ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/mapping/pci",
         "mapping '*' not found",
         "update hardware mapping failed: pci ID '*' does not exist",
         "",
         "create hardware mapping failed: pci ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/mapping/usb",
         "mapping '*' not found",
         "update hardware mapping failed: usb ID '*' does not exist",
         "",
         "create hardware mapping failed: usb ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/backup",
         "@id No such job '*'",
         "no such vzdump job",
         "400 Parameter verification failed.\nid: No such job '*'",
         "Job '*' already exists",
     ),
-    words(
+    texts(
         "/cluster/replication",
         "no such replication job '*'",
         "no such job '*'",
         "no such job '*'",
         "replication job '*' already exists",
     ),
-    words(
+    texts(
         "/cluster/qemu/custom-cpu-models",
         "Custom cputype '*' not found",
         "custom CPU model '*' does not exist",
         "custom CPU model '*' does not exist",
         "custom CPU model '*' already exists",
     ),
-    words(
+    texts(
         "/cluster/sdn/zones",
         "sdn '*' does not exist",
         "update sdn zone object failed: sdn '*' does not exist",
         "delete sdn zone object failed: sdn '*' does not exist",
         "create sdn zone object failed: sdn zone object ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/sdn/vnets",
         "sdn vnet '*' does not exist",
         "sdn vnet '*' does not exist",
         "sdn vnet '*' does not exist",
         "create sdn vnet object failed: sdn vnet object ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/sdn/vnets/{vnet}/subnets",
         "sdn subnet '*' does not exist",
         "update sdn subnet object failed: sdn subnet '*' does not exist",
         "",
         "create sdn subnet object failed: sdn subnet object ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/sdn/controllers",
         "sdn '*' does not exist",
         "update sdn controller object failed: sdn '*' does not exist",
         "delete sdn controller object failed: sdn '*' does not exist",
         "create sdn controller object failed: sdn controller object ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/sdn/dns",
         "sdn '*' does not exist",
         "update sdn dns object failed: sdn '*' does not exist",
         "delete sdn dns object failed: sdn '*' does not exist",
         "create sdn dns object failed: sdn dns object ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/sdn/ipams",
         "sdn '*' does not exist",
         "update sdn ipam object failed: sdn '*' does not exist",
         "delete sdn zone object failed: sdn '*' does not exist",
         "create sdn ipam object failed: sdn ipam object ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/ha/resources",
         "no such resource '*'",
         "update resources config failed: no such resource '*'",
         "cannot delete service '*', not HA managed!",
         "create resource failed: resource ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/ha/groups",
         "no such ha group '*'",
         "no such ha group '*'",
         "no such ha group '*'",
         "create ha group failed: ha group ID '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/ha/rules",
         "no such ha rule '*'",
         "update HA rules failed: HA rule '*' does not exist",
         "",
         "create ha rule failed: HA rule '*' already defined",
     ),
-    words(
+    texts(
         "/cluster/jobs/realm-sync",
         "@id No such job '*'",
         "no such realm-sync job",
         "400 Parameter verification failed.\nid: No such job '*'",
         "Job '*' already exists",
     ),
-    words(
+    texts(
         "/nodes/{node}/network",
         "interface does not exist",
         "interface does not exist",
         "interface does not exist",
         "interface already exists",
     ),
-    words(
+    texts(
         ALIASES,
         "@name no such alias",
         "@name no such alias",
         "",
         "@name alias '*' already exists",
     ),
-    words(
+    texts(
         ENTRIES,
         "@cidr no such IP/Network",
         "no such entry '*'",
         "",
         "@cidr address '*' already exists",
     ),
-    words(
-        NOTIFIED,
+    texts(
+        NOTIFICATION_ENDPOINTS,
         "=404 endpoint '*' not found",
         "=404 endpoint '*' not found",
         "=404 endpoint '*' not found",
         "=400 Cannot create '*', an entity with the same name already exists",
     ),
-    words(
+    texts(
         MATCHERS,
         "=404 matcher '*' not found",
         "=404 matcher '*' not found",
@@ -200,11 +200,11 @@ const WORDS: [Words; 23] = [
     ),
 ];
 
-fn words_of(list: &str) -> Option<&'static Words> {
-    WORDS.iter().find(|words| {
-        words.list == list
-            || matches!(words.list, ALIASES | ENTRIES) && list.ends_with(words.list)
-            || words.list == NOTIFIED && list.starts_with(NOTIFIED)
+fn texts_of(list: &str) -> Option<&'static RefusalTexts> {
+    TEXTS.iter().find(|texts| {
+        texts.list == list
+            || matches!(texts.list, ALIASES | ENTRIES) && list.ends_with(texts.list)
+            || texts.list == NOTIFICATION_ENDPOINTS && list.starts_with(NOTIFICATION_ENDPOINTS)
     })
 }
 
@@ -248,12 +248,12 @@ pub(crate) fn noun(list: &str) -> &'static str {
 
 /// The error for an operation on a missing entry, unless that counts as done.
 pub(crate) fn missing(list: &List<'_>, id: &str, method: Method) -> Option<ApiError> {
-    match words_of(list.path) {
-        Some(words) => refusal(
+    match texts_of(list.path) {
+        Some(texts) => refusal(
             match method {
-                Method::Get => words.read,
-                Method::Delete => words.remove,
-                _ => words.change,
+                Method::Get => texts.read,
+                Method::Delete => texts.remove,
+                _ => texts.change,
             },
             id,
         ),
@@ -271,8 +271,8 @@ pub(crate) fn absent(list: &List<'_>, id: &str, method: Method) -> Option<ApiRes
 
 /// The error for a second entry of the same id; the firewall refuses the parameter rather than the
 /// call.
-pub(crate) fn taken(list: &List<'_>, id: &str) -> ApiError {
-    if let Some(error) = words_of(list.path).and_then(|words| refusal(words.make, id)) {
+pub(crate) fn already_exists(list: &List<'_>, id: &str) -> ApiError {
+    if let Some(error) = texts_of(list.path).and_then(|texts| refusal(texts.create, id)) {
         return error;
     }
     let text = match list.path.rsplit('/').next().unwrap_or("") {

@@ -40,7 +40,7 @@ pub(crate) fn place(call: &Call<'_>, path: &str) -> String {
 
 pub(crate) fn check_digest(call: &Call<'_>, current: &str) -> ApiResult<()> {
     match call.text("digest") {
-        Some(given) if given != current => Err(ApiError::die(
+        Some(digest) if digest != current => Err(ApiError::die(
             "detected modified configuration - file changed by other user? Try again.",
         )),
         _ => Ok(()),
@@ -48,7 +48,7 @@ pub(crate) fn check_digest(call: &Call<'_>, current: &str) -> ApiResult<()> {
 }
 
 /// The parameters to store.
-pub(crate) fn given(call: &Call<'_>, id: &str) -> Row {
+pub(crate) fn parameter_row(call: &Call<'_>, id: &str) -> Row {
     call.params
         .iter()
         .filter(|(key, _)| {
@@ -70,7 +70,7 @@ fn is_secret(key: &str) -> bool {
 /// The schemas of an answer's fields, and of the parameters that set them.
 pub(crate) struct Shape<'a> {
     pub(crate) returns: Option<&'a Schemas>,
-    pub(crate) given: Vec<&'a Schemas>,
+    pub(crate) parameters: Vec<&'a Schemas>,
     pub(crate) formats: &'a BTreeMap<String, Schemas>,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Shape<'a> {
             .as_ref()
             .filter(|properties| !properties.is_empty());
         let item = schema.item_of(list).unwrap_or(list);
-        let given = [
+        let parameters = [
             (Method::Post, list),
             (Method::Post, item),
             (Method::Put, item),
@@ -97,7 +97,7 @@ impl<'a> Shape<'a> {
         .collect();
         Self {
             returns,
-            given,
+            parameters,
             formats: schema.formats(),
         }
     }
@@ -106,16 +106,20 @@ impl<'a> Shape<'a> {
         row.iter()
             .filter_map(|(key, value)| {
                 let declared = self.returns.and_then(|known| lookup(known, key));
-                let given = self.given.iter().find_map(|known| lookup(known, key));
-                (declared.is_some() || !is_secret(key))
-                    .then(|| (key.clone(), typed(value, declared, self.keys(given), given)))
+                let parameter = self.parameters.iter().find_map(|known| lookup(known, key));
+                (declared.is_some() || !is_secret(key)).then(|| {
+                    (
+                        key.clone(),
+                        typed(value, declared, self.keys(parameter), parameter),
+                    )
+                })
             })
             .collect()
     }
 
     /// The keys of a property string.
-    pub(crate) fn keys(&self, given: Option<&'a Schema>) -> Option<&'a Schemas> {
-        match given?.format.as_ref()? {
+    pub(crate) fn keys(&self, parameter: Option<&'a Schema>) -> Option<&'a Schemas> {
+        match parameter?.format.as_ref()? {
             Format::Keys(keys) => Some(keys),
             Format::Name(name) => self.formats.get(name),
             Format::List(_) => None,
@@ -128,9 +132,9 @@ fn typed(
     value: &Value,
     declared: Option<&Schema>,
     keys: Option<&Schemas>,
-    given: Option<&Schema>,
+    parameter: Option<&Schema>,
 ) -> Value {
-    let ty = declared.or(given).and_then(|schema| schema.ty);
+    let ty = declared.or(parameter).and_then(|schema| schema.ty);
     match (value, ty) {
         (Value::String(text), Some(Type::Integer | Type::Boolean)) => text
             .trim_start_matches('+')

@@ -11,7 +11,7 @@ use crate::formats::split_list;
 use crate::propstring;
 use crate::state::cluster::Cluster;
 use crate::state::guest::Kind;
-use crate::state::records::{NOTIFIED, Row};
+use crate::state::records::{NOTIFICATION_ENDPOINTS, Row};
 
 /// Answers derived from lists.
 pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
@@ -45,7 +45,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Method::Get, "/cluster/notifications/targets") => {
             let mut found = Vec::new();
             for (list, rows) in &cluster.records {
-                let Some(kind) = list.strip_prefix(NOTIFIED) else {
+                let Some(kind) = list.strip_prefix(NOTIFICATION_ENDPOINTS) else {
                     continue;
                 };
                 for (name, row) in rows {

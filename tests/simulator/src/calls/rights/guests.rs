@@ -18,7 +18,7 @@ use crate::state::guest::Kind;
 use crate::state::guest::volumes::{parse_volume_name, volume_of};
 
 /// The configuration of the guest a call is about.
-fn held(call: &Call<'_>) -> Config {
+fn current_config(call: &Call<'_>) -> Config {
     let guest = call.cluster.guests.get(&call.vmid("vmid"));
     guest.map(|guest| guest.planned()).unwrap_or_default()
 }
@@ -27,7 +27,7 @@ pub(super) fn move_disk(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if call.params.contains_key("target-vmid") {
         call.require_on_guest(call.vmid("target-vmid"), None, &["VM.Config.Disk"])?;
         let key = if kind == Kind::Lxc { "volume" } else { "disk" };
-        let config = held(call);
+        let config = current_config(call);
         let disk = config.get(call.text(key).unwrap_or(""));
         let storage = disk.and_then(|disk| Some(volume_of(disk).split_once(':')?.0));
         return match storage {
@@ -134,7 +134,7 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if call.caller.is_root() {
         return Ok(());
     }
-    let old = held(call);
+    let old = current_config(call);
     let list = |name: &str| -> Vec<String> {
         let text = call.text(name).unwrap_or("");
         split_list(text).map(str::to_owned).collect()
@@ -172,7 +172,7 @@ pub(crate) fn in_task(call: &Call<'_>) -> ApiResult<()> {
     if call.caller.is_root() {
         return Ok(());
     }
-    let old = held(call);
+    let old = current_config(call);
     let guest = Asked {
         vmid: call.vmid("vmid"),
         pool: None,

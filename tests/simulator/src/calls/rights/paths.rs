@@ -29,7 +29,7 @@ impl Call<'_> {
                 .map(str::to_owned)
                 .or_else(|| value.as_u64().map(|number| number.to_string()));
         }
-        let given = |name: &str| self.text(name).map(str::to_owned);
+        let parameter = |name: &str| self.text(name).map(str::to_owned);
         let zone_of_vnet = || {
             let zone = self.cluster.zone_of_vnet(self.text("vnet")?);
             zone.map(str::to_owned)
@@ -38,9 +38,9 @@ impl Call<'_> {
         if name == "zone" && self.path.starts_with("/cluster/sdn/vnets/{vnet}") {
             return zone_of_vnet();
         }
-        given(name).or_else(|| match name {
+        parameter(name).or_else(|| match name {
             // The id of a replication job starts with the guest's number.
-            "guest" => given("id").and_then(|id| Some(id.split_once('-')?.0.to_owned())),
+            "guest" => parameter("id").and_then(|id| Some(id.split_once('-')?.0.to_owned())),
             "zone" => zone_of_vnet(),
             _ => None,
         })

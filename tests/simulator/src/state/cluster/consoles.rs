@@ -46,7 +46,7 @@ impl Cluster {
         self.end_task(upid, outcome);
         if let (Screen::Tunnel, TunnelEnd::Quit { cleanup: true }, Ok(vmid)) = (screen, end, guest)
         {
-            self.undo(vmid);
+            self.undo_preparations(vmid);
         }
     }
 
@@ -67,7 +67,7 @@ impl Cluster {
             if let (Screen::Tunnel, true, Ok(vmid)) =
                 (console.screen, waiting, console.host.parse())
             {
-                self.undo(vmid);
+                self.undo_preparations(vmid);
             }
         }
     }

@@ -218,7 +218,7 @@ impl Cluster {
                 check_lock(guest)?;
                 self.reassign_disk(vmid, &disk, target, &target_disk)?;
             }
-            GuestEffect::SendAway(target) => self.send_away(vmid, &target)?,
+            GuestEffect::Export(target) => self.export_guest(vmid, &target)?,
             GuestEffect::Migrate { target, storages } => {
                 guest.lock = None;
                 let from = std::mem::replace(&mut guest.node, target.clone());
@@ -246,7 +246,7 @@ impl Cluster {
     }
 
     /// Undoes the preparations of a task that was stopped.
-    pub(crate) fn abandon(&mut self, vmid: u32, effect: &GuestEffect) {
+    pub(crate) fn undo_effect(&mut self, vmid: u32, effect: &GuestEffect) {
         match effect {
             GuestEffect::Created { .. } | GuestEffect::Cloned { .. } => {
                 self.guests.remove(&vmid);

@@ -1,5 +1,6 @@
 //! The simulated cluster: nodes, storages, volumes, guests, tasks.
 
+pub(crate) mod answers;
 pub(crate) mod configure;
 pub(crate) mod consoles;
 pub(crate) mod disks;
@@ -11,7 +12,6 @@ pub(crate) mod pools;
 pub(crate) mod realms;
 pub(crate) mod records;
 pub(crate) mod remote;
-pub(crate) mod shown;
 pub(crate) mod storages;
 pub(crate) mod tasks;
 

@@ -22,7 +22,7 @@ type Peers = BTreeMap<u16, (Weak<dyn Peer>, String)>;
 static RUNNING: Mutex<Peers> = Mutex::new(BTreeMap::new());
 
 /// Registers a simulator.
-pub(crate) fn announce(port: u16, peer: Weak<dyn Peer>, fingerprint: &str) {
+pub(crate) fn register(port: u16, peer: Weak<dyn Peer>, fingerprint: &str) {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.retain(|_, (peer, _)| peer.strong_count() > 0);
     running.insert(port, (peer, fingerprint.to_owned()));
@@ -43,7 +43,7 @@ pub(crate) fn mapped(map: &str, name: &str) -> Option<String> {
 
 impl Cluster {
     /// Moves a guest to another cluster.
-    pub(crate) fn send_away(&mut self, vmid: u32, target: &Target) -> Result<(), String> {
+    pub(crate) fn export_guest(&mut self, vmid: u32, target: &Target) -> Result<(), String> {
         let Some(guest) = self.guests.get_mut(&vmid) else {
             return Ok(());
         };
@@ -56,7 +56,7 @@ impl Cluster {
                 Some((volid.to_owned(), volume.clone()))
             })
             .collect();
-        target.with(|other| take_in(other, &guest, &sizes, target))?;
+        target.with(|other| import_guest(other, &guest, &sizes, target))?;
         if target.delete {
             self.guests.remove(&vmid);
             self.volumes
@@ -69,7 +69,7 @@ impl Cluster {
     }
 }
 
-fn take_in(
+fn import_guest(
     other: &mut Cluster,
     guest: &Guest,
     sizes: &BTreeMap<String, Volume>,

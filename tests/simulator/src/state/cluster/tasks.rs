@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     /// Schedules an effect that belongs to no task, in simulated seconds.
-    pub(crate) fn later(&mut self, seconds: f64, effect: Effect) {
+    pub(crate) fn schedule(&mut self, seconds: f64, effect: Effect) {
         self.counter += 1;
         let due = self.now + Duration::from_secs_f64((seconds * self.factor).max(0.0));
         self.queue
@@ -48,7 +48,13 @@ impl Cluster {
     }
 
     /// Starts a task that runs until [`Cluster::end_task`], and returns its UPID.
-    pub(crate) fn begin(&mut self, node: &str, kind: &str, id: &str, caller: &Identity) -> String {
+    pub(crate) fn start_open_ended(
+        &mut self,
+        node: &str,
+        kind: &str,
+        id: &str,
+        caller: &Identity,
+    ) -> String {
         let task = self.task_of(node, kind, id, caller);
         let upid = task.upid.clone();
         self.tasks.push(task);
@@ -83,7 +89,7 @@ impl Cluster {
     }
 
     /// Advances the state to `now`: applies due effects, in order.
-    pub(crate) fn settle(&mut self, now: Duration) {
+    pub(crate) fn advance_to(&mut self, now: Duration) {
         while let Some(entry) = self.queue.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -187,7 +193,7 @@ impl Cluster {
             }
             Effect::Faulted(effect, TaskFault::Fail(text)) => {
                 if let Some((vmid, effect)) = effect.on_guest() {
-                    self.abandon(vmid, effect);
+                    self.undo_effect(vmid, effect);
                 }
                 Err(text)
             }
@@ -230,7 +236,7 @@ impl Cluster {
     }
 
     /// Undoes the preparations of an interrupted task on a guest.
-    pub(crate) fn undo(&mut self, vmid: u32) {
+    pub(crate) fn undo_preparations(&mut self, vmid: u32) {
         let Some(guest) = self.guests.get_mut(&vmid) else {
             return;
         };
@@ -244,7 +250,7 @@ impl Cluster {
     }
 
     /// Interrupts all running tasks and closes all consoles.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn interrupt_all(&mut self) {
         let running: Vec<String> = self.queue.values().map(|(upid, _)| upid.clone()).collect();
         for upid in running {
             self.stop_task(&upid);
@@ -263,7 +269,7 @@ impl Cluster {
             return;
         };
         if let Some((vmid, effect)) = effect.on_guest() {
-            self.abandon(vmid, effect);
+            self.undo_effect(vmid, effect);
         }
         let now = self.now;
         if let Some(task) = self.task_mut(upid) {

@@ -228,7 +228,7 @@ impl Guest {
     }
 
     /// The error for a taken number.
-    pub(crate) fn taken(&self, vmid: u32) -> String {
+    pub(crate) fn already_exists(&self, vmid: u32) -> String {
         format!(
             "{} {vmid} already exists on node '{}'",
             self.kind.noun(),
@@ -423,7 +423,7 @@ pub(crate) enum GuestEffect {
         storages: String,
     },
     /// Migration to another cluster.
-    SendAway(Box<Target>),
+    Export(Box<Target>),
 }
 
 /// A change of configuration.

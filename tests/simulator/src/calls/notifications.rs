@@ -7,17 +7,17 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::Call;
 use crate::calls::records::rows::field;
 use crate::state::cluster::Cluster;
-use crate::state::records::{MATCHERS, NOTIFIED, Row, Rows};
+use crate::state::records::{MATCHERS, NOTIFICATION_ENDPOINTS, Row, Rows};
 
-fn is_ours(list: &str) -> bool {
-    list == MATCHERS || list.starts_with(NOTIFIED)
+fn is_notification_list(list: &str) -> bool {
+    list == MATCHERS || list.starts_with(NOTIFICATION_ENDPOINTS)
 }
 
-fn bad(text: impl Into<String>) -> ApiError {
+fn refuse(text: impl Into<String>) -> ApiError {
     ApiError::raise(400, text)
 }
 
-fn has(rows: &Rows, id: &str) -> bool {
+fn contains(rows: &Rows, id: &str) -> bool {
     rows.iter().any(|(key, _)| key == id)
 }
 
@@ -30,36 +30,41 @@ fn texts<'a>(row: &'a Row, key: &str) -> Vec<&'a str> {
 }
 
 /// Refuses an invalid new entry.
-pub(super) fn may_make(call: &Call<'_>, list: &str, id: &str, row: &Row) -> ApiResult<()> {
-    if !is_ours(list) {
+pub(super) fn check_new(call: &Call<'_>, list: &str, id: &str, row: &Row) -> ApiResult<()> {
+    if !is_notification_list(list) {
         return Ok(());
     }
     let mut lists = call
         .cluster
         .records
         .iter()
-        .filter(|(list, _)| is_ours(list));
-    if lists.any(|(_, rows)| has(rows, id)) {
-        return Err(bad(format!(
+        .filter(|(list, _)| is_notification_list(list));
+    if lists.any(|(_, rows)| contains(rows, id)) {
+        return Err(refuse(format!(
             "Cannot create '{id}', an entity with the same name already exists"
         )));
     }
-    may_be(call, list, row)
+    check_entry(call, list, row)
 }
 
 /// Refuses an invalid changed entry.
-pub(super) fn may_be(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
-    let mail = [format!("{NOTIFIED}sendmail"), format!("{NOTIFIED}smtp")];
+pub(super) fn check_entry(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
+    let mail = [
+        format!("{NOTIFICATION_ENDPOINTS}sendmail"),
+        format!("{NOTIFICATION_ENDPOINTS}smtp"),
+    ];
     let to = ["mailto", "mailto-user"];
     if mail.iter().any(|other| other == list) && !to.iter().any(|key| row.contains_key(*key)) {
-        return Err(bad(
+        return Err(refuse(
             "must at least provide one recipient, either in mailto or in mailto-user",
         ));
     }
     if list == MATCHERS {
         let known = |target: &str| {
             let mut lists = call.cluster.records.iter();
-            lists.any(|(list, rows)| list.starts_with(NOTIFIED) && has(rows, target))
+            lists.any(|(list, rows)| {
+                list.starts_with(NOTIFICATION_ENDPOINTS) && contains(rows, target)
+            })
         };
         let targets = texts(row, "target");
         let missing = targets.into_iter().find(|target| !known(target));
@@ -73,16 +78,16 @@ pub(super) fn may_be(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
 
 /// Refuses to remove a target that a matcher uses. Removing a built-in entry resets it.
 pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiResult<()>> {
-    if !is_ours(list) {
+    if !is_notification_list(list) {
         return None;
     }
     let rows = call.cluster.records.get(list)?;
     let (_, row) = rows.iter().find(|(key, _)| key == id)?;
     if field(row, "origin") != "user-created" {
-        let first = defaults(list, id)?;
+        let original = defaults(list, id)?;
         let rows = call.cluster.records.get_mut(list)?;
         let (_, row) = rows.iter_mut().find(|(key, _)| key == id)?;
-        *row = first;
+        *row = original;
         return Some(Ok(()));
     }
     let matchers = call.cluster.records.get(MATCHERS).into_iter().flatten();
@@ -91,7 +96,7 @@ pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiRes
         .map(|(name, _)| name.as_str())
         .collect();
     (!users.is_empty()).then(|| {
-        Err(bad(format!(
+        Err(refuse(format!(
             "cannot delete '{id}', referenced by: {}",
             users.join(", ")
         )))
@@ -100,15 +105,15 @@ pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiRes
 
 /// Marks a built-in entry as changed.
 pub(super) fn changed(list: &str, row: &mut Row) {
-    if is_ours(list) && field(row, "origin") == "builtin" {
+    if is_notification_list(list) && field(row, "origin") == "builtin" {
         row.insert("origin".into(), json!("modified-builtin"));
     }
 }
 
 /// The error for an outdated digest.
-pub(super) fn stale(list: &str, error: ApiError) -> ApiError {
-    match is_ours(list) {
-        true => bad(error.message.trim_end()),
+pub(super) fn digest_error(list: &str, error: ApiError) -> ApiError {
+    match is_notification_list(list) {
+        true => refuse(error.message.trim_end()),
         false => error,
     }
 }
@@ -116,7 +121,8 @@ pub(super) fn stale(list: &str, error: ApiError) -> ApiError {
 fn defaults(list: &str, id: &str) -> Option<Row> {
     let row = if list == MATCHERS && id == "default-matcher" {
         json!({ "mode": "all", "origin": "builtin", "target": ["mail-to-root"] })
-    } else if list.strip_prefix(NOTIFIED) == Some("sendmail") && id == "mail-to-root" {
+    } else if list.strip_prefix(NOTIFICATION_ENDPOINTS) == Some("sendmail") && id == "mail-to-root"
+    {
         json!({ "comment": "Mail to root@pam", "origin": "builtin", "mailto-user": ["root@pam"] })
     } else {
         return None;
@@ -128,7 +134,7 @@ impl Cluster {
     /// The built-in notification targets and matchers.
     pub(crate) fn configure_notifications(&mut self) {
         for (list, id) in [
-            (format!("{NOTIFIED}sendmail"), "mail-to-root"),
+            (format!("{NOTIFICATION_ENDPOINTS}sendmail"), "mail-to-root"),
             (MATCHERS.to_owned(), "default-matcher"),
         ] {
             let row = defaults(&list, id).unwrap_or_default();
