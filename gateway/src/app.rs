@@ -15,7 +15,7 @@ use crate::events::Hub;
 use crate::limits::Limits;
 use crate::memory::MemoryBudget;
 use crate::peer::Proxies;
-use crate::places::Places;
+use crate::permits::Permits;
 use crate::store::Store;
 use crate::webhooks::Deliverer;
 
@@ -37,7 +37,7 @@ pub(crate) struct Parts {
     /// Whether the cluster is watched.
     pub(crate) watches: bool,
     /// Limits the listeners of events.
-    pub(crate) listeners: Places,
+    pub(crate) listeners: Permits,
     pub(crate) vclusters: Option<VclustersConfig>,
     pub(crate) documents: Documents,
     pub(crate) counters: Counters,

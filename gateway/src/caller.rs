@@ -39,15 +39,15 @@ enum Credential {
 impl Caller {
     /// Looks for a ticket in the cookie, then for one in `Authorization`, then for an API token, as pveproxy does (wire
     /// protocol §7).
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let csrf = (headers.get(CSRF)).and_then(|value| value.to_str().ok());
         let csrf = csrf.map(Secret::from);
         let cookies = headers.get_all(COOKIE).iter();
         let cookies = cookies.filter_map(|value| Some(("cookie", value.to_str().ok()?)));
         let authorization = (headers.get(AUTHORIZATION)).and_then(|value| value.to_str().ok());
         let authorized = authorization.map(|value| ("authorization", value));
-        let found = |name: &'static str, (header, text): (&'static str, &str)| {
-            let (raw, value) = find(text, name)?;
+        let credential_in = |name: &'static str, (header, text): (&'static str, &str)| {
+            let (raw, value) = find_credential(text, name)?;
             Some((
                 (header, format!("{name}={raw}").into()),
                 Secret::from(value),
@@ -55,12 +55,12 @@ impl Caller {
         };
         let ticket = cookies
             .chain(authorized)
-            .find_map(|field| found(TICKET, field));
+            .find_map(|field| credential_in(TICKET, field));
         if let Some((field, ticket)) = ticket {
             let credential = Credential::Ticket { ticket, csrf };
             return Some(Self { credential, field });
         }
-        let (field, token) = found(TOKEN, authorized?)?;
+        let (field, token) = credential_in(TOKEN, authorized?)?;
         let credential = Credential::Token(token);
         Some(Self { credential, field })
     }
@@ -81,7 +81,7 @@ impl Caller {
 
     /// The caller of a request that requires credentials.
     pub(crate) fn required(headers: &HeaderMap) -> Result<Self, Refusal> {
-        Self::of(headers).ok_or_else(Refusal::unauthorized)
+        Self::from_headers(headers).ok_or_else(Refusal::unauthorized)
     }
 
     /// The caller of a request that changes the gateway's own data. With a ticket it needs a CSRF
@@ -161,7 +161,7 @@ fn user_of(ticket: &str) -> Option<String> {
 
 /// The value after `NAME=` or `NAME ` up to a semicolon, at the start or after white space; raw and
 /// decoded.
-fn find<'t>(text: &'t str, name: &str) -> Option<(&'t str, String)> {
+fn find_credential<'t>(text: &'t str, name: &str) -> Option<(&'t str, String)> {
     let at = text.match_indices(name).find_map(|(at, _)| {
         let starts = text[..at]
             .chars()
@@ -185,7 +185,7 @@ mod tests {
             let name: http::HeaderName = name.parse().expect("a name");
             map.append(name, value.parse().expect("a value"));
         }
-        Caller::of(&map)
+        Caller::from_headers(&map)
     }
 
     fn claims(headers: &[(&str, &str)]) -> Option<String> {

@@ -21,7 +21,7 @@ use tokio_util::either::Either;
 
 use crate::config::{ConfigError, Tls};
 use crate::peer::{Proxies, prefix};
-use crate::places::{Place, Places};
+use crate::permits::{Permit, Permits};
 use crate::write_timeout::WriteTimeout;
 
 /// Maximum connections; further ones wait to be accepted.
@@ -35,7 +35,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     permits: Arc<Semaphore>,
-    by_address: Places,
+    by_address: Permits,
     proxies: Proxies,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Connections {
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     _permit: Arc<OwnedSemaphorePermit>,
-    _place: Option<Arc<Place>>,
+    _address_permit: Option<Arc<Permit>>,
 }
 
 /// A connection with or without TLS.
@@ -55,7 +55,7 @@ impl Connections {
     pub(crate) fn new(max_per_address: u32, proxies: Proxies) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            by_address: Places::new(MAX_CONNECTIONS, max_per_address),
+            by_address: Permits::new(MAX_CONNECTIONS, max_per_address),
             proxies,
         }
     }
@@ -80,19 +80,19 @@ impl Connections {
                 }
             };
             let address = peer.ip().to_canonical();
-            let mut place = None;
+            let mut address_permit = None;
             if !self.proxies.contains(address) {
                 let Ok(taken) = self.by_address.take(&prefix(address).to_string()) else {
                     tracing::debug!(%address, "the address has too many connections");
                     continue;
                 };
-                place = Some(Arc::new(taken));
+                address_permit = Some(Arc::new(taken));
             }
             // Small answers must not wait for a full segment.
             let _ = stream.set_nodelay(true);
             let slot = Slot {
                 _permit: Arc::new(permit),
-                _place: place,
+                _address_permit: address_permit,
             };
             return (WriteTimeout::new(stream, WRITE_TIMEOUT), peer, slot);
         }

@@ -20,7 +20,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let mut reservation = Share::of(request.extensions())?.reserve();
+        let mut reservation = Share::of_request(request.extensions())?.reserve();
         let body = reservation.read(request.into_body(), BODY).await?;
         // An empty body counts as an empty object.
         let body = if body.is_empty() { "{}".into() } else { body };

@@ -26,7 +26,7 @@ mod operation;
 mod pages;
 mod peer;
 mod permissions;
-mod places;
+mod permits;
 mod proxy;
 mod random;
 mod refusal;

@@ -278,7 +278,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = format!("PVEAPIToken={text}");
         headers.insert("authorization", value.parse().expect("a value"));
-        Caller::of(&headers).expect("a caller")
+        Caller::from_headers(&headers).expect("a caller")
     }
 
     fn limits(config: LimitsConfig) -> (Limits, Arc<AtomicU64>) {

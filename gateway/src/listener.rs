@@ -12,7 +12,7 @@ use crate::caller::Caller;
 use crate::events::{Filter, Hub, Lost, SentEvent};
 use crate::pages::Query;
 use crate::permissions::Permissions;
-use crate::places::{Full, Place};
+use crate::permits::{Full, Permit};
 use crate::refusal::Refusal;
 
 /// Interval at which a listener's permissions are read again.
@@ -28,13 +28,17 @@ pub(crate) struct Listener {
     user: String,
     permissions: Permissions,
     permissions_read_at: Instant,
-    /// A counted place among the limited listeners.
-    _place: Place,
+    /// The permit of a listener.
+    _permit: Permit,
 }
 
 impl Listener {
     /// Starts listening to the events that a query selects.
-    pub(crate) async fn of(app: &App, headers: &HeaderMap, query: &str) -> Result<Self, Refusal> {
+    pub(crate) async fn start(
+        app: &App,
+        headers: &HeaderMap,
+        query: &str,
+    ) -> Result<Self, Refusal> {
         let caller = Caller::required(headers)?;
         if caller.has_ticket() && !is_same_site(headers) {
             let text = "pages of other sites may not listen";
@@ -68,9 +72,9 @@ impl Listener {
         let client = app.cluster.client(&caller)?;
         let permissions = Permissions::fetch(&client, None).await?;
         // The cluster has authenticated the caller by now, so nobody can use up another user's
-        // places.
+        // permits.
         let user = caller.claims();
-        let place = app.listeners.take(&user).map_err(|full| {
+        let permit = app.listeners.take(&user).map_err(|full| {
             let (status, text) = match full {
                 Full::All => (
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -91,7 +95,7 @@ impl Listener {
             user,
             permissions,
             permissions_read_at: Instant::now(),
-            _place: place,
+            _permit: permit,
         })
     }
 

@@ -73,7 +73,7 @@ impl MemoryBudget {
 
 impl Share {
     /// The share of a request's client.
-    pub(crate) fn of(extensions: &http::Extensions) -> Result<Self, Refusal> {
+    pub(crate) fn of_request(extensions: &http::Extensions) -> Result<Self, Refusal> {
         // The middleware adds one to each request.
         extensions.get::<Self>().cloned().ok_or_else(|| {
             tracing::error!("a request has no memory share");

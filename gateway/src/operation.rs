@@ -23,16 +23,16 @@ const CACHED: Duration = Duration::from_secs(1);
 /// second share one check.
 pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Refusal> {
     let mut cached = app.readiness.lock().await;
-    let found = match *cached {
-        Some((at, found)) if at.elapsed() < CACHED => found,
+    let result = match *cached {
+        Some((checked_at, result)) if checked_at.elapsed() < CACHED => result,
         _ => {
-            let found = check(&app).await;
-            *cached = Some((Instant::now(), found));
-            found
+            let result = check(&app).await;
+            *cached = Some((Instant::now(), result));
+            result
         }
     };
-    let not = |what| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what);
-    found.map(|()| "ready\n").map_err(not)
+    let unavailable = |what| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what);
+    result.map(|()| "ready\n").map_err(unavailable)
 }
 
 /// Whether the store responds and the cluster is reachable.

@@ -81,7 +81,7 @@ const LIMIT: u64 = 50;
 
 impl Page {
     /// The page that a query requests; `None` without paging parameters.
-    pub(crate) fn of(query: &Query) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn from_query(query: &Query) -> Result<Option<Self>, Refusal> {
         let (start, limit) = (query.number("start")?, query.number("limit")?);
         Ok((start.is_some() || limit.is_some()).then(|| Self {
             start: start.unwrap_or(0),
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn links_lead_to_the_next_and_the_last_page() {
         let query = Query::parse("start=0&limit=50&typefilter=a%26b");
-        let page = Page::of(&query).expect("good").expect("a page");
+        let page = Page::from_query(&query).expect("good").expect("a page");
         let mut headers = HeaderMap::new();
         page.write("/api2/json/nodes/node1/tasks", &query, 1_234, &mut headers);
         assert_eq!(headers[&TOTAL], "1234");

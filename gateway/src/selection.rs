@@ -32,7 +32,7 @@ const OWN: [&str; 7] = ["status", "node", "pool", "sort", "order", "start", "lim
 impl Selection {
     /// Splits a query into the part for the cluster and the part done here; `None` if the latter is
     /// empty.
-    pub(crate) fn of(query: &Query) -> Result<Option<(Query, Self)>, Refusal> {
+    pub(crate) fn from_query(query: &Query) -> Result<Option<(Query, Self)>, Refusal> {
         if OWN.iter().all(|key| query.get(key).is_none()) {
             return Ok(None);
         }
@@ -47,7 +47,7 @@ impl Selection {
             equal: equal.collect(),
             sort: query.get("sort").map(str::to_owned),
             descending,
-            page: Page::of(query)?,
+            page: Page::from_query(query)?,
         };
         Ok(Some((query.without(&OWN), selection)))
     }
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     fn selection(query: &str) -> Selection {
-        let selection = Selection::of(&Query::parse(query)).expect("good");
+        let selection = Selection::from_query(&Query::parse(query)).expect("good");
         selection.expect("some").1
     }
 
@@ -311,9 +311,9 @@ mod tests {
         assert_eq!(found, (json!(["c"]), 1));
         assert_eq!(names("order=desc", &all).0, json!(["c", null, "a", "b"]));
         assert_eq!(names("pool=x", &all), (json!([]), 0));
-        assert!(Selection::of(&Query::parse("order=up")).is_err());
-        assert!(Selection::of(&Query::parse("start=x")).is_err());
-        let kept = Selection::of(&Query::parse("type=vm&sort=x")).expect("good");
+        assert!(Selection::from_query(&Query::parse("order=up")).is_err());
+        assert!(Selection::from_query(&Query::parse("start=x")).is_err());
+        let kept = Selection::from_query(&Query::parse("type=vm&sort=x")).expect("good");
         assert_eq!(kept.expect("some").0.to_text(), "type=vm");
     }
 

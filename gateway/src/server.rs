@@ -34,7 +34,7 @@ use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
 use crate::memory::MemoryBudget;
 use crate::peer::Proxies;
-use crate::places::Places;
+use crate::permits::Permits;
 use crate::random::random;
 use crate::refusal::Refusal;
 #[cfg(feature = "postgres")]
@@ -49,10 +49,10 @@ const MAX_MEMORY_OF_ADDRESS: usize = 64 * 1024 * 1024;
 /// Maximum listeners of events.
 const MAX_LISTENERS: usize = 8_192;
 /// Maximum bytes of a request's head.
-const HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 /// Maximum characters of a method or path in the log.
-const LOGGED: usize = 512;
+const MAX_LOGGED_CHARS: usize = 512;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -70,7 +70,7 @@ pub struct Gateway {
     background: JoinSet<()>,
     store: Store,
     /// This gateway's name in leases.
-    me: String,
+    instance: String,
 }
 
 impl Gateway {
@@ -91,8 +91,8 @@ impl Gateway {
         let cluster = Cluster::new(&config.cluster)?;
         let store = store(&config).await?;
         let hub = Hub::new(store.clone()).await?;
-        let me = name()?;
-        let deliverer = Deliverer::new(store.clone(), &config.webhooks, &me)?;
+        let instance = instance_name()?;
+        let deliverer = Deliverer::new(store.clone(), &config.webhooks, &instance)?;
         let mut background = JoinSet::new();
         background.spawn(hub.clone().follow());
         let deliveries = tokio::spawn(deliverer.clone().run(stopped.clone()));
@@ -106,7 +106,7 @@ impl Gateway {
                 hub: hub.clone(),
                 deliverer: deliverer.clone(),
                 interval: Duration::from_millis(background_config.interval_milliseconds),
-                me: me.clone(),
+                instance: instance.clone(),
             };
             background.spawn(watcher.run());
         }
@@ -121,7 +121,7 @@ impl Gateway {
             hub,
             deliverer,
             watches: config.background.is_some(),
-            listeners: Places::new(MAX_LISTENERS, config.limits.listeners),
+            listeners: Permits::new(MAX_LISTENERS, config.limits.listeners),
             vclusters: config.vclusters.clone(),
             documents: Documents::default(),
             counters: Counters::default(),
@@ -152,7 +152,7 @@ impl Gateway {
             deliveries,
             background,
             store,
-            me,
+            instance,
         })
     }
 
@@ -171,14 +171,16 @@ impl Gateway {
     /// Accepts no further requests, and waits for running ones for the configured time.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        let over = tokio::time::Instant::now() + self.grace;
+        let deadline = tokio::time::Instant::now() + self.grace;
         let _ = (&mut self.server).await;
         if let Some(services) = &mut self.services
-            && tokio::time::timeout_at(over, &mut *services).await.is_err()
+            && tokio::time::timeout_at(deadline, &mut *services)
+                .await
+                .is_err()
         {
             services.abort();
         }
-        if tokio::time::timeout_at(over, &mut self.deliveries)
+        if tokio::time::timeout_at(deadline, &mut self.deliveries)
             .await
             .is_err()
         {
@@ -186,7 +188,7 @@ impl Gateway {
         }
         self.background.shutdown().await;
         // Lets another gateway take over at once.
-        if let Err(error) = self.store.release(LEASE, &self.me).await {
+        if let Err(error) = self.store.release(LEASE, &self.instance).await {
             tracing::warn!(%error);
         }
     }
@@ -218,7 +220,7 @@ async fn store(config: &Config) -> Result<Store, ConfigError> {
 }
 
 /// A name for this gateway in leases.
-fn name() -> Result<String, ConfigError> {
+fn instance_name() -> Result<String, ConfigError> {
     let bytes: [u8; 8] = random().map_err(|refusal| ConfigError::new(refusal.to_string()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -279,7 +281,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(TIMEOUT)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(HEAD)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -332,7 +334,7 @@ fn router(app: &App) -> Router {
 /// spelling does not change the class.
 fn class(method: &Method, path: &str) -> Class {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
-    match (method, below(&decoded).as_slice()) {
+    match (method, api_segments(&decoded).as_slice()) {
         (&Method::POST, ["access", "ticket"] | ["access", "openid", "login"]) => {
             Class::Authentication
         }
@@ -343,7 +345,7 @@ fn class(method: &Method, path: &str) -> Class {
 }
 
 /// The segments of a path below the root of the cluster's API, if it is one.
-fn below(path: &str) -> Vec<&str> {
+fn api_segments(path: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if let ["api2", _, ..] = parts.as_slice() {
         parts.drain(..2);
@@ -353,9 +355,9 @@ fn below(path: &str) -> Vec<&str> {
 
 /// Whether an answer proves that the cluster authenticated the caller. Endpoints without
 /// authentication prove nothing.
-fn proves(path: &str) -> bool {
+fn proves_authentication(path: &str) -> bool {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
-    match below(&decoded).as_slice() {
+    match api_segments(&decoded).as_slice() {
         [] | ["openapi.json"] => false,
         [
             "access",
@@ -371,18 +373,18 @@ fn proves(path: &str) -> bool {
 async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let began = Instant::now();
+    let started = Instant::now();
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| address);
     let peer = app.proxies.origin(peer, request.headers());
-    let caller = Caller::of(request.headers());
+    let caller = Caller::from_headers(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let class = class(&method, &path);
     let share = app.memory.share(peer);
     request.extensions_mut().insert(share);
     let mut quota = app.limits.take(caller.as_ref(), peer, class);
     let refusal = quota.as_ref().and_then(|quota| quota.refusal());
-    let was_let_through = refusal.is_none();
+    let admitted = refusal.is_none();
     let mut response = match refusal {
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
@@ -390,10 +392,10 @@ async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let id = HeaderValue::from(number);
     response.headers_mut().insert(REQUEST_ID, id);
     let status = response.status().as_u16();
-    if let Some(caller) = caller.as_ref().filter(|_| was_let_through) {
+    if let Some(caller) = caller.as_ref().filter(|_| admitted) {
         match status {
             401 => app.limits.reject(caller, peer),
-            200..=299 if proves(&path) => {
+            200..=299 if proves_authentication(&path) => {
                 quota = app.limits.accept(caller, class, quota);
             }
             _ => {}
@@ -403,12 +405,12 @@ async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Resp
         quota.write(response.headers_mut());
     }
     let user = caller.map(|caller| caller.claims()).unwrap_or_default();
-    app.counters.count(class, status, began.elapsed());
-    let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let path: String = path.chars().take(LOGGED).collect();
-    let method: String = method.as_str().chars().take(LOGGED).collect();
+    app.counters.count(class, status, started.elapsed());
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let path: String = path.chars().take(MAX_LOGGED_CHARS).collect();
+    let method: String = method.as_str().chars().take(MAX_LOGGED_CHARS).collect();
     // Requests refused by the limits change nothing, and must not fill the log.
-    if class == Class::Read || !was_let_through {
+    if class == Class::Read || !admitted {
         tracing::debug!(target: "access", number, method, path, status, user, %peer, milliseconds);
     } else {
         tracing::info!(target: "audit", number, method, path, status, user, %peer, milliseconds);
@@ -446,8 +448,8 @@ mod tests {
             "/api2/json/openapi.json",
             "/api2/json",
         ] {
-            assert!(!proves(open), "{open}");
+            assert!(!proves_authentication(open), "{open}");
         }
-        assert!(proves("/api2/json/nodes") && proves("/v1/webhooks"));
+        assert!(proves_authentication("/api2/json/nodes") && proves_authentication("/v1/webhooks"));
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn openapi(
     State(app): State<App>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let release = release(&app, Caller::of(&headers)).await;
+    let release = release(&app, Caller::from_headers(&headers)).await;
     let text = app.documents.of(release).await?;
     let mut response = text.to_string().into_response();
     let kind = HeaderValue::from_static("application/json;charset=UTF-8");

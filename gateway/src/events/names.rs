@@ -93,7 +93,7 @@ pub(super) fn events_of(event: &Event) -> Vec<NewEvent> {
         None => event.change.kind().to_owned(),
     };
     let id = event.id();
-    let of = |id: String, kind: &str| NewEvent {
+    let new_event = |id: String, kind: &str| NewEvent {
         id,
         time: event.time,
         kind: kind.to_owned(),
@@ -110,9 +110,9 @@ pub(super) fn events_of(event: &Event) -> Vec<NewEvent> {
             .take(8)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        new_events.push(of(format!("evt-{digits}"), CHANGED));
+        new_events.push(new_event(format!("evt-{digits}"), CHANGED));
     }
-    new_events.push(of(id, &kind));
+    new_events.push(new_event(id, &kind));
     new_events
 }
 

@@ -20,7 +20,7 @@ const LEASE_TIME: u64 = 15;
 /// How long a user's permissions are cached.
 const PERMISSIONS_TTL: Duration = Duration::from_secs(60);
 /// How long finished deliveries are kept, in seconds.
-const LOG: u64 = 7 * 24 * 3_600;
+const DELIVERY_LOG_SECONDS: u64 = 7 * 24 * 3_600;
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// Watches the cluster unless another gateway does, and stores the changes.
@@ -32,7 +32,7 @@ pub(crate) struct Watcher {
     pub(crate) deliverer: Deliverer,
     pub(crate) interval: Duration,
     /// This gateway's name in leases.
-    pub(crate) me: String,
+    pub(crate) instance: String,
 }
 
 /// Cached permissions of the owners of webhooks.
@@ -55,7 +55,11 @@ impl Watcher {
             }
             if watch.is_some() && pruned.is_none_or(|at| at.elapsed() > PRUNE_EVERY) {
                 pruned = Some(Instant::now());
-                if let Err(error) = self.store.prune(KEPT, now().saturating_sub(LOG)).await {
+                if let Err(error) = self
+                    .store
+                    .prune(KEPT, now().saturating_sub(DELIVERY_LOG_SECONDS))
+                    .await
+                {
                     tracing::warn!(%error, "old events cannot be removed");
                 }
             }
@@ -65,7 +69,7 @@ impl Watcher {
 
     async fn round(&self, watch: &mut Option<Watch>, owners: &mut Owners) -> Result<(), String> {
         let until = now() + LEASE_TIME + self.interval.as_secs();
-        let mine = self.store.lease(LEASE, &self.me, now(), until).await;
+        let mine = self.store.lease(LEASE, &self.instance, now(), until).await;
         if !mine.map_err(text)? {
             *watch = None;
             return Ok(());
@@ -85,7 +89,7 @@ impl Watcher {
             false => self.deliveries(&new_events, owners).await?,
         };
         let kept = self.store.append(
-            (LEASE, &self.me),
+            (LEASE, &self.instance),
             &new_events,
             &deliveries,
             (CURSOR, &cursor),

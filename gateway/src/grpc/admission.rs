@@ -106,7 +106,7 @@ pub(super) async fn log_calls(
     mut request: HttpRequest,
     next: Next,
 ) -> Response {
-    let began = Instant::now();
+    let started = Instant::now();
     let log_calls = CallNote::default();
     request.extensions_mut().insert(log_calls.clone());
     let peer = origin(&app, request.extensions().get(), request.headers());
@@ -134,7 +134,7 @@ pub(super) async fn log_calls(
         _ => {}
     }
     let user = caller.claims();
-    let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match class {
         Class::Read => {
             tracing::debug!(target: "access", call = name, ?code, user, %peer, milliseconds);

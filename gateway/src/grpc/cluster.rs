@@ -24,7 +24,7 @@ fn number(row: &Value, key: &str) -> u64 {
     row[key].as_u64().or(text).unwrap_or(0)
 }
 
-fn small(row: &Value, key: &str) -> u32 {
+fn number_u32(row: &Value, key: &str) -> u32 {
     u32::try_from(number(row, key)).unwrap_or(u32::MAX)
 }
 
@@ -41,7 +41,7 @@ async fn nodes(client: &Client) -> Result<Vec<Node>, Status> {
         name: text(row, "node"),
         online: row["status"] == "online",
         cpu: row["cpu"].as_f64().unwrap_or(0.0),
-        cpus: small(row, "maxcpu"),
+        cpus: number_u32(row, "maxcpu"),
         memory_bytes: number(row, "maxmem"),
         memory_used_bytes: number(row, "mem"),
         uptime_seconds: number(row, "uptime"),
@@ -72,14 +72,14 @@ impl ClusterService for Cluster {
             if row["type"] == "cluster" {
                 status.name = text(row, "name");
                 status.quorate = number(row, "quorate") == 1;
-                status.version = small(row, "version");
+                status.version = number_u32(row, "version");
             } else if let Some(node) = status
                 .nodes
                 .iter_mut()
                 .find(|node| row["name"] == node.name.as_str())
             {
                 node.ip = text(row, "ip");
-                node.id = small(row, "nodeid");
+                node.id = number_u32(row, "nodeid");
                 node.online = number(row, "online") == 1;
             }
         }
@@ -88,16 +88,16 @@ impl ClusterService for Cluster {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let call = self.0.enter(&request, "Cluster.Join", Class::Write)?;
-        let order = request.into_inner();
+        let join_request = request.into_inner();
         let mut join = (call.client.request(Method::Post, "/cluster/config/join"))
-            .param("hostname", order.hostname)
-            .param("fingerprint", order.fingerprint)
-            .param("password", order.password);
-        if order.force {
+            .param("hostname", join_request.hostname)
+            .param("fingerprint", join_request.fingerprint)
+            .param("password", join_request.password);
+        if join_request.force {
             join = join.param("force", true);
         }
-        if order.votes > 0 {
-            join = join.param("votes", i64::from(order.votes));
+        if join_request.votes > 0 {
+            join = join.param("votes", i64::from(join_request.votes));
         }
         let answer: serde_json::Value = join.await.map_err(failed)?;
         let operation = Operation {

@@ -31,7 +31,7 @@ const MAX_PAGE_SIZE: u32 = 500;
 #[derive(Clone, Debug)]
 pub(super) struct Guests(pub(super) Admission);
 
-fn shown(one: &Resource) -> Guest {
+fn guest_message(one: &Resource) -> Guest {
     Guest {
         vmid: one.vmid.unwrap_or(0),
         name: one.guest_name.clone().unwrap_or_default(),
@@ -61,7 +61,7 @@ async fn find(client: &Client, vmid: u32) -> Result<Guest, Status> {
         .iter()
         .find(|one| one.vmid == Some(vmid));
     let missing = || Status::not_found(format!("there is no guest {vmid}"));
-    found.map(shown).ok_or_else(missing)
+    found.map(guest_message).ok_or_else(missing)
 }
 
 /// GiB of `32G`, `32` or `1T`.
@@ -283,7 +283,7 @@ impl GuestService for Guests {
         let end = start.saturating_add(size as usize);
         let page = all.iter().skip(start).take(size as usize);
         Ok(Response::new(ListGuestsResponse {
-            guests: page.map(|one| shown(one)).collect(),
+            guests: page.map(|one| guest_message(one)).collect(),
             next_page_token: if end < all.len() {
                 end.to_string()
             } else {
@@ -475,7 +475,7 @@ impl GuestService for Guests {
         let types = "vm.status.changed,vm.created,vm.migrated,vm.removed";
         let query = format!("types={types}&vmids={vmid}");
         // Subscribes before it reads the current state, so that no event is lost in between.
-        let listener = Listener::of(self.0.app(), &call.headers, &query)
+        let listener = Listener::start(self.0.app(), &call.headers, &query)
             .await
             .map_err(refused)?;
         let guest = find(&call.client, vmid).await?;

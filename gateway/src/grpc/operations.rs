@@ -23,7 +23,7 @@ fn task(call: &Call, name: &str) -> Result<Task, Status> {
     Ok(call.client.task(upid))
 }
 
-fn shown(name: String, status: &TaskStatus) -> Operation {
+fn operation_message(name: String, status: &TaskStatus) -> Operation {
     let exit = status.exit_status().unwrap_or_default().to_owned();
     let vmid = name
         .parse::<Upid>()
@@ -48,7 +48,7 @@ impl OperationService for Operations {
         let call = self.0.enter(&request, "Operation.Get", Class::Read)?;
         let name = request.into_inner().name;
         let status = task(&call, &name)?.status().await.map_err(failed)?;
-        Ok(Response::new(shown(name, &status)))
+        Ok(Response::new(operation_message(name, &status)))
     }
 
     async fn wait(
@@ -76,6 +76,6 @@ impl OperationService for Operations {
             return Err(failed(error));
         }
         let status = task.status().await.map_err(failed)?;
-        Ok(Response::new(shown(name, &status)))
+        Ok(Response::new(operation_message(name, &status)))
     }
 }

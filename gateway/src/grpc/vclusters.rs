@@ -38,7 +38,7 @@ fn size(resources: Option<Resources>) -> vc::Resources {
     }
 }
 
-fn shown(one: Vcluster) -> VCluster {
+fn vcluster_message(one: Vcluster) -> VCluster {
     VCluster {
         id: one.id,
         name: one.name,
@@ -79,7 +79,7 @@ impl VClusterService for Vclusters {
             }
         });
         Ok(Response::new(CreateVClusterResponse {
-            vcluster: Some(shown(made)),
+            vcluster: Some(vcluster_message(made)),
             operation: Some(operation),
         }))
     }
@@ -91,7 +91,7 @@ impl VClusterService for Vclusters {
         let call = self.0.enter(&request, "VCluster.Get", Class::Read)?;
         let id = request.into_inner().id;
         let found = self.with(&call)?.get(&id).await.map_err(refused)?;
-        Ok(Response::new(shown(found)))
+        Ok(Response::new(vcluster_message(found)))
     }
 
     async fn list(
@@ -100,7 +100,7 @@ impl VClusterService for Vclusters {
     ) -> Result<Response<ListVClustersResponse>, Status> {
         let call = self.0.enter(&request, "VCluster.List", Class::Read)?;
         let found = self.with(&call)?.list().await.map_err(refused)?;
-        let vclusters = found.into_iter().map(shown).collect();
+        let vclusters = found.into_iter().map(vcluster_message).collect();
         Ok(Response::new(ListVClustersResponse { vclusters }))
     }
 

@@ -42,14 +42,14 @@ pub(crate) async fn pass(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
-    let mut target = Target::of(&request)?;
+    let mut target = Target::from_request(&request)?;
     if upgrade::is_upgrade(request.headers()) {
         return upgrade::pass(app, &target, request).await;
     }
     if upload::is_upload(&target, request.headers()) {
         return upload::pass(app, &target, request).await;
     }
-    let share = Share::of(request.extensions())?;
+    let share = Share::of_request(request.extensions())?;
     let (parts, body) = request.into_parts();
     let mut sent = share.reserve();
     let body = sent.read(body, BODY).await?;
@@ -63,7 +63,7 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
     let mut selection = None;
     if is_list
         && target.path.ends_with("/cluster/resources")
-        && let Some((rest, requested)) = Selection::of(&query)?
+        && let Some((rest, requested)) = Selection::from_query(&query)?
     {
         target.query = rest.to_text();
         selection = Some(requested);
@@ -107,7 +107,7 @@ async fn exchange(app: &App, request: Request) -> Result<Response, Refusal> {
             &selection,
         );
     }
-    let page = Page::of(&query).ok().flatten();
+    let page = Page::from_query(&query).ok().flatten();
     if page.is_none() && !pages::is_paged(&target.path) {
         return Ok(streamed(None, answer));
     }

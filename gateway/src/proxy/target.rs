@@ -21,7 +21,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn of(request: &Request) -> Result<Self, Refusal> {
+    pub(super) fn from_request(request: &Request) -> Result<Self, Refusal> {
         let verb = match *request.method() {
             Method::GET => Verb::Get,
             Method::POST => Verb::Post,
@@ -67,7 +67,7 @@ fn ascii(text: &str) -> String {
 /// The header fields of a request that are passed to the cluster. All others are dropped.
 fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
     // Other cookies are not passed on.
-    let mut fields = Caller::of(headers).map_or_else(Vec::new, |caller| caller.fields());
+    let mut fields = Caller::from_headers(headers).map_or_else(Vec::new, |caller| caller.fields());
     let agent = headers.get(header::USER_AGENT);
     if let Some(agent) = agent.and_then(|value| value.to_str().ok()) {
         fields.push(("user-agent".to_owned(), agent.to_owned()));

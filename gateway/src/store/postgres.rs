@@ -59,7 +59,7 @@ impl From<ConfigError> for StoreError {
 }
 
 /// Whether the connection to a host cannot be read by others.
-fn is_here(host: &Host) -> bool {
+fn is_local(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
             let address = name.parse::<IpAddr>();
@@ -85,11 +85,11 @@ impl Postgres {
             config.options(format!("-c search_path={schema}"));
         }
         let hosts = config.get_hosts();
-        let is_near = hosts.iter().all(is_here) && config.get_hostaddrs().is_empty();
+        let all_local = hosts.iter().all(is_local) && config.get_hostaddrs().is_empty();
         match config.get_ssl_mode() {
-            SslMode::Prefer if !is_near => drop(config.ssl_mode(SslMode::Require)),
+            SslMode::Prefer if !all_local => drop(config.ssl_mode(SslMode::Require)),
             SslMode::Prefer => drop(config.ssl_mode(SslMode::Disable)),
-            SslMode::Disable if !is_near => {
+            SslMode::Disable if !all_local => {
                 tracing::warn!("the connection to the database is not encrypted");
             }
             _ => {}
@@ -130,22 +130,22 @@ impl Postgres {
 impl Inner {
     /// Opens a connection.
     async fn open(&self) -> Result<Client, StoreError> {
-        let broke = |error: tokio_postgres::Error| tracing::warn!(%error, "the connection to the database broke");
+        let log_error = |error: tokio_postgres::Error| tracing::warn!(%error, "the connection to the database broke");
         if self.config.get_ssl_mode() == SslMode::Disable {
             let (client, connection) = self.config.connect(NoTls).await?;
-            tokio::spawn(async move { connection.await.map_err(broke) });
+            tokio::spawn(async move { connection.await.map_err(log_error) });
             return Ok(client);
         }
         let (client, connection) = self.config.connect(self.tls.clone()).await?;
-        tokio::spawn(async move { connection.await.map_err(broke) });
+        tokio::spawn(async move { connection.await.map_err(log_error) });
         Ok(client)
     }
 
     async fn transaction(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, StoreError> {
         // Statements of different transactions must not mix on this connection.
-        let mut kept = self.client.lock().await;
+        let mut connection = self.client.lock().await;
         // It is put back when the transaction has ended.
-        let client = match kept.take().filter(|client| !client.is_closed()) {
+        let client = match connection.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => self.open().await?,
         };
@@ -156,13 +156,13 @@ impl Inner {
                 Ok(rows) => answers.push(rows),
                 Err(error) => {
                     client.batch_execute("ROLLBACK").await?;
-                    *kept = Some(client);
+                    *connection = Some(client);
                     return Err(error);
                 }
             }
         }
         client.batch_execute("COMMIT").await?;
-        *kept = Some(client);
+        *connection = Some(client);
         Ok(answers)
     }
 }
@@ -213,8 +213,8 @@ impl Database for Postgres {
         // It continues if its caller is dropped, so that no transaction stays open.
         let work = tokio::spawn(async move {
             let work = tokio::time::timeout(TIMEOUT, inner.transaction(statements));
-            let late = |_| StoreError(format!("no answer within {} s", TIMEOUT.as_secs()));
-            work.await.map_err(late)?
+            let timed_out = |_| StoreError(format!("no answer within {} s", TIMEOUT.as_secs()));
+            work.await.map_err(timed_out)?
         });
         Box::pin(async move {
             work.await

@@ -38,7 +38,7 @@ impl Sqlite {
         let connection = match folder {
             None => Connection::open_in_memory()?,
             Some(folder) => {
-                let folder = private(folder)
+                let folder = create_private_folder(folder)
                     .map_err(|error| StoreError(format!("{}: {error}", folder.display())))?;
                 // Symbolic links are not followed: others may have created them while the folder
                 // was writable. SQLite itself does not follow links at the files beside it.
@@ -52,7 +52,7 @@ impl Sqlite {
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    fn on_a_thread<T: Send + 'static>(
+    fn on_blocking_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
@@ -69,7 +69,7 @@ impl Sqlite {
 
 /// Creates a folder for this user only, and returns its path without links.
 #[cfg(unix)]
-fn private(folder: &Path) -> std::io::Result<PathBuf> {
+fn create_private_folder(folder: &Path) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(folder)?;
@@ -79,21 +79,21 @@ fn private(folder: &Path) -> std::io::Result<PathBuf> {
 }
 
 #[cfg(not(unix))]
-fn private(folder: &Path) -> std::io::Result<PathBuf> {
+fn create_private_folder(folder: &Path) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     folder.canonicalize()
 }
 
 impl Database for Sqlite {
     fn run(&self, statements: Vec<Statement>) -> BoxFuture<'_, Result<Vec<Vec<Row>>, StoreError>> {
-        self.on_a_thread(move |connection| {
+        self.on_blocking_thread(move |connection| {
             let transaction = connection.transaction()?;
             let mut answers = Vec::new();
             for Statement { sql, values } in statements {
                 let mut prepared = transaction.prepare_cached(sql)?;
                 let columns = prepared.column_count();
                 let mut rows = prepared.query(params_from_iter(values))?;
-                let mut found = Vec::new();
+                let mut found_rows = Vec::new();
                 while let Some(row) = rows.next()? {
                     let cells = (0..columns).map(|column| {
                         Ok(match row.get_ref(column)? {
@@ -104,9 +104,9 @@ impl Database for Sqlite {
                             _ => Cell::Null,
                         })
                     });
-                    found.push(Row(cells.collect::<rusqlite::Result<_>>()?));
+                    found_rows.push(Row(cells.collect::<rusqlite::Result<_>>()?));
                 }
-                answers.push(found);
+                answers.push(found_rows);
             }
             transaction.commit()?;
             Ok(answers)
@@ -117,20 +117,20 @@ impl Database for Sqlite {
         &self,
         migrations: &'static [&'static str],
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.on_a_thread(move |connection| {
+        self.on_blocking_thread(move |connection| {
             let transaction = connection.transaction()?;
-            let done: i64 =
+            let applied: i64 =
                 transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            let done = usize::try_from(done).unwrap_or(usize::MAX);
-            if done > migrations.len() {
+            let applied = usize::try_from(applied).unwrap_or(usize::MAX);
+            if applied > migrations.len() {
                 return Err(StoreError("it was written by a newer gateway".to_owned()));
             }
-            for migration in migrations.iter().skip(done) {
+            for migration in migrations.iter().skip(applied) {
                 let serial = "INTEGER PRIMARY KEY AUTOINCREMENT";
                 transaction.execute_batch(&migration.replace("SERIAL", serial))?;
             }
-            let done = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
-            transaction.pragma_update(None, "user_version", done)?;
+            let applied = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+            transaction.pragma_update(None, "user_version", applied)?;
             transaction.commit()?;
             Ok(())
         })
@@ -171,8 +171,8 @@ mod tests {
     fn only_the_owner_can_access_the_data_folder() {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| {
-            let found = std::fs::metadata(path).expect("it is there");
-            found.permissions().mode() & 0o777
+            let metadata = std::fs::metadata(path).expect("it is there");
+            metadata.permissions().mode() & 0o777
         };
         let folder = tempfile::tempdir().expect("a folder");
         let (new, open) = (folder.path().join("a/b"), folder.path().join("open"));

@@ -20,7 +20,7 @@ const MAX_SECONDS: u64 = 3_600;
 /// The request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Order {
+pub(super) struct BatchRequest {
     action: String,
     vmids: Vec<u32>,
     #[serde(default)]
@@ -57,19 +57,19 @@ fn action(name: &str) -> Option<PowerAction> {
 pub(super) async fn act(
     State(app): State<App>,
     headers: HeaderMap,
-    Json(order): Json<Order>,
+    Json(request): Json<BatchRequest>,
 ) -> Result<Json<Value>, Refusal> {
     let caller = Caller::changing(&headers)?;
-    let action = action(&order.action).ok_or_else(|| {
+    let action = action(&request.action).ok_or_else(|| {
         let known =
             "must be one of start, stop, shutdown, reboot, reset, suspend, hibernate, resume";
         Refusal::parameters([("action", known)])
     })?;
-    if order.vmids.is_empty() || order.vmids.len() > MAX_GUESTS {
+    if request.vmids.is_empty() || request.vmids.len() > MAX_GUESTS {
         let problem = format!("must contain 1 to {MAX_GUESTS} guests");
         return Err(Refusal::parameters([("vmids", problem)]));
     }
-    let options = order.options;
+    let options = request.options;
     let parallel = options.parallel.unwrap_or(4);
     if !(1..=MAX_PARALLEL).contains(&parallel) {
         let problem = format!("must be from 1 to {MAX_PARALLEL}");
@@ -81,7 +81,7 @@ pub(super) async fn act(
         return Err(Refusal::parameters([("options.timeout", problem)]));
     }
     let client = app.cluster.client(&caller)?;
-    let mut batch = (client.batch(order.vmids))
+    let mut batch = (client.batch(request.vmids))
         .parallel(parallel)
         .continue_on_error(options.continue_on_error.unwrap_or(true))
         .timeout(Duration::from_secs(seconds));

@@ -65,7 +65,7 @@ pub(super) async fn socket(
     let upgrade = hyper::upgrade::on(&mut request);
     let slot = request.extensions().get::<Slot>().cloned();
     drop(request);
-    let listener = Listener::of(&app, &headers, &query).await?;
+    let listener = Listener::start(&app, &headers, &query).await?;
     let stopping = app.stopping();
     tokio::spawn(async move {
         let _slot = slot;
@@ -73,7 +73,7 @@ pub(super) async fn socket(
         let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE_BYTES));
         let socket = ServerBuilder::new().limits(limits);
         let socket = socket.serve(TokioIo::new(upgraded));
-        tell(listener, socket, stopping).await;
+        send_events(listener, socket, stopping).await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -86,7 +86,7 @@ pub(super) async fn socket(
     Ok(response)
 }
 
-async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
+async fn send_events<S: AsyncRead + AsyncWrite + Unpin>(
     mut listener: Listener,
     socket: WebSocketStream<S>,
     stopping: impl Future<Output = ()>,
@@ -95,12 +95,12 @@ async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
     let mut stopping = std::pin::pin!(stopping);
     let mut ping = tokio::time::interval(PING);
     ping.reset();
-    let mut heard = Instant::now();
+    let mut last_message = Instant::now();
     let (code, reason) = loop {
         tokio::select! {
-            some = listener.next() => match some {
-                Ok(some) => {
-                    let texts = some.iter().map(|event| Message::text(event.text.clone()));
+            events = listener.next() => match events {
+                Ok(events) => {
+                    let texts = events.iter().map(|event| Message::text(event.text.clone()));
                     if let Err(reason) = send(&mut sink, texts).await {
                         break (CloseCode::SERVICE_OVERLOAD, reason);
                     }
@@ -108,11 +108,11 @@ async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
                 Err(reason) => break (CloseCode::POLICY_VIOLATION, reason),
             },
             message = stream.next() => match message {
-                Some(Ok(message)) if !message.is_close() => heard = Instant::now(),
+                Some(Ok(message)) if !message.is_close() => last_message = Instant::now(),
                 _ => return,
             },
             _ = ping.tick() => {
-                if heard.elapsed() > SILENCE {
+                if last_message.elapsed() > SILENCE {
                     let reason = "no message within the time limit".to_owned();
                     break (CloseCode::POLICY_VIOLATION, reason);
                 }
@@ -154,15 +154,15 @@ pub(super) async fn lines(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     const KEEP_ALIVE: Duration = Duration::from_secs(15);
-    let listener = Listener::of(&app, &headers, query.as_deref().unwrap_or_default()).await?;
+    let listener = Listener::start(&app, &headers, query.as_deref().unwrap_or_default()).await?;
     let stopping = Box::pin(app.stopping());
     let parts = stream::unfold(Some((listener, stopping)), async |state| {
         let (mut listener, mut stopping) = state?;
         let text = tokio::select! {
-            some = listener.next() => match some {
-                Ok(some) => {
+            events = listener.next() => match events {
+                Ok(events) => {
                     let mut lines = Vec::new();
-                    for event in some {
+                    for event in events {
                         let head = format!("id: {}\nevent: {}\ndata: ", event.seq, event.kind);
                         lines.extend_from_slice(head.as_bytes());
                         lines.extend_from_slice(&event.text);

@@ -12,7 +12,7 @@ const MAX_ITEMS: u64 = 500;
 
 /// The page that a query requests.
 pub(super) fn page(query: Option<&str>) -> Result<Page, Refusal> {
-    let page = Page::of(&Query::parse(query.unwrap_or_default()))?;
+    let page = Page::from_query(&Query::parse(query.unwrap_or_default()))?;
     let page = page.unwrap_or(Page {
         start: 0,
         limit: 50,

@@ -44,7 +44,7 @@ pub(super) async fn of_node(
 }
 
 fn families(node: &str, metrics: &NodeMetrics) -> Vec<MetricFamily> {
-    let whole = |number: u64| Some(number as f64);
+    let integer = |number: u64| Some(number as f64);
     let [one, five, fifteen] = metrics.load.map(Some);
     let figures = [
         (
@@ -55,7 +55,7 @@ fn families(node: &str, metrics: &NodeMetrics) -> Vec<MetricFamily> {
         (
             "cpus",
             "Number of processors, including threads.",
-            whole(metrics.cpus),
+            integer(metrics.cpus),
         ),
         ("load1", "Load average over 1 minute.", one),
         ("load5", "Load average over 5 minutes.", five),
@@ -65,32 +65,32 @@ fn families(node: &str, metrics: &NodeMetrics) -> Vec<MetricFamily> {
             "Fraction of time that processors wait for disks.",
             metrics.io_wait_percent.map(|percent| percent / 100.0),
         ),
-        ("memory_size_bytes", "Memory.", whole(metrics.memory)),
+        ("memory_size_bytes", "Memory.", integer(metrics.memory)),
         (
             "memory_usage_bytes",
             "Memory in use.",
-            whole(metrics.memory_used),
+            integer(metrics.memory_used),
         ),
         (
             "memory_cached_bytes",
             "Memory available to processes.",
-            metrics.memory_cached.and_then(whole),
+            metrics.memory_cached.and_then(integer),
         ),
-        ("swap_size_bytes", "Swap space.", whole(metrics.swap)),
+        ("swap_size_bytes", "Swap space.", integer(metrics.swap)),
         (
             "swap_usage_bytes",
             "Swap space in use.",
-            whole(metrics.swap_used),
+            integer(metrics.swap_used),
         ),
         (
             "root_size_bytes",
             "Size of the root file system.",
-            whole(metrics.root),
+            integer(metrics.root),
         ),
         (
             "root_usage_bytes",
             "Bytes in use on the root file system.",
-            whole(metrics.root_used),
+            integer(metrics.root_used),
         ),
         (
             "network_receive_bytes_per_second",
@@ -105,7 +105,7 @@ fn families(node: &str, metrics: &NodeMetrics) -> Vec<MetricFamily> {
         (
             "uptime_seconds",
             "Seconds since the node started.",
-            whole(metrics.uptime),
+            integer(metrics.uptime),
         ),
     ];
     let figures = figures.into_iter().filter_map(|(name, help, value)| {

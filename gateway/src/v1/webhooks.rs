@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::events::{is_name, test_event, unique};
 use crate::json::Json;
 use crate::permissions::Permissions;
-use crate::places::user;
+use crate::permits::user;
 use crate::random::random;
 use crate::refusal::Refusal;
 use crate::store::{Delivery, Hook};
@@ -53,7 +53,7 @@ pub(super) struct Rotation {
     grace_seconds: Option<u64>,
 }
 
-fn shown(hook: &Hook) -> Value {
+fn hook_json(hook: &Hook) -> Value {
     json!({
         "id": hook.id, "name": hook.name, "url": hook.url.expose(), "events": hook.events,
         "enabled": hook.enabled, "owner": hook.owner, "created_at": utc(hook.created),
@@ -145,7 +145,10 @@ pub(super) async fn list(
     let page = lists::page(query.as_deref())?;
     let owner = owner(&app, &caller).await?;
     let hooks = app.store.hooks().await?;
-    let items = hooks.iter().filter(|hook| is_of(hook, &owner)).map(shown);
+    let items = hooks
+        .iter()
+        .filter(|hook| is_of(hook, &owner))
+        .map(hook_json);
     Ok(lists::cut(items.collect(), page, PATH))
 }
 
@@ -196,7 +199,7 @@ pub(super) async fn create(
         ));
     }
     app.store.put_hook(&hook).await?;
-    let mut answer = shown(&hook);
+    let mut answer = hook_json(&hook);
     // A generated secret is shown once.
     if let Some(secret) = made {
         answer["secret"] = secret.expose().into();
@@ -214,7 +217,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let caller = Caller::required(&headers)?;
-    Ok(Json(shown(&own_hook(&app, &caller, &id).await?)))
+    Ok(Json(hook_json(&own_hook(&app, &caller, &id).await?)))
 }
 
 pub(super) async fn change(
@@ -227,7 +230,7 @@ pub(super) async fn change(
     let mut hook = own_hook(&app, &caller, &id).await?;
     settings.apply(&app, &mut hook)?;
     app.store.put_hook(&hook).await?;
-    Ok(Json(shown(&hook)))
+    Ok(Json(hook_json(&hook)))
 }
 
 pub(super) async fn delete(
@@ -312,7 +315,7 @@ pub(super) async fn rotate(
     let old = std::mem::replace(&mut hook.secret, secret);
     hook.old = Some((old, now() + grace));
     app.store.put_hook(&hook).await?;
-    let mut answer = shown(&hook);
+    let mut answer = hook_json(&hook);
     if is_made {
         answer["secret"] = hook.secret.expose().into();
     }

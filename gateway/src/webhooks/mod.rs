@@ -24,11 +24,11 @@ pub(crate) use sender::{HookSender, Receiver};
 /// Maximum webhooks in the queue.
 const MAX_DUE_WEBHOOKS: i64 = 4_096;
 /// Deliveries of a webhook in one turn.
-const IN_A_ROW: usize = 32;
+const MAX_IN_A_ROW: usize = 32;
 /// Interval at which due deliveries are looked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a claim on a webhook and an attempt is valid, in seconds.
-const CLAIM: u64 = 60;
+const CLAIM_SECONDS: u64 = 60;
 const MAX_PAUSE: u64 = 3_600;
 
 /// The body that is posted for an event.
@@ -69,14 +69,14 @@ pub(crate) struct Attempt {
     pub(crate) code: Option<u16>,
     /// The error; empty for success.
     pub(crate) problem: String,
-    again: bool,
+    retry: bool,
 }
 
 impl Attempt {
     /// The result of the last attempt.
     pub(crate) fn once(self) -> Self {
-        let again = false;
-        Self { again, ..self }
+        let retry = false;
+        Self { retry, ..self }
     }
 }
 
@@ -126,18 +126,18 @@ impl Deliverer {
                 }
                 Err(error) => tracing::warn!(%error, "deliveries cannot be read"),
             }
-            while let Some(one) = schedule.next() {
-                let (deliverer, hook, stop) = (self.clone(), one.hook.clone(), stop.clone());
+            while let Some(waiting) = schedule.next() {
+                let (deliverer, hook, stop) = (self.clone(), waiting.hook.clone(), stop.clone());
                 let task = running.spawn(async move { deliverer.serve(&hook, &stop).await });
-                by_task.insert(task.id(), one);
+                by_task.insert(task.id(), waiting);
             }
             let ended = tokio::select! {
                 Some(ended) = running.join_next_with_id() => ended,
                 () = self.wake_up.notified() => continue,
                 _ = stop.changed() => break,
                 _ = poll.tick() => {
-                    for one in idle.drain(..) {
-                        schedule.end(&one);
+                    for waiting in idle.drain(..) {
+                        schedule.end(&waiting);
                     }
                     continue;
                 }
@@ -154,8 +154,8 @@ impl Deliverer {
                 }
             };
             match by_task.remove(&task) {
-                Some(one) if progressed => schedule.end(&one),
-                Some(one) => idle.push(one),
+                Some(waiting) if progressed => schedule.end(&waiting),
+                Some(waiting) => idle.push(waiting),
                 None => {}
             }
         }
@@ -167,8 +167,8 @@ impl Deliverer {
     async fn serve(&self, id: &str, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
         let lease = format!("webhook {id}");
         let mut progressed = false;
-        for _ in 0..IN_A_ROW {
-            let until = now() + CLAIM;
+        for _ in 0..MAX_IN_A_ROW {
+            let until = now() + CLAIM_SECONDS;
             // Another gateway must not send later events meanwhile.
             if !self
                 .store
@@ -201,7 +201,7 @@ impl Deliverer {
             false => Attempt {
                 code: None,
                 problem: "the webhook was disabled".to_owned(),
-                again: false,
+                retry: false,
             },
         };
         self.record(&mut delivery, &attempt);
@@ -214,8 +214,8 @@ impl Deliverer {
         delivery.attempts += 1;
         delivery.code = attempt.code.map(i64::from);
         delivery.problem.clone_from(&attempt.problem);
-        let again = attempt.again && delivery.attempts < u64::from(self.config.attempts);
-        if again {
+        let retry = attempt.retry && delivery.attempts < u64::from(self.config.attempts);
+        if retry {
             let doublings = u32::try_from(delivery.attempts - 1).unwrap_or(u32::MAX);
             let factor = 2_u64.checked_pow(doublings).unwrap_or(u64::MAX);
             let pause = self.config.backoff_milliseconds.saturating_mul(factor) / 1_000;
@@ -234,10 +234,10 @@ impl Deliverer {
 
     /// Posts a body once, with a new signature.
     pub(crate) async fn deliver(&self, hook: &Hook, body: &str) -> Attempt {
-        let failed = |problem: String, again| Attempt {
+        let failed = |problem: String, retry| Attempt {
             code: None,
             problem,
-            again,
+            retry,
         };
         let receiver = match self.receiver(hook.url.expose()) {
             Ok(receiver) => receiver,
@@ -257,12 +257,12 @@ impl Deliverer {
             Ok(code @ 200..=299) => Attempt {
                 code: Some(code),
                 problem: String::new(),
-                again: false,
+                retry: false,
             },
             Ok(code) => Attempt {
                 code: Some(code),
                 problem: format!("the receiver answered {code}"),
-                again: code >= 500 || matches!(code, 408 | 429),
+                retry: code >= 500 || matches!(code, 408 | 429),
             },
             Err(problem) => failed(problem, true),
         }
@@ -442,7 +442,7 @@ mod tests {
         let down = Attempt {
             code: Some(503),
             problem: "the receiver answered 503".to_owned(),
-            again: true,
+            retry: true,
         };
         let mut pauses = Vec::new();
         for _ in 0..3 {
@@ -460,7 +460,7 @@ mod tests {
         );
         delivery.attempts = 0;
         let refused = Attempt {
-            again: false,
+            retry: false,
             ..down
         };
         deliverer.record(&mut delivery, &refused);

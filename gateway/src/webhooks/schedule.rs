@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::places::PerUser;
+use crate::permits::PerUser;
 
 /// Maximum webhooks processed at the same time.
 const AT_ONCE: usize = 64;

@@ -1,4 +1,4 @@
-//! Limits on places, such as those of listeners: in total, and for each user or address.
+//! Permits of listeners and connections: limited in total, and for each user or address.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The limits. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Places {
+pub(crate) struct Permits {
     max: usize,
     /// Limit for one user; 0 is no limit.
     max_per_user: usize,
@@ -42,14 +42,14 @@ impl PerUser {
     }
 }
 
-/// A place that is occupied until this is dropped.
+/// A permit, held until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Places,
+pub(crate) struct Permit {
+    permits: Permits,
     user: String,
 }
 
-/// The reason why there is no place.
+/// The reason why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     /// The total is reached.
@@ -58,7 +58,7 @@ pub(crate) enum Full {
     User,
 }
 
-impl Places {
+impl Permits {
     pub(crate) fn new(max: usize, max_per_user: u32) -> Self {
         Self {
             max,
@@ -67,8 +67,8 @@ impl Places {
         }
     }
 
-    /// Takes a place for a user. A token takes one of its user's.
-    pub(crate) fn take(&self, caller: &str) -> Result<Place, Full> {
+    /// Takes a permit for a user. A token takes one of its user's.
+    pub(crate) fn take(&self, caller: &str) -> Result<Permit, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= self.max {
             return Err(Full::All);
@@ -78,13 +78,13 @@ impl Places {
         }
         taken.by.add(caller);
         taken.all += 1;
-        Ok(Place {
-            places: self.clone(),
+        Ok(Permit {
+            permits: self.clone(),
             user: user(caller).to_owned(),
         })
     }
 
-    /// The number of occupied places.
+    /// The number of permits taken.
     pub(crate) fn taken(&self) -> usize {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all
@@ -96,16 +96,16 @@ pub(crate) fn user(caller: &str) -> &str {
     caller.split('!').next().unwrap_or_default()
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let taken = &self.places.taken;
+        let taken = &self.permits.taken;
         let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all = taken.all.saturating_sub(1);
         taken.by.remove(&self.user);
     }
 }
 
-impl fmt::Debug for Places {
+impl fmt::Debug for Permits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Places")
             .field("most", &self.max)
@@ -120,23 +120,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_user_cannot_take_all_places_and_dropping_frees_them() {
-        let places = Places::new(5, 2);
-        let take = |caller| places.take(caller);
+    fn one_user_cannot_take_all_permits_and_dropping_frees_them() {
+        let permits = Permits::new(5, 2);
+        let take = |caller| permits.take(caller);
         let mut held = vec![take("a@pve").ok(), take("a@pve!one").ok()];
         assert_eq!(take("a@pve!two").err(), Some(Full::User));
         assert_eq!(take("a@pve").err(), Some(Full::User));
         held.extend([take("b@pve").ok(), take("b@pve").ok(), take("c@pve").ok()]);
         assert!(held.iter().all(Option::is_some));
         assert_eq!(take("d@pve").err(), Some(Full::All));
-        assert_eq!(places.taken(), 5);
+        assert_eq!(permits.taken(), 5);
         drop(held.remove(0));
         let again = take("a@pve!two");
         assert!(again.is_ok());
         drop((held, again));
-        assert_eq!(places.taken(), 0);
-        assert!(places.taken.lock().expect("free").by.0.is_empty());
-        let unlimited = Places::new(5, 0);
+        assert_eq!(permits.taken(), 0);
+        assert!(permits.taken.lock().expect("free").by.0.is_empty());
+        let unlimited = Permits::new(5, 0);
         let held: Vec<_> = (0..5).map(|_| unlimited.take("a@pve")).collect();
         assert!(held.iter().all(Result::is_ok));
     }
