@@ -6,7 +6,7 @@ use proxmox_api::Client;
 use proxmox_api::error::ErrorKind;
 use proxmox_api::manage::batch::BatchReport;
 use proxmox_api::manage::guest::PowerAction;
-use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET, newest_release};
 
 async fn start(builder: Builder) -> (Simulator, Client) {
     let simulator = builder.time_factor(0.0).start().await.expect("it starts");
@@ -198,7 +198,7 @@ async fn a_batch_without_guests_does_not_mean_all_guests() {
 
 #[tokio::test]
 async fn bulk_calls_of_the_server_if_it_has_them() {
-    for (release, starts_task) in [("8.4", false), ("9.2", true)] {
+    for (release, starts_task) in [("8.4", false), (newest_release(), true)] {
         let (simulator, pve) = start(nodes(&["pve1", "pve2"]).release(release).qemu(
             100,
             "pve1",

@@ -6,7 +6,7 @@ use proxmox_api::manage::ha::{HaView, HaWanted};
 use proxmox_api::manage::work::{Ensured, Subject};
 use proxmox_simulator::{Builder, Fault, Simulator};
 
-use crate::support::{RELEASES, left, start, subjects};
+use crate::support::{is_since, left, releases, start, subjects};
 
 fn cluster(release: &str) -> Builder {
     let mut builder = Simulator::builder()
@@ -21,7 +21,7 @@ fn cluster(release: &str) -> Builder {
 
 #[tokio::test]
 async fn the_same_settings_work_on_every_release() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let wanted = HaWanted::of(101)
             .state("stopped")
@@ -84,7 +84,7 @@ async fn the_same_settings_work_on_every_release() {
 
 #[tokio::test]
 async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
-    for release in RELEASES {
+    for release in releases() {
         let (_simulator, pve) = start(cluster(release)).await;
         for vmid in [101, 102, 103] {
             pve.carry_out(HaWanted::of(vmid).state("stopped"))
@@ -93,7 +93,7 @@ async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
         }
         let apart = HaWanted::of(101).apart_from([102, 103]);
         let made = pve.carry_out(apart).await;
-        if release != "9.2" {
+        if !is_since(release, "9.0") {
             let (rest, cause) = left(made);
             assert!(rest.is_empty() && cause.never_sent(), "{cause}");
             assert!(cause.to_string().contains("need release 9.0"), "{cause}");
@@ -117,13 +117,13 @@ async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
 
 #[tokio::test]
 async fn a_failure_names_what_is_left_and_can_be_continued() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let wanted = HaWanted::of(101).state("stopped").nodes([("pve1", 1)]);
         // The second of the two steps is refused.
-        let path = match release {
-            "9.2" => "/cluster/ha/rules",
-            _ => "/cluster/ha/resources",
+        let path = match is_since(release, "9.0") {
+            true => "/cluster/ha/rules",
+            false => "/cluster/ha/resources",
         };
         let fault = Fault::Status(
             500,
@@ -131,9 +131,9 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
         );
         simulator.faults().on("POST", path).times(1).respond(fault);
         let (rest, cause) = left(pve.carry_out(wanted.clone()).await);
-        let subject = match release {
-            "9.2" => Subject::Guest(101),
-            _ => Subject::Other("group nodes-of-101".into()),
+        let subject = match is_since(release, "9.0") {
+            true => Subject::Guest(101),
+            false => Subject::Other("group nodes-of-101".into()),
         };
         assert_eq!(subjects(&rest), [subject], "{release}: {cause}");
         pve.carry_out(wanted).await.unwrap();

@@ -8,9 +8,9 @@ use proxmox_api::manage::image::Image;
 use proxmox_api::manage::machine::Machine;
 use proxmox_api::manage::work::Subject;
 use proxmox_api::stream::upload::ChecksumAlgorithm;
-use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET, newest_release};
 
-use crate::support::{GIB, RELEASES, Steps, asked, left, start, subjects};
+use crate::support::{GIB, Steps, asked, left, releases, start, subjects};
 
 const URL: &str = "https://images.example.org/debian-13-genericcloud-amd64.qcow2";
 
@@ -66,7 +66,7 @@ fn machine() -> Machine {
 
 #[tokio::test]
 async fn an_image_becomes_a_running_machine_that_is_found_again() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let steps = Steps::default();
         let made = pve.carry_out(machine()).on_step(steps.listener()).await;
@@ -160,7 +160,7 @@ async fn a_compressed_file_is_decompressed() {
     packed.write_all(&vec![7; 1 << 20]).unwrap();
     let packed = packed.finish().unwrap();
     std::fs::write(&path, &packed).unwrap();
-    for release in RELEASES {
+    for release in releases() {
         let (_simulator, pve) = start(cluster(release)).await;
         let image = Image::file(&path).checksum(ChecksumAlgorithm::Sha256, sum(&packed));
         let image_volume = pve.carry_out(image.on("pve1")).await.unwrap();
@@ -203,7 +203,7 @@ async fn xz_and_zstd_are_decompressed() {
     const ZSTD: &str = "KLUv/SQIQQAAcHJveG1veAr6qdXw";
     use base64::Engine as _;
 
-    let (_simulator, pve) = start(cluster("9.2")).await;
+    let (_simulator, pve) = start(cluster(newest_release())).await;
     let folder = tempfile::tempdir().unwrap();
     for (name, data) in [("a.raw.xz", XZ), ("b.raw.zst", ZSTD)] {
         let path = folder.path().join(name);
@@ -229,7 +229,7 @@ async fn xz_and_zstd_are_decompressed() {
 
 #[tokio::test]
 async fn a_failure_names_what_is_left_and_can_be_continued() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let volume = Subject::Volume(volume(release, "debian-13-genericcloud-amd64.qcow2"));
         let machine = machine();
@@ -306,7 +306,7 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
 
 #[tokio::test]
 async fn the_number_of_another_guest_is_refused() {
-    let taken = cluster("9.2").qemu(5000, "pve1", &[("name", "other")]);
+    let taken = cluster(newest_release()).qemu(5000, "pve1", &[("name", "other")]);
     let (_simulator, pve) = start(taken).await;
     let (rest, cause) = left(pve.carry_out(machine().id(5000)).await);
     assert!(rest.is_empty() && cause.never_sent(), "{cause}");

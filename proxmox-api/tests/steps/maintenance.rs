@@ -8,7 +8,7 @@ use proxmox_api::manage::maintenance::{Drain, RollingReboot};
 use proxmox_api::manage::work::Subject;
 use proxmox_simulator::{Builder, Fault, Simulator};
 
-use crate::support::{GIB, RELEASES, asked, left, start, start_slowly, subjects};
+use crate::support::{GIB, asked, is_since, left, releases, start, start_slowly, subjects};
 
 fn cluster(release: &str) -> Builder {
     let mut builder = Simulator::builder()
@@ -37,7 +37,7 @@ async fn nodes(pve: &Client, vmids: impl IntoIterator<Item = u32>) -> Vec<String
 
 #[tokio::test]
 async fn a_node_is_drained_as_planned_and_filled_again() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let drain = Drain::of("pve1").at_once(2);
         let plan = drain.plan(&pve).await.unwrap();
@@ -74,11 +74,11 @@ async fn a_node_is_drained_as_planned_and_filled_again() {
 
 #[tokio::test]
 async fn rules_of_high_availability_are_kept() {
-    for release in RELEASES {
+    for release in releases() {
         let (_simulator, pve) = start(cluster(release)).await;
         let bound = HaWanted::of(101).nodes([("pve1", 2), ("pve3", 1)]).strict();
         pve.carry_out(bound).await.unwrap();
-        if release == "9.2" {
+        if is_since(release, "9.0") {
             pve.carry_out(HaWanted::of(102)).await.unwrap();
             pve.carry_out(HaWanted::of(103)).await.unwrap();
             pve.carry_out(HaWanted::of(102).apart_from([101]))
@@ -96,7 +96,7 @@ async fn rules_of_high_availability_are_kept() {
                 .map(|planned| planned.to.as_str())
         };
         assert_eq!(to(101), Some("pve3"), "{release}: {plan}");
-        if release == "9.2" {
+        if is_since(release, "9.0") {
             assert_eq!((to(102), to(103)), (Some("pve2"), Some("pve2")), "{plan}");
         }
         let only = Drain::of("pve1").to(["pve2"]);
@@ -106,7 +106,7 @@ async fn rules_of_high_availability_are_kept() {
         assert!(rest.is_empty() && cause.never_sent(), "{release}: {cause}");
         let drained = pve.carry_out(Drain::of("pve1")).await.unwrap();
         assert_eq!(nodes(&pve, [101]).await, ["pve3"], "{release}");
-        if release == "9.2" {
+        if is_since(release, "9.0") {
             // Guests that must be apart now cannot all return to their previous nodes.
             let (rest, cause) = left(pve.carry_out(drained.back().at_once(1)).await);
             assert!(cause.to_string().contains("cannot move to pve1"), "{cause}");
@@ -122,7 +122,7 @@ async fn rules_of_high_availability_are_kept() {
 
 #[tokio::test]
 async fn a_failure_names_what_is_left_and_can_be_continued() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let fault = Fault::TaskFails("migration aborted".into());
         let migrate = simulator.faults().on("POST", "/nodes/*/qemu/102/migrate");
@@ -169,7 +169,7 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
 
 #[tokio::test]
 async fn a_cluster_is_rebooted_node_by_node() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let reboot = RollingReboot::of(["pve2", "pve1"]).patience(Duration::from_secs(5));
         let done = pve.carry_out(reboot.clone()).await;

@@ -31,7 +31,7 @@ use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 use proxmox_test_support::page::Part;
 
 use crate::cluster_state::ClusterState;
-use crate::support::{GIB, RELEASES, Steps, start};
+use crate::support::{GIB, Steps, is_since, releases, start};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Job {
@@ -386,9 +386,9 @@ impl Job {
                     cluster("replication_cfg"),
                 ),
                 Self::HighAvailability => {
-                    let path = match release {
-                        "9.2" => "/cluster/ha/rules",
-                        _ => "/cluster/ha/resources",
+                    let path = match is_since(release, "9.0") {
+                        true => "/cluster/ha/rules",
+                        false => "/cluster/ha/resources",
                     };
                     once("POST", path, 0, cluster("domain-ha"));
                 }
@@ -424,9 +424,9 @@ impl Job {
                     once("POST", "/nodes/*/qemu/*/remote_migrate", 0, task_fails());
                 }
                 Self::HighAvailability => {
-                    let path = match release {
-                        "9.2" => "/cluster/ha/rules",
-                        _ => "/cluster/ha/resources",
+                    let path = match is_since(release, "9.0") {
+                        true => "/cluster/ha/rules",
+                        false => "/cluster/ha/resources",
                     };
                     once("POST", path, 0, refused());
                 }
@@ -560,7 +560,7 @@ async fn every_job_reports_what_every_fault_leaves() {
         let _ = write!(table, "| {number} | {name} |");
         for disruption in DISRUPTIONS {
             let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
-            for release in RELEASES {
+            for release in releases() {
                 let (result, wrong) = cell(job, disruption, release).await;
                 failures.extend(wrong);
                 match seen.iter_mut().find(|(text, _)| *text == result) {

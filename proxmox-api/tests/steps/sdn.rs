@@ -5,9 +5,9 @@ use std::time::Duration;
 use proxmox_api::Client;
 use proxmox_api::manage::sdn::{Network, Unlock};
 use proxmox_api::value::endpoint::Method;
-use proxmox_simulator::{Builder, Fault, Simulator};
+use proxmox_simulator::{Builder, Fault, Simulator, newest_release};
 
-use crate::support::{RELEASES, left, start};
+use crate::support::{left, releases, start};
 
 fn cluster(release: &str) -> Builder {
     Simulator::builder()
@@ -42,7 +42,7 @@ async fn rows(pve: &Client, path: &str, how: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn wanted_changes_are_applied_and_found_again() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         let made = pve.carry_out(lab()).await;
         assert_eq!(made.unwrap_or_else(|error| panic!("{release}: {error}")), 3);
@@ -74,7 +74,7 @@ async fn wanted_changes_are_applied_and_found_again() {
 
 #[tokio::test]
 async fn a_failed_change_is_rolled_back() {
-    for release in RELEASES {
+    for release in releases() {
         let (simulator, pve) = start(cluster(release)).await;
         pve.carry_out(lab()).await.unwrap();
         let more = || {
@@ -138,7 +138,7 @@ async fn a_failed_change_is_rolled_back() {
 
 #[tokio::test]
 async fn waiting_for_a_lock_on_releases_that_have_one() {
-    let (simulator, pve) = start(cluster("9.2")).await;
+    let (simulator, pve) = start(cluster(newest_release())).await;
     pve.cluster().sdn().lock().post().await.unwrap();
     let (rest, cause) = left(pve.carry_out(lab()).await);
     assert!(

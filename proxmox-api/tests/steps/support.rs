@@ -4,11 +4,22 @@ use std::sync::{Arc, Mutex};
 
 use proxmox_api::client::limit::RateLimit;
 use proxmox_api::manage::work::{Left, Step, Subject};
+use proxmox_api::value::endpoint::Release;
 use proxmox_api::{Client, Error};
-use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator};
+use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator, newest_release};
 
-pub(crate) const RELEASES: [&str; 3] = ["7.4", "8.4", "9.2"];
 pub(crate) const GIB: u64 = 1 << 30;
+
+/// The last release of two earlier major releases, and the newest one.
+pub(crate) fn releases() -> [&'static str; 3] {
+    ["7.4", "8.4", newest_release()]
+}
+
+/// Whether a release is `first` or newer.
+pub(crate) fn is_since(release: &str, first: &str) -> bool {
+    let parse = |text: &str| -> Release { text.parse().expect("a release") };
+    parse(release) >= parse(first)
+}
 
 /// A server with tasks that take no time, and `root@pam` as user.
 pub(crate) async fn start(builder: Builder) -> (Simulator, Client) {

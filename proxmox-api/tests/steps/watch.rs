@@ -10,7 +10,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
-use crate::support::{RELEASES, start};
+use crate::support::{releases, start};
 
 fn picture(app: &App) -> String {
     let mut terminal = Terminal::new(TestBackend::new(90, 28)).expect("memory");
@@ -26,7 +26,7 @@ async fn look(app: &mut App, pve: &Client) -> String {
 
 #[tokio::test]
 async fn keys_control_the_view_of_a_cluster() {
-    for release in RELEASES {
+    for release in releases() {
         let builder = Simulator::builder()
             .release(release)
             .node("alpha")

@@ -11,7 +11,7 @@ use proxmox_differential::list;
 use proxmox_differential::report::Report;
 use proxmox_differential::run::{Plan, Run};
 use proxmox_differential::server::{Access, Address, Names};
-use proxmox_simulator::{Fault, Simulator, TOKEN_ID, TOKEN_SECRET, facts};
+use proxmox_simulator::{Fault, Simulator, TOKEN_ID, TOKEN_SECRET, facts, newest_release};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -60,7 +60,7 @@ fn simulator(release: &str) -> Address {
 
 #[tokio::test]
 async fn a_release_does_not_differ_from_itself_and_nothing_is_left_behind() {
-    let second = (&simulator("9.2"), &Access::default());
+    let second = (&simulator(newest_release()), &Access::default());
     let only = [
         "/pools",
         "/cluster/firewall",
@@ -68,7 +68,7 @@ async fn a_release_does_not_differ_from_itself_and_nothing_is_left_behind() {
         "vm-disks",
         "nobody",
     ];
-    let report = run(&simulator("9.2"), second, true, true, &only).await;
+    let report = run(&simulator(newest_release()), second, true, true, &only).await;
     assert!(report.kinds().is_empty(), "{report}");
     assert!(report.left.is_empty(), "{report}");
     let [first, second] = report.counts();
@@ -91,8 +91,8 @@ async fn a_release_does_not_differ_from_itself_and_nothing_is_left_behind() {
 #[tokio::test]
 async fn another_release_answers_501_where_its_schema_has_no_endpoint() {
     let second = (&simulator("8.0"), &Access::default());
-    let report = run(&simulator("9.2"), second, false, false, &[]).await;
-    let newer = facts("9.2").expect("a release");
+    let report = run(&simulator(newest_release()), second, false, false, &[]).await;
+    let newer = facts(newest_release()).expect("a release");
     let older = facts("8.0").expect("a release");
     // A placeholder may have another name in another release; the path is the same.
     let neutral = |path: &str| -> String {
@@ -191,7 +191,7 @@ fn the_program_has_help_and_clear_errors() {
     }
     for (arguments, word) in [
         (&["pve1"][..], "https://HOST:8006"),
-        (&["simulator:1.0"], "9.2"),
+        (&["simulator:1.0"], newest_release()),
         (&["simulator", "--write"], "--vmids"),
         (
             &["simulator", "--write", "--vmids", "100-200"],
@@ -213,10 +213,11 @@ fn the_program_has_help_and_clear_errors() {
 
 #[test]
 fn the_exit_status_shows_differences() {
+    let newest = format!("simulator:{}", newest_release());
     let same = [
-        "simulator:9.2",
+        newest.as_str(),
         "--against",
-        "simulator:9.2",
+        &newest,
         "--only",
         "GET /version",
     ];
@@ -224,7 +225,7 @@ fn the_exit_status_shows_differences() {
     let other = [
         "simulator:8.0",
         "--against",
-        "simulator:9.2",
+        &newest,
         "--only",
         "GET /cluster/ha/rules",
     ];
