@@ -226,10 +226,7 @@ impl Clones {
             .follow(&subject, Action::Clone, started, again)
             .await?;
         track.leave(&subject, &format!("was cloned as {name}"));
-        Ok(match track.locks() {
-            Some(patience) => cloned.wait_for_locks(patience),
-            None => cloned,
-        })
+        Ok(track.with_locks(cloned))
     }
 }
 
@@ -259,11 +256,7 @@ impl Work for Clones {
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Vec<Guest>, Error> {
         let inventory = Inventory::fetch(pve).await?;
-        let patient = |guest: Guest| match track.locks() {
-            Some(patience) => guest.wait_for_locks(patience),
-            None => guest,
-        };
-        let guest = patient(pve.guest(self.template));
+        let guest = track.with_locks(pve.guest(self.template));
         let node = guest.place().await?.node;
         let storages = match &self.storage {
             Some(storage) => vec![storage.clone()],
@@ -300,7 +293,7 @@ impl Work for Clones {
             }
             let existing = row
                 .and_then(|row| row.vmid)
-                .map(|vmid| patient(pve.guest(vmid)));
+                .map(|vmid| track.with_locks(pve.guest(vmid)));
             planned.push(PlannedClone {
                 name,
                 node,

@@ -399,10 +399,7 @@ impl Work for Container {
             }
         };
         let subject = Subject::Guest(vmid);
-        let guest = match track.locks() {
-            Some(patience) => pve.guest(vmid).wait_for_locks(patience),
-            None => pve.guest(vmid),
-        };
+        let guest = track.with_locks(pve.guest(vmid));
         if self.start {
             track.start(&subject, &guest, new).await?;
         }

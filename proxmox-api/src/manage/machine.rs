@@ -297,10 +297,7 @@ impl Work for Machine {
                 (guest, false)
             }
         };
-        let guest = match track.locks() {
-            Some(patience) => guest.wait_for_locks(patience),
-            None => guest,
-        };
+        let guest = track.with_locks(guest);
         let subject = Subject::Guest(guest.vmid());
         // Another program may be creating it now.
         let lock = guest.status().await?.lock;

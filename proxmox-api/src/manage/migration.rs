@@ -258,10 +258,7 @@ impl Work for Migration {
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Moved, Error> {
         let subject = Subject::Guest(self.vmid);
-        let guest = match track.locks() {
-            Some(patience) => pve.guest(self.vmid).wait_for_locks(patience),
-            None => pve.guest(self.vmid),
-        };
+        let guest = track.with_locks(pve.guest(self.vmid));
         // Not from a list, which may be some seconds old.
         let place = guest.locate().await?;
         let from = place.node;

@@ -368,6 +368,14 @@ impl Track<'_> {
         self.locks
     }
 
+    /// The guest, waiting for locks as long as this work does.
+    pub(super) fn with_locks(&self, guest: Guest) -> Guest {
+        match self.locks {
+            Some(patience) => guest.wait_for_locks(patience),
+            None => guest,
+        }
+    }
+
     fn waits_for(&self, error: &Error) -> bool {
         self.locks.is_some()
             && matches!(

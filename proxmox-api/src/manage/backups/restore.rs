@@ -6,7 +6,7 @@ use super::archive::{Archive, FindBackups};
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::manage::guest::{Guest, Kind, PowerState};
+use crate::manage::guest::{Guest, GuestLocation, Kind, PowerState};
 use crate::manage::work::{Action, Subject, Track, Work, WorkError};
 
 /// A guest restored from a backup; see [`Client::carry_out`].
@@ -128,12 +128,9 @@ fn identifiers(config: &str) -> BTreeSet<String> {
         let Some((key, value)) = line.split_once(':') else {
             continue;
         };
-        if key == "smbios1" || key == "vmgenid" {
+        if key == "smbios1" {
             let uuid = value.split([',', '=']).find(|part| part.trim().len() == 36);
-            identifiers.extend(
-                uuid.filter(|_| key == "smbios1")
-                    .map(|uuid| uuid.trim().to_owned()),
-            );
+            identifiers.extend(uuid.map(|uuid| uuid.trim().to_owned()));
         } else if key.starts_with("net") {
             let mac = value
                 .split(',')
@@ -169,23 +166,55 @@ impl Recover {
             .iter()
             .any(|identifier| expected.contains(identifier)))
     }
+
+    async fn find_archive(&self, pve: &Client, track: &Track<'_>) -> Result<Archive, Error> {
+        match &self.from {
+            From::Archive(archive) => Ok((**archive).clone()),
+            From::Newest(backups) => {
+                let found = backups.clone().run(pve, track).await?;
+                found.into_iter().next().ok_or_else(|| {
+                    let subject = Subject::Guest(backups.vmid);
+                    WorkError::new(subject, "there is no such backup of this guest").into()
+                })
+            }
+        }
+    }
+
+    /// Checks that the guest can be replaced, and stops it.
+    async fn stop_replaced(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        place: &GuestLocation,
+        vmid: u32,
+        kind: Kind,
+    ) -> Result<(), Error> {
+        let subject = Subject::Guest(vmid);
+        if place.kind != kind {
+            let problem = "the number belongs to a guest of the other kind";
+            return Err(WorkError::new(subject, problem).into());
+        }
+        let old = track.with_locks(pve.guest(vmid));
+        if old.status().await?.state != PowerState::Stopped {
+            track.task(&subject, Action::Stop, || old.stop()).await?;
+            track.leave(&subject, "was stopped");
+        }
+        Ok(())
+    }
+}
+
+/// The storage of a container's root file system.
+fn root_storage(config: &str) -> Option<String> {
+    let mut lines = config.lines().take_while(|line| !line.starts_with('['));
+    let root = lines.find_map(|line| line.strip_prefix("rootfs:"))?;
+    Some(root.trim().split_once(':')?.0.to_owned())
 }
 
 impl Work for Recover {
     type Done = Guest;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Guest, Error> {
-        let archive = match &self.from {
-            From::Archive(archive) => (**archive).clone(),
-            From::Newest(backups) => {
-                let subject = Subject::Guest(backups.vmid);
-                let found = backups.clone().run(pve, track).await?;
-                let newest = found.into_iter().next();
-                newest.ok_or_else(|| {
-                    WorkError::new(subject, "there is no such backup of this guest")
-                })?
-            }
-        };
+        let archive = self.find_archive(pve, track).await?;
         let subject = Subject::Volume(archive.volume.clone());
         let config = track
             .act(&subject, Action::Check, archive.config(pve))
@@ -200,13 +229,9 @@ impl Work for Recover {
             Err(error) if error.kind() == Some(ErrorKind::NotFound) => None,
             Err(error) => return Err(error),
         };
-        let patient = |guest: Guest| match track.locks() {
-            Some(patience) => guest.wait_for_locks(patience),
-            None => guest,
-        };
         let guest = match existing {
             Some(place) if !self.replace => {
-                let guest = patient(pve.guest(vmid));
+                let guest = track.with_locks(pve.guest(vmid));
                 if self.unique || place.kind != kind || !self.is_of(&guest, &config).await? {
                     let problem = "another guest has this number, and replacing it is not allowed";
                     return Err(WorkError::new(subject, problem).into());
@@ -214,30 +239,17 @@ impl Work for Recover {
                 track.found(&subject, Action::Restore);
                 guest
             }
-            existing => {
-                if let Some(place) = &existing {
-                    if place.kind != kind {
-                        let problem = "the number belongs to a guest of the other kind";
-                        return Err(WorkError::new(subject, problem).into());
-                    }
-                    let old = patient(pve.guest(vmid));
-                    if old.status().await?.state != PowerState::Stopped {
-                        track.task(&subject, Action::Stop, || old.stop()).await?;
-                        track.leave(&subject, "was stopped");
-                    }
+            replaced => {
+                if let Some(place) = &replaced {
+                    self.stop_replaced(pve, track, place, vmid, kind).await?;
                 }
-                let node = match (&self.node, &existing) {
+                let node = match (&self.node, &replaced) {
                     (Some(node), _) => node.clone(),
                     (None, Some(place)) => place.node.clone(),
                     (None, None) => archive.node.clone(),
                 };
-                let root = || {
-                    let mut lines = config.lines().take_while(|line| !line.starts_with('['));
-                    let root = lines.find_map(|line| line.strip_prefix("rootfs:"))?;
-                    Some(root.trim().split_once(':')?.0.to_owned())
-                };
                 let storage = match kind {
-                    Kind::Lxc => self.storage.clone().or_else(root),
+                    Kind::Lxc => self.storage.clone().or_else(|| root_storage(&config)),
                     Kind::Qemu => self.storage.clone(),
                 };
                 let start_task = || {
@@ -245,7 +257,7 @@ impl Work for Recover {
                     if let Some(storage) = &storage {
                         restore = restore.storage(storage);
                     }
-                    if existing.is_some() {
+                    if replaced.is_some() {
                         restore = restore.overwrite();
                     }
                     match self.unique {
@@ -253,13 +265,13 @@ impl Work for Recover {
                         false => restore,
                     }
                 };
-                if existing.is_some() {
+                if replaced.is_some() {
                     track.leave(&subject, "was being replaced; its disks may be lost");
                 }
                 track.task(&subject, Action::Restore, start_task).await?;
                 track.settle(&subject);
                 track.leave(&subject, "was restored, but not set up completely");
-                patient(pve.guest_at(vmid, node, kind))
+                track.with_locks(pve.guest_at(vmid, node, kind))
             }
         };
         if self.start {
