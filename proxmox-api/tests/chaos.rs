@@ -18,21 +18,9 @@ use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error, Value};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use proxmox_test_support::page::Part;
+use proxmox_test_support::random::Random;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-/// Pseudo-random numbers from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 /// The fault of a connection. The numbers count bytes since its start.
 #[derive(Clone, Copy, Debug)]

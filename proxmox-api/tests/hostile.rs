@@ -97,12 +97,12 @@ async fn every_one_of_half_a_million_refusals_has_its_own_phrase() {
 }
 
 /// A server's answer with bytes changed, dropped, duplicated or inserted.
-fn damaged(answer: &[u8], dice: &mut u64) -> Vec<u8> {
+fn damaged(answer: &[u8], state: &mut u64) -> Vec<u8> {
     let mut below = |limit: usize| {
-        *dice = dice
+        *state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(*dice >> 33).unwrap_or_default() % limit.max(1)
+        usize::try_from(*state >> 33).unwrap_or_default() % limit.max(1)
     };
     let mut bytes = answer.to_vec();
     for _ in 0..=below(4) {
@@ -165,10 +165,10 @@ async fn damaged_answers_are_harmless() {
         move |stream| {
             while read_head(stream).is_some() {
                 let number = seed.fetch_add(1, Ordering::Relaxed);
-                let mut dice = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let answer = damaged(&answers[number % answers.len()], &mut dice);
+                let mut state = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let answer = damaged(&answers[number % answers.len()], &mut state);
                 // The attacks that never end are elsewhere; here the end is missing.
-                if stream.write_all(&answer).is_err() || !dice.is_multiple_of(3) {
+                if stream.write_all(&answer).is_err() || !state.is_multiple_of(3) {
                     return;
                 }
             }

@@ -21,20 +21,8 @@ use proxmox_api::manage::metrics;
 use proxmox_api::transport::{Transport, TransportError, WireRequest, WireResponse};
 use proxmox_api::{Client, Error};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_test_support::random::Random;
 use serde_json::{Value, json};
-
-/// Pseudo-random numbers from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % limit as u64).unwrap_or_default()
-    }
-}
 
 fn extremes() -> Vec<Value> {
     vec![
@@ -98,15 +86,15 @@ enum Distortion {
 fn distort(value: &mut Value, how: Distortion, random: &mut Random) {
     let extremes = extremes();
     if let Distortion::Some(one_in) = how
-        && random.below(one_in) == 0
+        && random.index(one_in) == 0
     {
         let texts = unusual_texts();
-        *value = match random.below(6) {
+        *value = match random.index(6) {
             0 => Value::Null,
-            1 => extremes[random.below(extremes.len())].clone(),
+            1 => extremes[random.index(extremes.len())].clone(),
             2 => json!([value.take()]),
             3 => json!({ "inner": value.take() }),
-            _ => texts[random.below(texts.len())].clone().into(),
+            _ => texts[random.index(texts.len())].clone().into(),
         };
         return;
     }
@@ -114,7 +102,7 @@ fn distort(value: &mut Value, how: Distortion, random: &mut Random) {
         Value::Number(_) => {
             let which = match how {
                 Distortion::Numbers(which) => which,
-                Distortion::EachNumber => random.below(extremes.len()),
+                Distortion::EachNumber => random.index(extremes.len()),
                 Distortion::Some(_) => return,
             };
             *value = extremes[which % extremes.len()].clone();
@@ -129,15 +117,15 @@ fn distort(value: &mut Value, how: Distortion, random: &mut Random) {
             }
         }
         Value::Object(members) => {
-            if matches!(how, Distortion::Some(one_in) if random.below(one_in) == 0) {
+            if matches!(how, Distortion::Some(one_in) if random.index(one_in) == 0) {
                 let names: Vec<_> = members.keys().cloned().collect();
-                if let Some(name) = names.get(random.below(names.len().max(1))) {
+                if let Some(name) = names.get(random.index(names.len().max(1))) {
                     members.remove(name);
                 }
             }
             for (name, member) in members {
                 // Guest and node stay, so that not every operation ends at once.
-                if !matches!(name.as_str(), "vmid" | "node" | "type") || random.below(20) == 0 {
+                if !matches!(name.as_str(), "vmid" | "node" | "type") || random.index(20) == 0 {
                     distort(member, how, random);
                 }
             }

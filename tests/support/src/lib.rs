@@ -2,3 +2,4 @@
 
 pub mod captured_log;
 pub mod page;
+pub mod random;
