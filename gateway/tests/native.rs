@@ -188,7 +188,7 @@ async fn listeners_get_only_events_that_they_may_see() {
 }
 
 #[tokio::test]
-async fn one_user_cannot_take_the_places_of_others() {
+async fn listeners_of_one_user_do_not_use_up_those_of_others() {
     let pair = Pair::start(cluster(), |config| {
         config.background = Some(Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}")));
         config.limits.listeners = 2;

@@ -369,7 +369,7 @@ async fn disks_and_network_cards() {
     let one_more = guest.attach_disk(Bus::Ide, QemuDrive::new("local-lvm:1"));
     let full = GuestErrorKind::NoFreeSlot {
         vmid: 101,
-        family: "ide",
+        device: "ide",
     };
     assert_eq!(reason(one_more.await), full);
     simulator.clear_requests();

@@ -376,8 +376,8 @@ fn usual_spellings_compile() {
     assert_eq!(lines, Some(keys.join("\n").as_str()));
     assert!(read.scsi[0].serial.as_ref().expect("there") == "bay 2, left");
     assert_eq!(config.net[0], QemuNet::virtio());
-    let family: &IndexedMap<QemuNet> = &config.net;
-    assert!(family.contains_key(0) && family[0] == QemuNet::virtio());
+    let cards: &IndexedMap<QemuNet> = &config.net;
+    assert!(cards.contains_key(0) && cards[0] == QemuNet::virtio());
 
     let since = std::time::UNIX_EPOCH + std::time::Duration::from_secs(60);
     let tasks = Root::detached().nodes().node("pve1").tasks().get();

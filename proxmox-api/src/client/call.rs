@@ -212,30 +212,30 @@ impl Call {
     #[inline]
     pub(crate) fn set_member<P: ToParam, Which, How>(
         &mut self,
-        family: &'static str,
+        prefix: &'static str,
         index: impl IntoValue<u8, Which>,
         value: impl IntoSetting<P, How>,
     ) {
         match (index.into_value(), value.into_setting()) {
-            (Ok(index), Ok(Some(value))) => self.set_indexed(family, index, &value),
+            (Ok(index), Ok(Some(value))) => self.set_indexed(prefix, index, &value),
             (Ok(_), Ok(None)) => {}
-            (Err(problem), _) => self.refuse_index(family, problem),
-            (_, Err(problem)) => self.refuse(family, problem),
+            (Err(problem), _) => self.refuse_index(prefix, problem),
+            (_, Err(problem)) => self.refuse(prefix, problem),
         }
     }
 
     /// Refuses an index that the parameter does not have.
     #[cold]
-    fn refuse_index(&mut self, family: &str, mut problem: Problem) {
+    fn refuse_index(&mut self, prefix: &str, mut problem: Problem) {
         let limits = self.endpoint.map_or(&[][..], |endpoint| endpoint.limits);
-        problem.allowed = limits::indexes(limits, family);
-        let key = format!("{family}{}", problem.value.as_deref().unwrap_or_default());
+        problem.allowed = limits::indexes(limits, prefix);
+        let key = format!("{prefix}{}", problem.value.as_deref().unwrap_or_default());
         self.refuse(&key, problem);
     }
 
     #[inline(never)]
-    fn set_indexed(&mut self, family: &str, index: u8, value: &dyn ToParam) {
-        self.put(format!("{family}{index}").into(), value);
+    fn set_indexed(&mut self, prefix: &str, index: u8, value: &dyn ToParam) {
+        self.put(format!("{prefix}{index}").into(), value);
     }
 
     pub(crate) fn put(&mut self, key: Cow<'static, str>, value: &dyn ToParam) {

@@ -54,7 +54,7 @@ pub enum GuestErrorKind {
         /// The guest's number.
         vmid: u32,
         /// The indexed setting, such as `scsi`.
-        family: &'static str,
+        device: &'static str,
     },
     /// The configuration has no such setting.
     NoSuchSetting {
@@ -196,8 +196,8 @@ impl fmt::Display for GuestErrorKind {
             Self::NoFreeId { first, last } => {
                 write!(f, "every guest number from {first} to {last} is taken")
             }
-            Self::NoFreeSlot { vmid, family } => {
-                write!(f, "guest {vmid} has no room for another {family} device")
+            Self::NoFreeSlot { vmid, device } => {
+                write!(f, "guest {vmid} has no room for another {device} device")
             }
             Self::NoSuchSetting { vmid, key } => {
                 write!(f, "the configuration of guest {vmid} has no {key}")

@@ -87,6 +87,6 @@ fn a_call_that_timed_out_in_the_queue_was_not_sent() {
 }
 
 #[test]
-fn results_stay_small() {
+fn an_error_has_at_most_32_bytes() {
     assert!(std::mem::size_of::<Error>() <= 32);
 }

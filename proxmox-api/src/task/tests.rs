@@ -34,7 +34,7 @@ fn is_log(request: &WireRequest) -> bool {
 }
 
 /// Answers the n-th poll of the status; there is no log.
-fn looks(mut look: impl FnMut(usize) -> Answer + Send + 'static) -> Fake {
+fn polls(mut poll: impl FnMut(usize) -> Answer + Send + 'static) -> Fake {
     let mut number = 0;
     Fake::new(move |request| {
         if is_log(request) {
@@ -42,17 +42,17 @@ fn looks(mut look: impl FnMut(usize) -> Answer + Send + 'static) -> Fake {
         }
         assert_eq!(request.path, format!("{BASE}/status"));
         number += 1;
-        look(number)
+        poll(number)
     })
 }
 
 /// A task whose log grows: at the n-th poll it has the lines of `steps[n]`; it ends with the last.
 fn logging(steps: &'static [&'static [&'static str]], exit: &'static str) -> Fake {
-    let mut look = 0;
+    let mut poll = 0;
     Fake::new(move |request| {
         if !is_log(request) {
-            look += 1;
-            return if look < steps.len() {
+            poll += 1;
+            return if poll < steps.len() {
                 running()
             } else {
                 stopped(exit)
@@ -68,7 +68,7 @@ fn logging(steps: &'static [&'static [&'static str]], exit: &'static str) -> Fak
                 .and_then(|digits| digits.parse().ok())
                 .expect("a number")
         };
-        let lines = steps[look.min(steps.len()) - 1];
+        let lines = steps[poll.min(steps.len()) - 1];
         let rows: Vec<_> = (1..)
             .zip(lines)
             .skip(number("start"))
@@ -125,10 +125,10 @@ fn outcomes_are_distinguished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn looking_gets_rarer() {
+async fn polls_become_less_frequent() {
     let times = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
-    let fake = looks({
+    let fake = polls({
         let times = Arc::clone(&times);
         move |number| {
             times
@@ -145,7 +145,7 @@ async fn looking_gets_rarer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_task_is_an_error_with_text_and_kind() {
-    let fake = looks(|_| stopped("VM is locked (backup)"));
+    let fake = polls(|_| stopped("VM is locked (backup)"));
     let error = task(&fake).wait().await.expect_err("it failed");
     assert_eq!(error.kind(), Some(ErrorKind::Locked));
     assert_eq!(
@@ -287,7 +287,7 @@ async fn the_log_is_a_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn warnings_are_a_success() {
-    let outcome = task(&looks(|_| stopped("WARNINGS: 3")))
+    let outcome = task(&polls(|_| stopped("WARNINGS: 3")))
         .wait()
         .await
         .expect("success");
@@ -297,7 +297,7 @@ async fn warnings_are_a_success() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_does_not_stop_the_task() {
-    let fake = looks(|_| running());
+    let fake = polls(|_| running());
     let start = Instant::now();
     let error = task(&fake)
         .wait()
@@ -322,7 +322,7 @@ async fn a_timeout_does_not_stop_the_task() {
 
 #[tokio::test(start_paused = true)]
 async fn temporary_errors_do_not_end_the_wait() {
-    let fake = looks(|number| match number {
+    let fake = polls(|number| match number {
         1 => Ok(json(
             400,
             "Parameter verification failed.",
@@ -342,7 +342,7 @@ async fn temporary_errors_do_not_end_the_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn persistent_errors_end_the_wait() {
-    let gone = looks(|_| Ok(json(595, "Connection refused", "")));
+    let gone = polls(|_| Ok(json(595, "Connection refused", "")));
     let error = task(&gone).wait().await.expect_err("nobody there");
     assert_eq!(gone.requests().len(), 11);
     assert_eq!(error.kind(), Some(ErrorKind::NodeUnreachable));
@@ -352,12 +352,12 @@ async fn persistent_errors_end_the_wait() {
             .starts_with(&format!("cannot poll task {UPID}, which may still be"))
     );
 
-    let unknown = looks(|_| Ok(json(400, "", r#"{"errors":{"upid":"no such task"}}"#)));
+    let unknown = polls(|_| Ok(json(400, "", r#"{"errors":{"upid":"no such task"}}"#)));
     let error = task(&unknown).wait().await.expect_err("no such task");
     assert_eq!(unknown.requests().len(), 4);
     assert_eq!(error.kind(), Some(ErrorKind::NotFound));
 
-    let refused = looks(|_| {
+    let refused = polls(|_| {
         Ok(json(
             403,
             "Permission check failed (/nodes/pve1, Sys.Audit)",
@@ -412,11 +412,11 @@ async fn the_message_for_a_missing_log_is_not_a_line() {
 #[tokio::test(start_paused = true)]
 async fn long_logs_come_in_pages() {
     let total = 2 * PAGE + 7;
-    let mut looked = false;
+    let mut polled = false;
     let fake = Fake::new(move |request| {
         if !is_log(request) {
-            let answer = if looked { stopped("OK") } else { running() };
-            looked = true;
+            let answer = if polled { stopped("OK") } else { running() };
+            polled = true;
             return answer;
         }
         let start: u64 = (request
@@ -459,7 +459,7 @@ async fn a_connection_reset_loses_and_repeats_no_line() {
 
 #[tokio::test(start_paused = true)]
 async fn a_custom_interval_is_used() {
-    let fake = looks(|number| if number < 4 { running() } else { stopped("OK") });
+    let fake = polls(|number| if number < 4 { running() } else { stopped("OK") });
     let start = Instant::now();
     task(&fake)
         .wait()
@@ -471,10 +471,10 @@ async fn a_custom_interval_is_used() {
 
 #[tokio::test(start_paused = true)]
 async fn no_timeout_overflows() {
-    let fake = looks(|number| if number < 3 { running() } else { stopped("OK") });
+    let fake = polls(|number| if number < 3 { running() } else { stopped("OK") });
     let waiting = task(&fake).wait().timeout(Duration::MAX);
     waiting.await.expect("success");
-    let fake = looks(|_| running());
+    let fake = polls(|_| running());
     let waiting = task(&fake).wait().poll_interval(Duration::MAX);
     let late = waiting.timeout(Duration::from_secs(5)).await;
     assert!(
@@ -517,7 +517,7 @@ async fn stop_and_log_use_the_tasks_node() {
 
 #[tokio::test]
 async fn an_invalid_status_is_an_error() {
-    let error = task(&looks(|_| ok(r#"{"data":{"pid":1}}"#)))
+    let error = task(&polls(|_| ok(r#"{"data":{"pid":1}}"#)))
         .status()
         .await
         .expect_err("no status");

@@ -173,7 +173,7 @@ impl Partial {
     #[must_use]
     pub fn names(&self, parameter: &str) -> bool {
         match self.name.strip_suffix("[n]") {
-            Some(family) => parameter.strip_prefix(family).is_some_and(|index| {
+            Some(prefix) => parameter.strip_prefix(prefix).is_some_and(|index| {
                 !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit())
             }),
             None => self.name == parameter,

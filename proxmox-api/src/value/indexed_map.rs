@@ -157,9 +157,9 @@ impl<T> IndexMut<&u8> for IndexedMap<T> {
 
 impl<T> FromIterator<(u8, T)> for IndexedMap<T> {
     fn from_iter<I: IntoIterator<Item = (u8, T)>>(members: I) -> Self {
-        let mut family = Self::new();
-        family.extend(members);
-        family
+        let mut indexed = Self::new();
+        indexed.extend(members);
+        indexed
     }
 }
 
@@ -195,7 +195,7 @@ impl<T: ApiValue + Clone> ApiValue for IndexedMap<T> {
     }
 
     fn set_scalar(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
-        Err("numbered members")
+        Err("indexed members")
     }
 
     fn target(&mut self) -> Target<'_> {
@@ -234,25 +234,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_sorted_map(steps in prop::collection::vec((any::<bool>(), 0_u8..12, 0..100), 0..60)) {
-            let mut family = IndexedMap::new();
+        fn it_behaves_like_a_sorted_map(steps in prop::collection::vec((any::<bool>(), 0_u8..12, 0..100), 0..60)) {
+            let mut indexed = IndexedMap::new();
             let mut map = BTreeMap::new();
             for (insert, number, value) in steps {
                 if insert {
-                    prop_assert_eq!(family.insert(number, value), map.insert(number, value));
+                    prop_assert_eq!(indexed.insert(number, value), map.insert(number, value));
                 } else {
-                    prop_assert_eq!(family.remove(number), map.remove(&number));
+                    prop_assert_eq!(indexed.remove(number), map.remove(&number));
                 }
-                prop_assert_eq!(family.get(number), map.get(&number));
-                prop_assert_eq!(family.contains_key(number), map.contains_key(&number));
+                prop_assert_eq!(indexed.get(number), map.get(&number));
+                prop_assert_eq!(indexed.contains_key(number), map.contains_key(&number));
             }
-            prop_assert!(family.iter().eq(map.iter()));
-            prop_assert!((&family).into_iter().eq(&map));
-            prop_assert!(family.keys().eq(map.keys()) && family.values().eq(map.values()));
-            prop_assert_eq!((family.len(), family.is_empty()), (map.len(), map.is_empty()));
-            prop_assert_eq!(format!("{family:?}"), format!("{map:?}"));
-            prop_assert_eq!(&family, &map.clone().into_iter().collect());
-            prop_assert!(family.into_iter().eq(map));
+            prop_assert!(indexed.iter().eq(map.iter()));
+            prop_assert!((&indexed).into_iter().eq(&map));
+            prop_assert!(indexed.keys().eq(map.keys()) && indexed.values().eq(map.values()));
+            prop_assert_eq!((indexed.len(), indexed.is_empty()), (map.len(), map.is_empty()));
+            prop_assert_eq!(format!("{indexed:?}"), format!("{map:?}"));
+            prop_assert_eq!(&indexed, &map.clone().into_iter().collect());
+            prop_assert!(indexed.into_iter().eq(map));
         }
     }
 }

@@ -37,10 +37,10 @@ pub(crate) fn beyond(
     if limits.is_empty() {
         return None;
     }
-    let family = family(key);
+    let indexed = split_index(key);
     limits.iter().find_map(|(name, takes)| {
         let index = match name.strip_suffix("[n]") {
-            Some(own) => family.filter(|(family, _)| *family == own)?.1,
+            Some(name) => indexed.filter(|(prefix, _)| *prefix == name)?.1,
             None if *name == key => "",
             None => return None,
         };
@@ -54,10 +54,10 @@ pub(crate) fn beyond(
 }
 
 /// The accepted indexes of an indexed parameter, as text.
-pub(crate) fn indexes(limits: &[(&'static str, Takes)], family: &str) -> String {
-    let is_family = |name: &str| name.strip_suffix("[n]") == Some(family);
+pub(crate) fn indexes(limits: &[(&'static str, Takes)], prefix: &str) -> String {
+    let has_prefix = |name: &str| name.strip_suffix("[n]") == Some(prefix);
     let last = limits.iter().find_map(|(name, takes)| match takes {
-        Takes::Index(last) if is_family(name) => Some(*last),
+        Takes::Index(last) if has_prefix(name) => Some(*last),
         _ => None,
     });
     Takes::Index(last.unwrap_or(u8::MAX)).words()
@@ -74,7 +74,7 @@ pub(crate) fn beyond_one(
 }
 
 /// An indexed parameter's name and index.
-fn family(key: &str) -> Option<(&str, &str)> {
+fn split_index(key: &str) -> Option<(&str, &str)> {
     let digits = key.len() - key.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     (digits > 0).then(|| key.split_at(key.len() - digits))
 }

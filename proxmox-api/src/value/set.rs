@@ -81,7 +81,7 @@ pub fn put_list<P, How, L: From<Vec<P>>>(
 pub fn set_member<P, Which, How>(
     members: &mut IndexedMap<P>,
     rest: &mut dyn Refuse,
-    family: &str,
+    prefix: &str,
     index: impl IntoValue<u8, Which>,
     value: impl IntoSetting<P, How>,
 ) {
@@ -89,7 +89,7 @@ pub fn set_member<P, Which, How>(
         Ok(index) => index,
         Err(problem) => {
             let number = problem.value.clone().unwrap_or_default();
-            return rest.refuse(&format!("{family}{number}"), problem);
+            return rest.refuse(&format!("{prefix}{number}"), problem);
         }
     };
     match value.into_setting() {
@@ -97,6 +97,6 @@ pub fn set_member<P, Which, How>(
             members.insert(index, value);
         }
         Ok(None) => {}
-        Err(problem) => rest.refuse(&format!("{family}{index}"), problem),
+        Err(problem) => rest.refuse(&format!("{prefix}{index}"), problem),
     }
 }

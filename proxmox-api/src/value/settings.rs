@@ -53,7 +53,7 @@ impl Taken {
     /// Whether the request accepts the member of this name. Names of indexed members end in `[n]`.
     pub(crate) fn takes(&self, name: &str) -> bool {
         let is = |other: &&&str| match other.strip_suffix("[n]") {
-            Some(family) => name.strip_prefix(family).is_some_and(|index| {
+            Some(prefix) => name.strip_prefix(prefix).is_some_and(|index| {
                 !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit())
             }),
             None => **other == name,
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_not_wanted_are_not_compared() {
+    fn members_that_are_not_set_are_not_compared() {
         let drive = QemuDrive::new("local:disk").size("1T");
         let desired = QemuConfig::new()
             .memory(2048)

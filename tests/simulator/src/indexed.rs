@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use crate::embedded::section;
 
 /// The highest index of each indexed parameter, such as `net` for `net0` to `net31`.
-pub(crate) static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
+pub(crate) static HIGHEST_INDEXES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
     section("families")
         .flat_map(toml::Table::values)
         .filter_map(toml::Value::as_table)
@@ -20,11 +20,11 @@ pub(crate) static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
 
 /// `net12` as `("net", 12)`, if `net12` is an indexed parameter.
 pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
-    let family = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let digits = &name[family.len()..];
-    if family.is_empty() || digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
+    let prefix = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &name[prefix.len()..];
+    if prefix.is_empty() || digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
         return None;
     }
     let index = digits.parse().ok()?;
-    (index <= *FAMILIES.get(family)?).then_some((family, index))
+    (index <= *HIGHEST_INDEXES.get(prefix)?).then_some((prefix, index))
 }

@@ -301,8 +301,8 @@ pub(crate) fn returns_type(schema: &Schema) -> Type {
 /// Finds a name, including indexed ones.
 pub(crate) fn lookup<'a>(schemas: &'a Schemas, name: &str) -> Option<&'a Schema> {
     schemas.get(name).or_else(|| {
-        let (family, _) = split_index(name)?;
-        schemas.get(&format!("{family}[n]"))
+        let (prefix, _) = split_index(name)?;
+        schemas.get(&format!("{prefix}[n]"))
     })
 }
 
@@ -313,7 +313,7 @@ mod tests {
     use proxmox_codegen::facts::{Additional, Format};
 
     use super::*;
-    use crate::indexed::FAMILIES;
+    use crate::indexed::HIGHEST_INDEXES;
 
     fn visit(schema: &Schema, see: &mut impl FnMut(&Schema)) {
         see(schema);
@@ -426,10 +426,10 @@ mod tests {
             for endpoint in api.endpoints().values().flat_map(BTreeMap::values) {
                 let returned = endpoint.returns.properties.iter().flatten();
                 for (name, _) in endpoint.parameters.properties.iter().chain(returned) {
-                    if let Some(family) = name.strip_suffix("[n]")
-                        && !FAMILIES.contains_key(family)
+                    if let Some(prefix) = name.strip_suffix("[n]")
+                        && !HIGHEST_INDEXES.contains_key(prefix)
                     {
-                        missing.insert(family.to_owned());
+                        missing.insert(prefix.to_owned());
                     }
                 }
             }

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_come_in_lines() {
+    fn each_line_is_a_command() {
         let mut tunnel = Tunnel::new();
         let mut say = |text: &str| {
             assert!(tunnel.take(text.as_bytes()));

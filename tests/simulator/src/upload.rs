@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_cleaned() {
+    fn characters_of_file_names_are_replaced() {
         assert_eq!(stored_name("v-\u{fc}.iso"), "v-_.iso");
         assert_eq!(stored_name("../../x y.iso"), "x_y.iso");
         assert!(extension_fits("iso", "A.ISO"));

@@ -477,9 +477,9 @@ fn number(text: &str) -> Option<f64> {
     }
 }
 
-/// Whether a parameter name is `family` plus an index.
-pub(crate) fn in_family(name: &str, family: &str) -> bool {
-    split_index(name).is_some_and(|(f, _)| f == family)
+/// Whether a parameter name is `prefix` plus an index.
+pub(crate) fn has_index(name: &str, prefix: &str) -> bool {
+    split_index(name).is_some_and(|(f, _)| f == prefix)
 }
 
 #[cfg(test)]

@@ -359,7 +359,7 @@ async fn clones_and_templates() {
 }
 
 #[tokio::test]
-async fn what_a_call_makes_belongs_to_the_guest_it_is_for() {
+async fn created_volumes_belong_to_the_guest_of_the_call() {
     let pve = pve().await;
     let done = async |method: &str, path: &str, form: &str| {
         let answer = ask(&pve, method, path, form).await;
@@ -396,7 +396,7 @@ async fn what_a_call_makes_belongs_to_the_guest_it_is_for() {
 }
 
 #[tokio::test]
-async fn a_backup_takes_the_guests_it_names_and_says_how_it_was_asked_for() {
+async fn a_backup_contains_the_selected_guests_and_logs_its_command() {
     let pve = pve().await;
     for vmid in 100..104 {
         let form = format!("vmid={vmid}&name=g{vmid}&scsi0=local-lvm%3A1");
@@ -519,7 +519,7 @@ async fn a_container_becomes_a_template_in_a_task_that_no_answer_names() {
 }
 
 #[tokio::test]
-async fn a_container_lives_as_a_machine_does() {
+async fn a_container_is_created_used_and_destroyed() {
     let pve = pve().await;
     let form = "vmid=200&hostname=ct&ostemplate=local%3Avztmpl%2Fdebian-13-standard_13.1-1_amd64.tar.zst\
                 &rootfs=local-lvm%3A8&net0=name%3Deth0%2Cbridge%3Dvmbr0%2Cip%3Ddhcp&memory=1024&password=secret12";

@@ -466,7 +466,7 @@ async fn plain_http_is_redirected_to_https() {
 }
 
 #[tokio::test]
-async fn releases_have_dialects() {
+async fn the_format_of_an_answer_depends_on_the_release() {
     let old = Simulator::builder()
         .release("8.3")
         .time_factor(0.0)

@@ -187,8 +187,8 @@ impl WaitForAddress {
     }
 
     fn wants_address(&self, ip: &IpAddr) -> bool {
-        let family = if ip.is_ipv4() { self.v4 } else { self.v6 };
-        family && (self.all || is_reachable(ip))
+        let is_requested = if ip.is_ipv4() { self.v4 } else { self.v6 };
+        is_requested && (self.all || is_reachable(ip))
     }
 
     async fn run(self) -> Result<Vec<IpAddr>, Error> {
@@ -262,7 +262,7 @@ impl Interface {
     #[must_use]
     pub fn is_internal(&self) -> bool {
         let name = self.name.as_str();
-        let numbered = [
+        let numbered_names = [
             "docker",
             "podman",
             "cni",
@@ -289,7 +289,7 @@ impl Interface {
             "virbr0-",
         ];
         let of_docker = |id: &str| id.len() == 12 && id.bytes().all(|c| c.is_ascii_hexdigit());
-        (numbered.iter()).any(|start| name.strip_prefix(start).is_some_and(digits))
+        (numbered_names.iter()).any(|start| name.strip_prefix(start).is_some_and(digits))
             || starts.iter().any(|start| name.starts_with(start))
             || name.strip_prefix("br-").is_some_and(of_docker)
     }

@@ -628,20 +628,20 @@ impl Guest {
         .await
     }
 
-    fn present<T>(&self, found: Option<T>, family: &str, index: u8) -> Result<T, Error> {
+    fn present<T>(&self, found: Option<T>, prefix: &str, index: u8) -> Result<T, Error> {
         found.ok_or_else(|| {
             let missing = GuestErrorKind::NoSuchSetting {
                 vmid: self.vmid,
-                key: format!("{family}{index}"),
+                key: format!("{prefix}{index}"),
             };
             missing.into()
         })
     }
 
-    pub(super) fn slot(&self, free: Option<u8>, family: &'static str) -> Result<u8, Error> {
+    pub(super) fn slot(&self, free: Option<u8>, device: &'static str) -> Result<u8, Error> {
         free.ok_or_else(|| {
             let vmid = self.vmid;
-            GuestErrorKind::NoFreeSlot { vmid, family }.into()
+            GuestErrorKind::NoFreeSlot { vmid, device }.into()
         })
     }
 }

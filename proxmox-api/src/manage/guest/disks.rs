@@ -56,13 +56,13 @@ impl Guest {
             }
         } else {
             let config = self.qemu_config().await?;
-            let families = [
+            let buses = [
                 ("scsi", &config.scsi),
                 ("virtio", &config.virtio),
                 ("sata", &config.sata),
                 ("ide", &config.ide),
             ];
-            for (family, drives) in families {
+            for (bus, drives) in buses {
                 for (index, drive) in drives.iter() {
                     let file = drive.file.as_str();
                     let cdrom = drive
@@ -70,7 +70,7 @@ impl Guest {
                         .as_ref()
                         .is_some_and(|media| media.as_str() == "cdrom");
                     if file != "none" && (!cdrom || file.contains("cloudinit")) {
-                        add(format!("{family}{index}"), &drive.file, drive.size.as_ref());
+                        add(format!("{bus}{index}"), &drive.file, drive.size.as_ref());
                     }
                 }
             }

@@ -374,9 +374,9 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
             fit
         }
     } else if let Some((index, number)) = schema.find_indexed(key)
-        && let Target::Indexed(family) = fields[index].target()
+        && let Target::Indexed(indexed) = fields[index].target()
     {
-        added(&mut |fill| family.add(number, fill), map, context)?
+        added(&mut |fill| indexed.add(number, fill), map, context)?
     } else {
         let value = map.next_value_seed(Open(context))?;
         context.charge(key.len().saturating_add(NODE / NODE_MEMBERS))?;

@@ -79,7 +79,7 @@ fn full_and_minimal_answers() {
 }
 
 #[test]
-fn nasty_answers() {
+fn unusual_answers() {
     let shapes = Shapes::get();
     let mut complaints = Vec::new();
     let (mut documents, mut spellings, mut places) = (0, 0, 0);
@@ -88,7 +88,7 @@ fn nasty_answers() {
         if matches!(returns, Returns::Nothing | Returns::Bytes) {
             continue;
         }
-        let mut maker = Maker::new(shapes, Kind::Nasty);
+        let mut maker = Maker::new(shapes, Kind::Unusual);
         // Until every spelling was used in every place, and for a while no new place was reached.
         let mut complete = 0;
         while complete < 8 {

@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     /// Only required members.
     Minimal,
     /// Every spelling that servers use, in turn, and undeclared members.
-    Nasty,
+    Unusual,
 }
 
 /// A task id in the server's form.
@@ -66,7 +66,7 @@ impl<'a> Maker<'a> {
 
     /// The index of the spelling for a place: each in turn, and different for neighbours.
     fn turn(&mut self, place: &str, count: usize) -> usize {
-        if self.kind != Kind::Nasty || count == 0 {
+        if self.kind != Kind::Unusual || count == 0 {
             return 0;
         }
         let start: usize = place.bytes().map(usize::from).sum();
@@ -92,7 +92,7 @@ impl<'a> Maker<'a> {
                 return self.value(of, place);
             }
             Ty::Pending(of) => {
-                return match self.kind == Kind::Nasty && self.turn(&format!("{place}!"), 3) == 1 {
+                return match self.kind == Kind::Unusual && self.turn(&format!("{place}!"), 3) == 1 {
                     true => to(json!("deleted"), json!(DELETED)),
                     false => self.value(of, place),
                 };
@@ -215,7 +215,7 @@ impl<'a> Maker<'a> {
             _ if self.is_deep(of) => 0,
             Kind::Minimal => 0,
             Kind::Full => 2,
-            Kind::Nasty => self.turn(place, if alone { 4 } else { 3 }),
+            Kind::Unusual => self.turn(place, if alone { 4 } else { 3 }),
         };
         if count == 3 {
             // Older releases send a single value instead of a list.
@@ -242,7 +242,7 @@ impl<'a> Maker<'a> {
         let count = match self.kind {
             Kind::Minimal => 0,
             Kind::Full => 2,
-            Kind::Nasty => self.turn(place, 5),
+            Kind::Unusual => self.turn(place, 5),
         };
         match count {
             3 => return (json!(""), Some(json!({}))),
@@ -275,7 +275,7 @@ impl<'a> Maker<'a> {
                 let turn = match (member.required, self.kind) {
                     (true, _) | (_, Kind::Full) => 0,
                     (_, Kind::Minimal) => 1,
-                    (_, Kind::Nasty) => self.turn(&format!("{inside}?"), 6),
+                    (_, Kind::Unusual) => self.turn(&format!("{inside}?"), 6),
                 };
                 match turn {
                     1 => {}
@@ -304,7 +304,7 @@ impl<'a> Maker<'a> {
                     }
                 }
             }
-            if member.family && self.kind == Kind::Nasty {
+            if member.family && self.kind == Kind::Unusual {
                 // These look like indexes, and are not.
                 for index in ["256", "01", ""] {
                     let name = format!("{}{index}", member.name);
@@ -315,7 +315,7 @@ impl<'a> Maker<'a> {
                 }
             }
         }
-        if self.kind == Kind::Nasty {
+        if self.kind == Kind::Unusual {
             for (name, value) in [
                 ("zz-later", json!({ "a": [1, "b", null] })),
                 ("Zz9", json!(4.5)),
@@ -409,7 +409,7 @@ impl<'a> Maker<'a> {
 
     fn properties(&mut self, of: &Properties, place: &str) -> Made {
         let turn = match self.kind {
-            Kind::Nasty => self.turn(place, 5),
+            Kind::Unusual => self.turn(place, 5),
             _ => 0,
         };
         if turn == 1 {

@@ -120,18 +120,18 @@ fn members(wire: &ExpectedRequest) -> Vec<Edge> {
     let limits = call.endpoint().map_or(&[][..], |endpoint| endpoint.limits);
     let mut found = Vec::new();
     for (name, takes) in limits {
-        let (Some(family), Takes::Index(last)) = (name.strip_suffix("[n]"), takes) else {
+        let (Some(prefix), Takes::Index(last)) = (name.strip_suffix("[n]"), takes) else {
             continue;
         };
         // The value that the call sends for the second index is valid for the others.
-        let second = format!("{family}1");
+        let second = format!("{prefix}1");
         let sent = wire.parameters.iter().find(|one| one.name == second);
         let text = match sent.map(|one| &one.sent) {
             Some(Sent::One(text)) => (*text).to_owned(),
             Some(Sent::Parts(parts)) => parts.join(","),
             _ => continue,
         };
-        let member = |index: u16| format!("{family}{index}");
+        let member = |index: u16| format!("{prefix}{index}");
         let last = u16::from(*last);
         found.push(Edge::fits(&member(0), &text));
         found.push(Edge::fits(&member(last), &text));

@@ -71,7 +71,7 @@ fn traffic(call: &Call<'_>) -> Reply {
         let devices = guest
             .config
             .keys()
-            .filter(|key| split_index(key).is_some_and(|(family, _)| family == "net"));
+            .filter(|key| split_index(key).is_some_and(|(prefix, _)| prefix == "net"));
         rows.extend(devices.map(
             |device| json!({ "vmid": vmid.to_string(), "dev": device, "in": "0", "out": "0" }),
         ));

@@ -96,8 +96,8 @@ pub(crate) fn is_privilege(name: &str) -> bool {
 }
 
 /// Whether a name is one of these indexed names with a valid index.
-pub(crate) fn indexed(name: &str, families: &[&str]) -> bool {
-    split_index(name).is_some_and(|(family, _)| families.contains(&family))
+pub(crate) fn indexed(name: &str, prefixes: &[&str]) -> bool {
+    split_index(name).is_some_and(|(prefix, _)| prefixes.contains(&prefix))
 }
 
 /// `content=path`: a relative path whose segments are valid file names.

@@ -214,7 +214,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
                     return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
                 }
             }
-        } else if crate::validate::in_family(&key, "net") {
+        } else if crate::validate::has_index(&key, "net") {
             let old = value.split(',').find_map(|part| {
                 let (_, mac) = part.split_once('=')?;
                 (mac.matches(':').count() == 5).then_some(mac)

@@ -237,8 +237,8 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     });
     row["local_disks"] = disks.collect();
     let device = |key: &String, value: &String| {
-        let family = crate::indexed::split_index(key).map(|(family, _)| family);
-        match family {
+        let prefix = crate::indexed::split_index(key).map(|(prefix, _)| prefix);
+        match prefix {
             Some("usb") => !value.contains("spice") && !value.contains("mapping="),
             Some("hostpci") => !value.contains("mapping="),
             Some("serial" | "parallel") => value.as_str() != "socket",

@@ -59,7 +59,7 @@ pub(super) fn clone(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
         }
     }
     for (key, value) in config {
-        match split_index(key).map(|(family, _)| family) {
+        match split_index(key).map(|(prefix, _)| prefix) {
             Some("net") => call.require_bridge(kind, value)?,
             Some("usb" | "hostpci") if kind == Kind::Qemu => device(call, key, value)?,
             _ => {}
@@ -203,8 +203,8 @@ struct Asked<'a> {
 /// The privilege for a key of a virtual machine's configuration; `None` if only root@pam may set
 /// it.
 fn qemu_privileges(key: &str) -> Option<&'static [&'static str]> {
-    let family = split_index(key).map_or(key, |(family, _)| family);
-    Some(match (family, key) {
+    let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
+    Some(match (prefix, key) {
         ("numa", _) => &["VM.Config.CPU"],
         (
             _,
@@ -258,9 +258,9 @@ impl Asked<'_> {
     }
 
     fn qemu_key(&self, call: &Call<'_>, key: &str) -> ApiResult<()> {
-        let family = split_index(key).map_or(key, |(family, _)| family);
+        let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
         if Kind::Qemu.is_disk(key)
-            || matches!(family, "cdrom" | "serial" | "usb" | "hostpci" | "virtiofs")
+            || matches!(prefix, "cdrom" | "serial" | "usb" | "hostpci" | "virtiofs")
         {
             return Ok(());
         }
@@ -281,8 +281,8 @@ impl Asked<'_> {
     }
 
     fn lxc_key(&self, call: &Call<'_>, key: &str) -> ApiResult<()> {
-        let family = split_index(key).map_or(key, |(family, _)| family);
-        match (family, key) {
+        let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
+        match (prefix, key) {
             (_, "cores" | "cpuunits" | "cpulimit") => self.require(call, &["VM.Config.CPU"]),
             ("mp", _) | (_, "rootfs") => self.require(call, &["VM.Config.Disk"]),
             (_, "memory" | "swap") => self.require(call, &["VM.Config.Memory"]),
@@ -364,7 +364,7 @@ impl Asked<'_> {
             }
         }
         for (key, value) in config {
-            if split_index(key).is_some_and(|(family, _)| family == "net") {
+            if split_index(key).is_some_and(|(prefix, _)| prefix == "net") {
                 if let Some(old) = self.old.get(key).filter(|_| kind == Kind::Lxc) {
                     call.require_bridge(kind, old)?;
                 }
@@ -436,22 +436,22 @@ impl Asked<'_> {
     /// Disks and devices of a virtual machine, whose privilege depends on their kind.
     fn devices(&self, call: &Call<'_>, config: &Config, verb: &str) -> ApiResult<()> {
         for (key, value) in config {
-            let family = split_index(key).map_or(key.as_str(), |(family, _)| family);
+            let prefix = split_index(key).map_or(key.as_str(), |(prefix, _)| prefix);
             // Both the new and the old value count.
             let old = self.old.get(key).filter(|_| verb == "modify");
             for value in old.into_iter().chain([value]) {
-                match family {
+                match prefix {
                     "serial" if value == "socket" => self.require(call, &["VM.Config.HWType"])?,
                     "serial" => {
                         let text = format!("only root can {verb} '{key}' config for real devices");
                         return Err(ApiError::die(text));
                     }
                     "usb" | "hostpci" => {
-                        if family == "usb" {
+                        if prefix == "usb" {
                             self.require(call, &["VM.Config.HWType"])?;
                         }
                         device(call, key, value)?;
-                        if family == "hostpci" {
+                        if prefix == "hostpci" {
                             self.require(call, &["VM.Config.HWType"])?;
                             if value.split(',').any(|part| part.starts_with("romfile=")) {
                                 let text = "only root@pam can set 'romfile' option";
@@ -500,8 +500,8 @@ fn device(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     }
     match parts.get("mapping") {
         Some(mapping) => {
-            let family = if usb { "usb" } else { "pci" };
-            call.require(&format!("/mapping/{family}/{mapping}"), &["Mapping.Use"])
+            let kind = if usb { "usb" } else { "pci" };
+            call.require(&format!("/mapping/{kind}/{mapping}"), &["Mapping.Use"])
         }
         None => Err(ApiError::die("either 'host' or 'mapping' must be set.")),
     }

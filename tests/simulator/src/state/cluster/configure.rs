@@ -44,7 +44,7 @@ impl Cluster {
         if kind.is_disk(key) {
             return self.prepare_disk(kind, node, vmid, key, keys, text);
         }
-        if split_index(key).is_some_and(|(family, _)| family == "net") {
+        if split_index(key).is_some_and(|(prefix, _)| prefix == "net") {
             let mut parts = propstring::parse(keys, text)?;
             let (mac, extra) = match kind {
                 Kind::Qemu => ("macaddr", None),
@@ -300,10 +300,10 @@ impl Cluster {
 
 /// Whether a change takes effect in a running guest at once.
 fn at_once(kind: Kind, key: &str) -> bool {
-    let family = split_index(key).map_or(key, |(family, _)| family);
+    let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
     kind == Kind::Lxc
         || matches!(
-            family,
+            prefix,
             "name"
                 | "description"
                 | "onboot"
@@ -404,7 +404,7 @@ pub(crate) fn boot_order(config: &Config) -> String {
         config
             .iter()
             .find(|(key, value)| {
-                split_index(key).is_some_and(|(family, _)| family == *bus) && !cdrom(value)
+                split_index(key).is_some_and(|(prefix, _)| prefix == *bus) && !cdrom(value)
             })
             .map(|(key, _)| key.clone())
     });
@@ -414,7 +414,7 @@ pub(crate) fn boot_order(config: &Config) -> String {
         .map(|(key, _)| key.clone());
     let nets = config
         .keys()
-        .filter(|key| split_index(key).is_some_and(|(family, _)| family == "net"))
+        .filter(|key| split_index(key).is_some_and(|(prefix, _)| prefix == "net"))
         .take(1)
         .cloned();
     disks

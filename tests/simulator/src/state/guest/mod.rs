@@ -77,13 +77,13 @@ impl Kind {
 
     /// Whether a configuration key is a disk or mount point.
     pub(crate) fn is_disk(self, key: &str) -> bool {
-        let family = split_index(key).map(|(family, _)| family);
+        let prefix = split_index(key).map(|(prefix, _)| prefix);
         match self {
             Self::Qemu => {
                 matches!(key, "efidisk0" | "tpmstate0")
-                    || matches!(family, Some("ide" | "sata" | "scsi" | "virtio" | "unused"))
+                    || matches!(prefix, Some("ide" | "sata" | "scsi" | "virtio" | "unused"))
             }
-            Self::Lxc => key == "rootfs" || matches!(family, Some("mp" | "unused")),
+            Self::Lxc => key == "rootfs" || matches!(prefix, Some("mp" | "unused")),
         }
     }
 }

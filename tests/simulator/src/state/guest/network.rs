@@ -25,7 +25,7 @@ pub(crate) fn interfaces(vmid: u32, guest: &Guest) -> Vec<Interface> {
         addresses: vec![("127.0.0.1".into(), 8), ("::1".into(), 128)],
     }];
     for (key, value) in &guest.config {
-        let Some((_, index)) = split_index(key).filter(|(family, _)| *family == "net") else {
+        let Some((_, index)) = split_index(key).filter(|(prefix, _)| *prefix == "net") else {
             continue;
         };
         let part = |name: &str| propstring::value(value, name);

@@ -1,5 +1,5 @@
-//! What must compile: lines as people wrote them who used the crate for the first time, or ported a program to it. Beside
-//! what runs below, that they compile is what is proved.
+//! Code as users wrote it who tried the crate for the first time, or ported a program to it. That it compiles is the test;
+//! some of it also runs.
 
 #![expect(
     clippy::needless_borrows_for_generic_args,
@@ -163,7 +163,7 @@ fn settings_of_a_client() -> Result<Client, Error> {
 }
 
 #[test]
-fn they_compile() {
+fn user_code_compiles() {
     let _ = (
         answers_are_values,
         what_was_read_is_set,
@@ -178,7 +178,7 @@ fn they_compile() {
 }
 
 #[test]
-fn values_are_what_people_take_them_for() {
+fn values_implement_the_expected_traits() {
     let vm = QemuItem::new(GuestRunState::Stopped, 101);
     assert!(vm.status != "running" && vm.status == "stopped");
     let config = QemuConfig::new().ostype("l26").net(0, QemuNet::virtio());
@@ -197,7 +197,7 @@ fn values_are_what_people_take_them_for() {
 /// Fifty calls, by their parameters as they are sent.
 #[test]
 #[allow(clippy::needless_borrows_for_generic_args, reason = "people write it")]
-fn setters_take_what_people_have() {
+fn setters_accept_common_rust_types() {
     let spec = Spec {
         memory: 2048,
         cores: 2,
