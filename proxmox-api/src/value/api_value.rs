@@ -391,7 +391,7 @@ pub(crate) fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// The field for undeclared members of an object.
+/// The field for extra members of an object.
 pub(crate) fn extra_of<'a>(fields: &'a [&dyn ApiValue]) -> Option<&'a Extra> {
     match fields.last()?.view() {
         View::Extra(extra) => Some(extra),

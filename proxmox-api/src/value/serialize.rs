@@ -19,7 +19,7 @@ pub struct WithSecrets<'a, T>(&'a T);
 
 /// Serialises a value with its secrets.
 ///
-/// All values of the API have serde's traits, in the names and shapes of the server: undeclared
+/// All values of the API have serde's traits, in the names and shapes of the server: extra
 /// members are beside the declared ones, indexed ones have their numbers, and values that did not
 /// fit are in their place again. A value from a server that is written and read again is equal.
 /// Secrets are left out, so that logs and files contain none by default:

@@ -389,7 +389,7 @@ fn compared(
     changes
 }
 
-/// All present members of an object, by their names on the wire, with indexed and undeclared ones.
+/// All present members of an object, by their names on the wire, with indexed and extra ones.
 fn members<'a>(schema: &ObjectSchema, fields: &[&'a dyn ApiValue]) -> Vec<(String, View<'a>)> {
     let mut found = Vec::new();
     let names = schema.names().map(Some).chain([None]);

@@ -15,11 +15,11 @@ use proxmox_api::value::property_string::UnknownKeys;
 use proxmox_api::{IndexedMap, List, Pending, Secret, Value};
 use serde_json::{Map, json};
 
-/// The key of undeclared members.
+/// The key of extra members.
 pub const EXTRA: &str = "(extra)";
 /// The key of an unknown enum value's text.
 pub const UNLISTED: &str = "(unlisted)";
-/// The key of a property string's undeclared keys.
+/// The key of a property string's unknown keys.
 pub const UNDECLARED: &str = "(undeclared)";
 /// The key of an invalid property string's text.
 pub const TEXT: &str = "(text)";

@@ -13,7 +13,7 @@ pub(crate) enum Kind {
     Full,
     /// Only required members.
     Minimal,
-    /// Every spelling that servers use, in turn, and undeclared members.
+    /// Every spelling that servers use, in turn, and extra members.
     Unusual,
 }
 
