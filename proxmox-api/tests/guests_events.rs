@@ -199,10 +199,10 @@ async fn receive(stream: &mut TcpStream) -> (Vec<String>, Vec<u8>) {
     }
 }
 
-fn header(head: &[String], name: &str) -> String {
+fn header(head: &[String], expected: &str) -> String {
     let fit = |line: &String| {
         let (name, value) = line.split_once(':')?;
-        (name.eq_ignore_ascii_case(name)).then(|| value.trim().to_owned())
+        (name.eq_ignore_ascii_case(expected)).then(|| value.trim().to_owned())
     };
     head.iter().find_map(fit).unwrap_or_default()
 }

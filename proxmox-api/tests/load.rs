@@ -87,10 +87,10 @@ async fn server() -> (String, SharedLog) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let log = SharedLog::default();
-    let log = Arc::clone(&log);
+    let servers_log = Arc::clone(&log);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, Arc::clone(&log)));
+            tokio::spawn(serve(stream, Arc::clone(&servers_log)));
         }
     });
     (url, log)

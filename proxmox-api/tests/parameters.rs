@@ -349,7 +349,7 @@ async fn values_that_no_release_accepts_are_refused_unless_the_check_is_off() {
             "the parameter `net0` takes integers from 1 to 4094 for its key `tag`; not \"4095\"",
         ),
     ] {
-        assert!(error.ends_with(wanted), "{error}\n{wanted}");
+        assert!(error.ends_with(expected), "{error}\n{expected}");
     }
     let agent = client.nodes().node("pve1").qemu().vmid(100).agent();
     // A query cannot express that this is an array.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::call::{Call, Scope};
-use super::reply::{Kept, Reply, accept};
+use super::reply::{KeptSecrets, Reply, accept};
 use super::rules::{
     check_path, check_query, is_page, is_unauthenticated, place, refuses_session, with_auth_headers,
 };
@@ -143,7 +143,7 @@ impl Client {
     }
 
     /// A server's text without the secrets of a call and of the client.
-    pub(crate) fn without_secrets(&self, call: &Kept, text: String) -> String {
+    pub(crate) fn without_secrets(&self, call: &KeptSecrets, text: String) -> String {
         let call = call.iter().flat_map(|kept| kept.iter());
         let clean = match self.0.scrubber(call.map(Secret::expose)).text(&text) {
             Cow::Owned(clean) => Some(clean),
@@ -154,7 +154,7 @@ impl Client {
 
     /// The error for an answer that did not decode. Its path consists of names that the server
     /// chose.
-    pub(crate) fn undecodable(&self, name: CallId, call: &Kept, error: DecodeError) -> Error {
+    pub(crate) fn undecodable(&self, name: CallId, call: &KeptSecrets, error: DecodeError) -> Error {
         Error::decode(name, error.each(|text| self.without_secrets(call, text)))
     }
 

@@ -141,7 +141,7 @@ impl Migration {
         }
         let mut groups: BTreeMap<&str, BTreeMap<String, Vec<&Disk>>> = BTreeMap::new();
         for disk in &disks {
-            if let (Some(from), Some(to)) = (&disk.storage, self.wanted(disk)) {
+            if let (Some(from), Some(to)) = (&disk.storage, self.target_storage(disk)) {
                 groups
                     .entry(from)
                     .or_default()

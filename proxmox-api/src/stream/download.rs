@@ -27,7 +27,7 @@ use crate::bounds::{Bounds, Exceeded};
 use crate::client::call::Call;
 use crate::client::request::Request;
 use crate::client::send::{Delivered, Delivery, Exchange, Exchanged, Received};
-use crate::client::{Client, Kept, kept_secrets};
+use crate::client::{Client, KeptSecrets, kept_secrets};
 use crate::error::{CallId, Error};
 use crate::value::BoxFuture;
 
@@ -49,7 +49,7 @@ pub struct Download {
     received: u64,
     client: Client,
     /// Secrets of the request, which must not appear in errors.
-    secrets: Kept,
+    secrets: KeptSecrets,
 }
 
 impl<T> Request<T> {
@@ -228,7 +228,7 @@ impl Download {
     }
 
     #[cfg(feature = "guests")]
-    pub(crate) fn into_parts(self) -> (Client, CallId, Kept) {
+    pub(crate) fn into_parts(self) -> (Client, CallId, KeptSecrets) {
         (self.client, self.name, self.secrets)
     }
 

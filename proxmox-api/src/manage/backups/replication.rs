@@ -73,7 +73,7 @@ impl Work for ReplicationJob {
                 target: self.target.as_str().into(),
                 type_: "local".into(),
                 id: id.clone(),
-                ..self.desired
+                ..self.settings
             };
             let request = jobs
                 .post()
@@ -84,7 +84,7 @@ impl Work for ReplicationJob {
             track.act(&subject, Action::Create, request).await?;
             return Ok(Ensured::Created);
         };
-        let requested = self.desired;
+        let requested = self.settings;
         let desired = ClusterReplicationItem {
             schedule: requested.schedule.or_else(|| current.schedule.clone()),
             rate: requested.rate.or(current.rate),

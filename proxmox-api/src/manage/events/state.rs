@@ -185,7 +185,7 @@ impl State {
     }
 
     /// Whether a task was reported before, and forgotten since.
-    fn is_forgotten(&self, upid: &str, task: &TaskState) -> bool {
+    pub(super) fn is_forgotten(&self, upid: &str, task: &TaskState) -> bool {
         let horizon = node_of(upid).and_then(|node| self.forgotten.get(&node).copied());
         horizon.is_some_and(|horizon| task.started < horizon)
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::any::{Key, Open, grown};
-use super::context::{Context, Mode, NODE, NODE_MEMBERS, describe};
+use super::context::{Context, Mode, NODE, NODE_MEMBERS, Segment, describe};
 use crate::value::api_value::{
     ApiValue, Array, Expected, ObjectSchema, Scalar, Target, extra_of_mut,
 };

@@ -323,7 +323,7 @@ fn recorded_property_strings_keep_their_meaning() {
             "{name}: {text:?} became {:?}",
             read.written
         );
-        match (&read.strict, &wanted) {
+        match (&read.strict, &expected) {
             (Ok(_), Meaning::Keys(_)) => {}
             (Err(_), Meaning::Text(_)) => {
                 kept_as_text += 1;
@@ -333,7 +333,7 @@ fn recorded_property_strings_keep_their_meaning() {
             (Err(error), Meaning::Keys(_)) => {
                 println!("  only leniently: {name} {text:?}: {error}")
             }
-            (strict, _) => panic!("{name}: {text:?} is {wanted:?}, read as {strict:?}"),
+            (strict, _) => panic!("{name}: {text:?} is {expected:?}, read as {strict:?}"),
         }
         *types.entry(name).or_default() += 1;
     }

@@ -209,13 +209,13 @@ pub(super) fn apply_user(call: &Call<'_>, user: &mut User) {
 
 /// Makes a user a member of exactly the groups that a call names, or in addition with `append`.
 fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
-    let Some(groups) = call.text("groups") else {
+    let Some(requested) = call.text("groups") else {
         return Ok(());
     };
-    let groups: Vec<String> = split_list(groups).map(str::to_owned).collect();
+    let requested: Vec<String> = split_list(requested).map(str::to_owned).collect();
     let append = call.flag("append");
     let groups = &call.cluster.access.groups;
-    if let Some(unknown) = groups.iter().find(|name| !groups.contains_key(*name)) {
+    if let Some(unknown) = requested.iter().find(|name| !groups.contains_key(*name)) {
         let verb = if call.method == Method::Post {
             "create"
         } else {
@@ -226,7 +226,7 @@ fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
         )));
     }
     for (name, group) in &mut call.cluster.access.groups {
-        if groups.contains(name) {
+        if requested.contains(name) {
             group.users.insert(userid.to_owned());
         } else if !append {
             group.users.remove(userid);

@@ -86,7 +86,7 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
         .map(String::as_str)
         .filter(|name| *name != "type")
         .collect();
-    if let Err(text) = sections::made(LIST, &kind, &names) {
+    if let Err(text) = sections::check_new(LIST, &kind, &names) {
         return fail(text);
     }
     if call.flag("default") {
@@ -141,7 +141,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
             let names: Vec<&str> = new.keys().map(String::as_str).collect();
             let deleted: Vec<&str> = split_list(&delete).collect();
             // Deleted settings are not checked.
-            sections::changed(LIST, kind, &names, &[]).map_err(|text| fail(&text))?;
+            sections::check_changed(LIST, kind, &names, &[]).map_err(|text| fail(&text))?;
             for key in deleted {
                 row.remove(key);
             }

@@ -213,7 +213,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     Some(
         found
             .map(Reply::data)
-            .ok_or_else(|| ApiError::die(format!("no such {id} '{wanted}'"))),
+            .ok_or_else(|| ApiError::die(format!("no such {id} '{requested}'"))),
     )
 }
 

@@ -85,7 +85,7 @@ pub(super) fn storage_create(call: &mut Call<'_>) -> ApiResult<Reply> {
         .map(String::as_str)
         .filter(|name| !ACTIONS.contains(name))
         .collect();
-    sections::made("/storage", &kind, &names).map_err(ApiError::die)?;
+    sections::check_new("/storage", &kind, &names).map_err(ApiError::die)?;
     let content = match sections::content(&kind, call.text("content")) {
         Some(content) => content.map_err(ApiError::die)?,
         None => vec!["images", "rootdir"],
@@ -130,7 +130,7 @@ pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
         .filter(|name| !ACTIONS.contains(name))
         .collect();
     let deleted: Vec<&str> = split_list(&delete).collect();
-    sections::changed("/storage", &storage.kind, &names, &deleted).map_err(|text| fail(&text))?;
+    sections::check_changed("/storage", &storage.kind, &names, &deleted).map_err(|text| fail(&text))?;
     if let Some(content) = sections::content(&storage.kind, call.text("content")) {
         content.map_err(|text| fail(&text))?;
     }

@@ -303,8 +303,8 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, config: &Config) -> ApiRe
                 check_keys(keys)?;
             }
             pool(call)?;
-            let disks: Vec<_> = given.iter().filter(|(key, _)| kind.is_disk(key)).collect();
-            if !disks.is_empty() && !given.contains_key("rootfs") {
+            let disks: Vec<_> = config.iter().filter(|(key, _)| kind.is_disk(key)).collect();
+            if !disks.is_empty() && !config.contains_key("rootfs") {
                 let text = "mount points configured, but 'rootfs' not set - aborting";
                 return Err(ApiError::die(text));
             }

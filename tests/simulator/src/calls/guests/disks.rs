@@ -233,8 +233,8 @@ fn movable(
         .volumes
         .get(&key)
         .map(|volume| volume.format.as_str());
-    let format = call.text("format");
-    if own == storage && (format.is_none() || format.is_none() || format == format) {
+    let requested = call.text("format");
+    if own == storage && (requested.is_none() || format.is_none() || requested == format) {
         return die("you can't move to the same storage with same format");
     }
     if !call.cluster.enabled_storage(storage, node)?.holds("images") {

@@ -268,7 +268,7 @@ pub(crate) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
         .iter()
         .filter(|(vmid, guest)| {
             node.as_ref().is_none_or(|node| guest.node == *node)
-                && (wanted.is_empty() || wanted.contains(&vmid.to_string()))
+                && (vmids.is_empty() || vmids.contains(&vmid.to_string()))
                 && fits(guest)
         })
         .map(|(vmid, _)| (*vmid, effect()))

@@ -150,7 +150,7 @@ pub(crate) fn may_change(
     };
     // The name of this list ends in `s` in the singular, too.
     let operation = operation.replace(" dn object", " dns object");
-    sections::changed(list.path, kind, &names, &deleted)
+    sections::check_changed(list.path, kind, &names, &deleted)
         .map_err(|text| ApiError::die(format!("{operation}{text}")))?;
     if list.path.starts_with("/cluster/sdn/") {
         sdn::verify(call, list.path, id, planned, false)?;

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::api_error::ApiResult;
 use crate::calls::call::Call;
-use crate::calls::rights::handlers::many;
+use crate::calls::rights::handlers::bulk_action;
 use crate::calls::rights::table::{Need, TABLE};
 use crate::state::access::roles::modifiers;
 
@@ -42,7 +42,7 @@ pub(super) fn check(call: &Call<'_>) -> ApiResult<()> {
             Some(path) => call.require_any(&path, privileges),
             None => Ok(()),
         },
-        Guests(privileges, text) => many(call, privileges, text),
+        Guests(privileges, text) => bulk_action(call, privileges, text),
         Check(check) => check(call),
         Rows(..) | RowsIn(..) | Handler => Ok(()),
     })
