@@ -154,7 +154,12 @@ impl Client {
 
     /// The error for an answer that did not decode. Its path consists of names that the server
     /// chose.
-    pub(crate) fn undecodable(&self, name: CallId, call: &KeptSecrets, error: DecodeError) -> Error {
+    pub(crate) fn undecodable(
+        &self,
+        name: CallId,
+        call: &KeptSecrets,
+        error: DecodeError,
+    ) -> Error {
         Error::decode(name, error.each(|text| self.without_secrets(call, text)))
     }
 

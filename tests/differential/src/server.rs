@@ -466,7 +466,10 @@ mod tests {
             read("https://pve1:8006"),
             Ok(Address::Url("https://pve1:8006".into()))
         );
-        assert!(read("simulator:1.0").is_err_and(|error| error.contains(proxmox_simulator::newest_release())));
+        assert!(
+            read("simulator:1.0")
+                .is_err_and(|error| error.contains(proxmox_simulator::newest_release()))
+        );
         assert!(read("pve1").is_err());
     }
 

@@ -487,7 +487,10 @@ struct Display<'a> {
 impl Display<'_> {
     fn take(&mut self, data: &[u8]) -> bool {
         self.input.extend_from_slice(data);
-        while let Some(used) = self.message_length().filter(|message_length| *message_length <= self.input.len()) {
+        while let Some(used) = self
+            .message_length()
+            .filter(|length| *length <= self.input.len())
+        {
             if used == 0 {
                 return false;
             }

@@ -130,7 +130,8 @@ pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
         .filter(|name| !ACTIONS.contains(name))
         .collect();
     let deleted: Vec<&str> = split_list(&delete).collect();
-    sections::check_changed("/storage", &storage.kind, &names, &deleted).map_err(|text| fail(&text))?;
+    sections::check_changed("/storage", &storage.kind, &names, &deleted)
+        .map_err(|text| fail(&text))?;
     if let Some(content) = sections::content(&storage.kind, call.text("content")) {
         content.map_err(|text| fail(&text))?;
     }

@@ -253,7 +253,8 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         .map(String::as_str)
         .filter(|name| *name != "type")
         .collect();
-    sections::check_new(list.path, call.text("type").unwrap_or(""), &names).map_err(ApiError::die)?;
+    sections::check_new(list.path, call.text("type").unwrap_or(""), &names)
+        .map_err(ApiError::die)?;
     enrich(call, list.path, &id, &mut row)?;
     if list.path.ends_with(ENTRIES) {
         needs_set(call, &key, &id)?;
