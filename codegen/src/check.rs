@@ -43,7 +43,9 @@ pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) {
             &format!("[names.\"{}\"]", endpoint.key()),
             setters,
         );
-        let mut path = endpoint.path.as_str();
+        // The path `/` is the root itself.
+        let own = endpoint.path.trim_end_matches('/');
+        let mut path = own;
         while let Some((above, segment)) = path.rsplit_once('/') {
             let step = names::step(overlay, segment.trim_matches(['{', '}']));
             let ways = steps.entry(above.to_owned()).or_default();
@@ -54,7 +56,7 @@ pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) {
         }
         let verb = names::verb(endpoint.method).to_lowercase();
         steps
-            .entry(endpoint.path.clone())
+            .entry(own.to_owned())
             .or_default()
             .push((verb, "its verb"));
     }

@@ -286,7 +286,8 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
             );
         }
     }
-    for path in paths {
+    // The root of the tree is taken already.
+    for path in paths.into_iter().filter(|path| *path != "/") {
         claim(place(overlay, path), path.to_owned(), overlay);
     }
 

@@ -892,3 +892,22 @@ fn releases_of_two_products_are_refused() {
         ["9.2.json: is of pbs, and the others are of another product"]
     );
 }
+
+#[test]
+fn the_root_has_calls_of_its_own() {
+    let endpoints = r#"{"/": {"GET": {"returns": {"type": "array", "items": {"type": "object",
+        "properties": {"subdir": {"type": "string"}}}}},
+        "PUT": {"parameters": {"size": {"type": "integer", "optional": true}}, "returns": {"type": "null"}}},
+        "/things": {"GET": {"returns": {"type": "null"}}}}"#;
+    let code = written(&input(&[("9.2", endpoints)], &[]));
+    for text in [
+        "impl super::Root {\n    /// The call `GET /`.",
+        "[`GET /`](super::Root::get)",
+        "let list = pve.api().get().await?;",
+        "pub fn put(&self) -> RootPut {",
+        "pub struct RootItem {",
+    ] {
+        assert!(code.contains(text), "{text}: {code}");
+    }
+    assert!(!code.contains("struct Root("), "{code}");
+}

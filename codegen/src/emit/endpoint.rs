@@ -17,7 +17,7 @@ impl Emitter<'_> {
     /// A path node with its verbs, and the method of the node above that leads to it.
     pub(super) fn place(&mut self, path: &str) -> TokenStream {
         let api = self.api;
-        let name = ident(&names::place(self.overlay, path));
+        let is_root = path == "/";
         let calls = self.calls_of(path);
         let mut about = vec![format!("The path `{path}`.")];
         about.push(match calls.is_empty() {
@@ -35,14 +35,28 @@ impl Emitter<'_> {
             .iter()
             .map(|endpoint| self.verb(endpoint))
             .collect();
+        let place = match is_root {
+            true => self.place_path(""),
+            false => self.place_path(path),
+        };
         let verbs = (!verbs.is_empty()).then(|| {
             quote! {
-                impl #name {
+                impl #place {
                     #(#verbs)*
                 }
             }
         });
-        let way = self.way(path);
+        // The root is there whatever its calls.
+        let node = (!is_root).then(|| {
+            let way = self.way(path);
+            quote! {
+                #about
+                #aliases
+                #[derive(Clone, Debug)]
+                pub struct #place(pub(crate) PathNode);
+                #way
+            }
+        });
         let requests = endpoints
             .iter()
             .map(|endpoint| {
@@ -51,11 +65,7 @@ impl Emitter<'_> {
             })
             .collect::<Vec<_>>();
         quote! {
-            #about
-            #aliases
-            #[derive(Clone, Debug)]
-            pub struct #name(pub(crate) PathNode);
-            #way
+            #node
             #verbs
             #(#requests)*
         }
@@ -650,10 +660,10 @@ impl Emitter<'_> {
     fn place_path(&self, path: &str) -> TokenStream {
         let name = ident(&names::place(self.overlay, path));
         let home = self.path_area(path);
-        if home == self.current {
-            quote!(#name)
-        } else if path.is_empty() {
+        if path.is_empty() {
             quote!(super::#name)
+        } else if home == self.current {
+            quote!(#name)
         } else {
             let home = ident(&home);
             quote!(super::#home::#name)

@@ -33,7 +33,10 @@ impl Emitter<'_> {
             shown: Some(&used),
         };
         let module = self.module();
-        let mut code = quote!(#module);
+        let mut code = match endpoint.path.as_str() {
+            "/" => quote!(#module.api()),
+            _ => quote!(#module),
+        };
         for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
             let placeholder = segment
                 .strip_prefix('{')

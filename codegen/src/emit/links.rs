@@ -23,8 +23,11 @@ impl Emitter<'_> {
                 format!("{}::{verb}", names::place(self.overlay, &endpoint.path))
             }
         };
-        let home = self.path_area(&endpoint.path);
-        format!("[`{}`]({})", endpoint.key(), self.doc_path(&home, &name))
+        let path = match endpoint.path.as_str() {
+            "/" if !has_setters(endpoint) => format!("super::{name}"),
+            path => self.doc_path(&self.path_area(path), &name),
+        };
+        format!("[`{}`]({path})", endpoint.key())
     }
 
     /// The calls of a path, each a link.
@@ -149,7 +152,10 @@ impl Emitter<'_> {
 
     /// `nodes().node(node).qemu().post(vmid)`
     pub(super) fn rust_call(&self, endpoint: &Endpoint) -> String {
-        let mut text = String::new();
+        let mut text = match endpoint.path.as_str() {
+            "/" => "api().".to_owned(),
+            _ => String::new(),
+        };
         for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
             let placeholder = segment
                 .strip_prefix('{')

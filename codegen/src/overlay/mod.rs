@@ -513,6 +513,7 @@ impl Overlay {
             None => (above == "/nodes/{node}").then_some((above, "Node")),
         });
         match start {
+            None if path == "/" => "Root".to_owned(),
             Some((above, word)) => {
                 format!("{word}{}", words(&path[above.len()..], placeholders))
             }
