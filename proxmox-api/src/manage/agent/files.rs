@@ -54,7 +54,7 @@ impl Agent {
     /// # Errors
     /// [`Error::Exceeded`] if it is larger than [`Bounds::file`](crate::bounds::Bounds::file), 32
     /// MiB by default; [`GuestErrorKind::Agent`] if it is larger than 16 MiB and the release is
-    /// older than 9.1, which cannot read beyond that; see [`Agent`] and [`Guest`].
+    /// older than 9.1, which cannot read beyond that; see [`Agent`] and [`Guest`](crate::manage::guest::Guest).
     pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         let bounds = *self.guest.client().bounds();
@@ -152,7 +152,7 @@ impl Agent {
     /// programs.
     ///
     /// # Errors
-    /// [`GuestErrorKind::Agent`] if one of the programs fails; see [`Agent`] and [`Guest`].
+    /// [`GuestErrorKind::Agent`] if one of the programs fails; see [`Agent`] and [`Guest`](crate::manage::guest::Guest).
     pub async fn write_file(&self, path: &str, content: &[u8]) -> Result<(), Error> {
         if content.len() <= WRITE_CHUNK {
             return self.write_once(path, content).await;
@@ -205,7 +205,7 @@ impl Agent {
     /// The machine's file systems: [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](crate::pve::qemu::QemuVmidAgentGetFsinfoPath::get).
     ///
     /// # Errors
-    /// See [`Agent`] and [`Guest`].
+    /// See [`Agent`] and [`Guest`](crate::manage::guest::Guest).
     pub async fn file_systems(&self) -> Result<Vec<FileSystem>, Error> {
         let answer = self
             .guest

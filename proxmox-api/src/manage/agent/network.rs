@@ -16,7 +16,7 @@ impl Guest {
     /// virtual machine, from the node for a container.
     ///
     /// # Errors
-    /// See [`Agent`] and [`Guest`].
+    /// See [`Agent`](super::Agent) and [`Guest`].
     pub async fn interfaces(&self) -> Result<Vec<Interface>, Error> {
         if self.place().await?.kind == Kind::Qemu {
             let answer = self
