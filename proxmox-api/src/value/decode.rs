@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::de::StrRead;
 
 use crate::bounds::Bounds;
-use crate::value::api_value::{ApiValue, Expected, Scalar, Target};
+use crate::value::api_value::ApiValue;
 
 use any::{Key, Open};
 use context::{Context, Mode, NODE, NODE_MEMBERS, describe};
@@ -231,6 +231,8 @@ pub fn from_answer<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
 }
 
 if_any_area! {
+    use crate::value::api_value::{Expected, Scalar, Target, View};
+
     /// Reads the members of an answer beside its `data` member.
     pub(crate) fn decode_beside<'a>(received: impl Into<Received<'a>>) -> Result<Extra, DecodeError> {
         let mut extra = Extra::new();
@@ -255,8 +257,8 @@ if_any_area! {
             Target::Skip
         }
 
-        fn view(&self) -> crate::value::api_value::View<'_> {
-            crate::value::api_value::View::Absent
+        fn view(&self) -> View<'_> {
+            View::Absent
         }
     }
 }
