@@ -366,14 +366,10 @@ fn flat_calls(text: &str) -> Vec<String> {
 
 /// Methods that send a request, in the sources of a library.
 fn endpoints(library: &Path) -> Result<usize, String> {
-    let generated = library.join("generated");
-    let folder = if generated.exists() {
-        &generated
-    } else {
-        library
-    };
+    let generated = ["pve", "generated"].map(|name| library.join(name));
+    let folder = generated.iter().find(|folder| folder.is_dir());
     let mut count = 0;
-    for path in files_below(folder)? {
+    for path in files_below(folder.map_or(library, |folder| folder))? {
         let text =
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let ours = text.matches("const ENDPOINT: ").count();
