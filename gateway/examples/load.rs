@@ -1,5 +1,5 @@
-//! Load test: a simulated cluster, a gateway in front, listeners of events and clients, all in this
-//! process.
+//! Load test: a simulated cluster with a guest that starts and stops all the time, a gateway in front, listeners of events and
+//! clients, all in this process.
 //!
 //! ```text
 //! cargo run --release -p proxmox-gateway --all-features --example load -- LISTENERS CONNECTIONS SECONDS RATE
@@ -67,6 +67,18 @@ async fn main() -> Fallible<()> {
             }
         });
     }
+    let events = client(&simulator)?;
+    tokio::spawn(async move {
+        let guest = events.guest(100);
+        // Each task ends before the next begins. A refusal ends the events, and the counts below show it.
+        while let Ok(start) = guest.start().await {
+            let started = start.wait().await;
+            let Ok(stop) = guest.stop().await else { break };
+            if started.is_err() || stop.wait().await.is_err() {
+                break;
+            }
+        }
+    });
     println!(
         "{listeners} listeners; resident {} MB",
         resident() / 1_000_000
@@ -96,7 +108,7 @@ async fn main() -> Fallible<()> {
                         due += pause;
                     }
                     let began = pause.map_or_else(Instant::now, |pause| due - pause);
-                    client.fetch("/api2/json/nodes").await?;
+                    client.nodes().get().await?;
                     times.push(began.elapsed());
                 }
                 Ok::<_, proxmox_api::Error>(times)
@@ -127,6 +139,13 @@ async fn main() -> Fallible<()> {
     }
     gateway.stop().await;
     Ok(())
+}
+
+/// A client of the simulated cluster itself.
+fn client(simulator: &Simulator) -> Fallible<Client> {
+    let builder = Client::builder(simulator.url()).fingerprint(simulator.fingerprint().parse()?);
+    let builder = builder.api_token(TOKEN_ID, TOKEN_SECRET);
+    Ok(builder.rate_limit(RateLimit::none()).build()?)
 }
 
 /// Processor time of this process, if the system reports it.

@@ -273,7 +273,7 @@ impl Vclusters<'_> {
             created: now(),
         };
         let template = self.client.guest(self.config.template);
-        let place = template.place().await?;
+        let place = template.location().await?;
         let text = serde_json::to_string(&record).unwrap_or_default();
         let (first, last) = self.config.ids;
         let mut clone = (template.clone_within(first..=last))

@@ -302,7 +302,7 @@ impl GuestService for Guests {
         let place = call
             .client
             .guest(order.vmid)
-            .place()
+            .location()
             .await
             .map_err(failed)?;
         let path = format!(
