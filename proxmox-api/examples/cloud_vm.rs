@@ -65,7 +65,7 @@ async fn main() -> Outcome {
     println!("set up: 2 cores, 8 GiB more on {disk}, cloud-init on {storage}");
 
     vm.start().await?.wait().await?;
-    println!("started on {}", vm.place().await?.node);
+    println!("started on {}", vm.location().await?.node);
 
     let patience = Duration::from_secs(180);
     match vm.wait_for_address(patience).await {

@@ -17,7 +17,7 @@ async fn main() -> Outcome {
         let name = listed.name.as_deref().unwrap_or("-");
         println!(
             "{} {name} on {}: {:?}",
-            listed.vmid, listed.place.node, status.state
+            listed.vmid, listed.location.node, status.state
         );
     }
     if let Some(simulator) = &simulator {

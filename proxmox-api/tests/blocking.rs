@@ -273,7 +273,7 @@ fn the_everyday_layer_works_without_a_runtime() {
         .unwrap();
     let migrated = guest.migrate("pve2").send_blocking().unwrap();
     migrated.wait().send_blocking().unwrap();
-    assert_eq!(guest.place().send_blocking().unwrap().node, "pve2");
+    assert_eq!(guest.location().send_blocking().unwrap().node, "pve2");
 
     let copy = pve.guest(201).clone_within(300..=310);
     let copy = copy.send_blocking().unwrap();

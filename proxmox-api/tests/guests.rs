@@ -133,7 +133,7 @@ async fn a_failure_of_the_task_is_an_error() {
 async fn a_migrated_guest_is_found_again() {
     let (simulator, pve) = start(small()).await;
     let guest = pve.guest(101);
-    assert_eq!(guest.place().await.unwrap().node, "pve1");
+    assert_eq!(guest.location().await.unwrap().node, "pve1");
     // Another client moves it.
     pve.guest(101).check_migration("pve2").await.unwrap();
     let other = pve.guest(101).migrate("pve2").with_local_disks();
@@ -141,7 +141,7 @@ async fn a_migrated_guest_is_found_again() {
 
     simulator.clear_requests();
     guest.start().await.unwrap().wait().await.unwrap();
-    assert_eq!(guest.place().await.unwrap().node, "pve2");
+    assert_eq!(guest.location().await.unwrap().node, "pve2");
     assert_eq!(
         asked(&simulator, "POST", "/nodes/pve1/qemu/101/status/start"),
         1
@@ -154,7 +154,7 @@ async fn a_migrated_guest_is_found_again() {
     // A handle that moves its guest knows the new location at once.
     let back = guest.migrate("pve1").with_local_disks();
     back.await.unwrap().wait().await.unwrap();
-    assert_eq!(guest.place().await.unwrap().node, "pve1");
+    assert_eq!(guest.location().await.unwrap().node, "pve1");
     let moves: Vec<_> = (simulator.requests().into_iter())
         .filter(|request| request.path == "/nodes/pve2/qemu/101/migrate")
         .collect();

@@ -98,7 +98,7 @@ async fn a_thousand_guests_stay_within_the_limits() {
             assert_eq!((step.done, step.total), (steps, 1000));
         })
         .run(|guest| async move {
-            let node = guest.place().await?.node;
+            let node = guest.location().await?.node;
             {
                 let mut load = load.lock().unwrap();
                 *load.now.entry(node.clone()).or_default() += 1;

@@ -154,7 +154,7 @@ async fn operations_wait_for_high_availability() {
     let guest = pve.guest(101);
     let migration = guest.migrate("pve2").await.unwrap();
     follow(&simulator, &migration, "hamigrate", "qmigrate").await;
-    assert_eq!(guest.place().await.unwrap().node, "pve2");
+    assert_eq!(guest.location().await.unwrap().node, "pve2");
 }
 
 /// Waits for an operation, while each poll advances the clock. The task ends before the manager is

@@ -5,7 +5,7 @@
 //! (`value/text.rs`), streams of lines and elements (`stream/lines/tests.rs`), frames of consoles
 //! (`stream/console/tests.rs`), tickets, saved sessions and redirect URLs (`client/auth/tests.rs`),
 //! pauses and limits that a server requests (`client/retry/tests.rs`, `client/limit/tests.rs`),
-//! dates (`manage/guest/places.rs`), versions (`client/availability/tests.rs`), files of known
+//! dates (`manage/guest/locations.rs`), versions (`client/availability/tests.rs`), files of known
 //! hosts (`tls/known_hosts.rs`), proxies and `NO_PROXY` (`transport/proxy/tests.rs`), headers of
 //! webhooks (`manage/webhook.rs`), addresses (`value/address.rs`). `hostile.rs` damages whole
 //! answers on a socket, and `twisted.rs` sends invalid ones to the everyday layer.

@@ -83,7 +83,7 @@ async fn values_of_the_everyday_layer_survive_serialization() {
     kept(guest.status().await.expect("a status"));
     assert_eq!(kept(guest.snapshots().await.expect("a list")).len(), 1);
     kept(guest.disks().await.expect("a list"));
-    kept(guest.place().await.expect("a place"));
+    kept(guest.location().await.expect("a place"));
     kept(node_metrics(&client, "pve1").await.expect("figures"));
     kept(
         node_history(&client, "pve1", "hour")
@@ -331,7 +331,7 @@ fn usual_spellings_compile() {
     }
     async fn number(client: &Client) -> Result<u32, proxmox_api::Error> {
         let vmid: u32 = client.cluster().nextid().get().await?;
-        client.guest(vmid).place().await?;
+        client.guest(vmid).location().await?;
         Ok(vmid)
     }
     async fn bytes(client: &Client) -> Result<u64, proxmox_api::Error> {

@@ -104,7 +104,7 @@ pub struct ClientBuilder {
     clock: Clock,
     task_poll: Option<Duration>,
     #[cfg(feature = "guests")]
-    guest_places: Duration,
+    guest_locations: Duration,
 }
 
 #[derive(Clone)]
@@ -153,7 +153,7 @@ impl ClientBuilder {
             clock: Arc::new(SystemTime::now),
             task_poll: None,
             #[cfg(feature = "guests")]
-            guest_places: Duration::from_secs(10),
+            guest_locations: Duration::from_secs(10),
         }
     }
 
@@ -482,8 +482,8 @@ impl ClientBuilder {
     /// list. An outdated entry costs one more request and does no harm.
     /// [`Guest::listed`](crate::manage::guest::Guest::listed) returns the other values of the list.
     #[cfg(feature = "guests")]
-    pub fn guest_places(mut self, age: Duration) -> Self {
-        self.guest_places = age;
+    pub fn guest_locations(mut self, age: Duration) -> Self {
+        self.guest_locations = age;
         self
     }
 
@@ -658,7 +658,7 @@ impl ClientBuilder {
             kept: super::extensions::Extensions::default(),
             task_poll: self.task_poll,
             #[cfg(feature = "guests")]
-            guest_places: self.guest_places,
+            guest_locations: self.guest_locations,
         })))
     }
 }

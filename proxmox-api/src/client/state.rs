@@ -94,7 +94,7 @@ pub(crate) struct Inner {
     pub(super) kept: Extensions,
     pub(super) task_poll: Option<Duration>,
     #[cfg(feature = "guests")]
-    pub(super) guest_places: Duration,
+    pub(super) guest_locations: Duration,
 }
 
 impl Client {
@@ -136,8 +136,8 @@ impl Client {
     }
 
     #[cfg(feature = "guests")]
-    pub(crate) fn guest_places(&self) -> Duration {
-        self.0.guest_places
+    pub(crate) fn guest_locations(&self) -> Duration {
+        self.0.guest_locations
     }
 
     /// The identification of a call in errors, with the next number.

@@ -32,7 +32,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::manage::guest::{
-    Guest, GuestErrorKind, Places, PowerAction, StartedOperation, start_task,
+    Guest, GuestErrorKind, Locations, PowerAction, StartedOperation, start_task,
 };
 use crate::task::Task;
 use crate::value::BoxFuture;
@@ -170,14 +170,14 @@ impl Batch<'_> {
         mut self,
         act: &(dyn Fn(Guest) -> BoxFuture<'f, Result<Option<StartedOperation>, Error>> + Sync),
     ) -> Result<BatchReport, Error> {
-        let table = Places::fresh(&self.client).await?;
+        let table = Locations::fresh(&self.client).await?;
         let vmids = std::mem::take(&mut self.vmids);
         let total = vmids.len();
         let mut results: Vec<Option<BatchResult>> = vmids.iter().map(|_| None).collect();
         let mut waiting: VecDeque<(usize, Guest, String)> = VecDeque::new();
         let mut ready: VecDeque<(usize, Outcome)> = VecDeque::new();
         for (index, vmid) in vmids.iter().enumerate() {
-            match table.guests.get(vmid).map(|guest| &guest.place) {
+            match table.guests.get(vmid).map(|guest| &guest.location) {
                 Some(place) => {
                     let guest = self.client.guest_seen(*vmid, place.clone(), table.now());
                     waiting.push_back((index, guest, place.node.clone()));

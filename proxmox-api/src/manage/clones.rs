@@ -170,7 +170,7 @@ impl Clones {
         };
         let subject = Subject::Guest(guest.vmid());
         let place = match new {
-            true => guest.place().await?.node,
+            true => guest.location().await?.node,
             false => guest.locate().await?.node,
         };
         // An existing clone stays on any requested node.
@@ -257,7 +257,7 @@ impl Work for Clones {
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Vec<Guest>, Error> {
         let inventory = Inventory::fetch(pve).await?;
         let guest = track.with_locks(pve.guest(self.template));
-        let node = guest.place().await?.node;
+        let node = guest.location().await?.node;
         let storages = match &self.storage {
             Some(storage) => vec![storage.clone()],
             None => guest.storages().await?,

@@ -26,9 +26,9 @@ mod copy;
 mod disks;
 mod identity;
 mod ids;
+mod locations;
 mod migrate;
 mod operation;
-mod places;
 mod power;
 mod retention;
 mod snapshot;
@@ -65,10 +65,10 @@ pub use console::{Display, GuestConsole};
 pub use copy::{CloneGuest, Cloned, Destroy};
 pub use disks::Disk;
 pub use ids::{allocate, next_free};
+pub use locations::Listed;
+pub(crate) use locations::Locations;
 pub use migrate::{MappedResource, Migrate, MigrationCheck, NodeRefusal};
 pub use operation::{DeleteSnapshot, GuestOperation, MoveDisk, Rollback};
-pub use places::Listed;
-pub(crate) use places::Places;
 pub use power::{Power, PowerAction};
 pub use retention::{Retention, Verdict};
 pub use snapshot::{Snapshot, TakeSnapshot};
@@ -165,7 +165,7 @@ pub struct Guest {
 /// The state of a handle.
 #[derive(Clone, Default)]
 struct Memory {
-    place: Option<GuestLocation>,
+    location: Option<GuestLocation>,
     /// Its kind; once known, a guest of the other kind is another guest.
     kind: Option<Kind>,
     /// Whether it was seen, rather than expected.
@@ -210,23 +210,28 @@ impl Client {
         let node = node.into();
         guest.remember(|memory| {
             memory.kind = Some(kind);
-            memory.place = Some(GuestLocation { node, kind });
+            memory.location = Some(GuestLocation { node, kind });
         });
         guest
     }
 
     /// A handle for a guest that a list shows.
-    pub(crate) fn guest_seen(&self, vmid: u32, place: GuestLocation, since: Option<u64>) -> Guest {
+    pub(crate) fn guest_seen(
+        &self,
+        vmid: u32,
+        location: GuestLocation,
+        since: Option<u64>,
+    ) -> Guest {
         let guest = self.guest(vmid);
-        guest.remember(|memory| memory.see(place, since));
+        guest.remember(|memory| memory.see(location, since));
         guest
     }
 }
 
 impl Memory {
-    fn see(&mut self, place: GuestLocation, time: Option<u64>) {
-        self.kind = Some(place.kind);
-        self.place = Some(place);
+    fn see(&mut self, location: GuestLocation, time: Option<u64>) {
+        self.kind = Some(location.kind);
+        self.location = Some(location);
         self.seen = true;
         self.gone = false;
         if self.since.is_none() {
@@ -288,14 +293,14 @@ impl Guest {
 
     /// Its node and kind, from memory if they are known. Otherwise from a list of all guests that
     /// the handles of one client share; see
-    /// [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places).
+    /// [`ClientBuilder::guest_locations`](crate::ClientBuilder::guest_locations).
     ///
     /// # Errors
     /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none that this user may
     /// see; [`GuestErrorKind::AnotherGuest`] if it is not the guest that this handle saw before.
-    pub async fn place(&self) -> Result<GuestLocation, Error> {
-        match self.memory().place {
-            Some(place) => Ok(place),
+    pub async fn location(&self) -> Result<GuestLocation, Error> {
+        match self.memory().location {
+            Some(location) => Ok(location),
             None => self.find(IdentityCheck::Lenient, true).await,
         }
     }
@@ -320,22 +325,22 @@ impl Guest {
     ) -> BoxFuture<'_, Result<GuestLocation, Error>> {
         Box::pin(async move {
             let mut table = match recent {
-                true => Places::recent(&self.client).await?,
-                false => Places::fresh(&self.client).await?,
+                true => Locations::recent(&self.client).await?,
+                false => Locations::fresh(&self.client).await?,
             };
             if recent && !table.guests.contains_key(&self.vmid) {
-                table = Places::fresh(&self.client).await?;
+                table = Locations::fresh(&self.client).await?;
             }
-            let Some(place) = table.guests.get(&self.vmid).map(|guest| &guest.place) else {
+            let Some(location) = table.guests.get(&self.vmid).map(|guest| &guest.location) else {
                 self.remember(|memory| {
-                    memory.place = None;
+                    memory.location = None;
                     memory.gone = memory.seen;
                 });
                 return Err(GuestErrorKind::NoSuchGuest { vmid: self.vmid }.into());
             };
-            self.check(place, check).await?;
-            self.remember(|memory| memory.see(place.clone(), table.now()));
-            Ok(place.clone())
+            self.check(location, check).await?;
+            self.remember(|memory| memory.see(location.clone(), table.now()));
+            Ok(location.clone())
         })
     }
 
@@ -360,7 +365,7 @@ impl Guest {
         if kind != now.kind {
             return other(true);
         }
-        if memory.place.as_ref() == Some(now) && !memory.gone {
+        if memory.location.as_ref() == Some(now) && !memory.gone {
             return Ok(());
         }
         let identity = match self.identify(now).await {
@@ -387,10 +392,10 @@ impl Guest {
     }
 
     /// The identity in the configuration at this location.
-    fn identify(&self, place: &GuestLocation) -> BoxFuture<'static, Result<Identity, Error>> {
-        let call = match place.kind {
-            Kind::Qemu => self.qemu_at(place).config().get().into_request().call,
-            Kind::Lxc => self.lxc_at(place).config().get().into_request().call,
+    fn identify(&self, location: &GuestLocation) -> BoxFuture<'static, Result<Identity, Error>> {
+        let call = match location.kind {
+            Kind::Qemu => self.qemu_at(location).config().get().into_request().call,
+            Kind::Lxc => self.lxc_at(location).config().get().into_request().call,
         };
         let client = Some(self.client.clone());
         Box::pin(async move {
@@ -405,28 +410,28 @@ impl Guest {
         kind: Kind,
         config: fn(&Self, &GuestLocation) -> Request<C>,
     ) -> Result<C, Error> {
-        let send = |place: &GuestLocation| -> BoxFuture<'static, Result<(C, Identity, GuestLocation), Error>> {
-            let request = config(self, place);
-            let place = place.clone();
+        let send = |location: &GuestLocation| -> BoxFuture<'static, Result<(C, Identity, GuestLocation), Error>> {
+            let request = config(self, location);
+            let location = location.clone();
             Box::pin(async move {
                 let (client, name, reply) = exchange(request.client, request.call).await?;
                 let config = (request.decode)(&client, &reply, &mut Extra::new())
                     .map_err(|error| client.undecodable(name, &reply.secrets, error))?;
-                Ok((config, Identity::of_answer(&reply.body), place))
+                Ok((config, Identity::of_answer(&reply.body), location))
             })
         };
-        let (config, identity, place) = self.call(Some(kind), &send).await?;
-        self.learn(identity, &place)?;
+        let (config, identity, location) = self.call(Some(kind), &send).await?;
+        self.learn(identity, &location)?;
         Ok(config)
     }
 
     /// Records the identity of the guest at a location where this handle's guest was expected.
-    fn learn(&self, identity: Identity, place: &GuestLocation) -> Result<(), Error> {
+    fn learn(&self, identity: Identity, location: &GuestLocation) -> Result<(), Error> {
         if self.memory().is_made_since(&identity) {
             let another = GuestErrorKind::AnotherGuest {
                 vmid: self.vmid,
-                kind: place.kind,
-                now: place.clone(),
+                kind: location.kind,
+                now: location.clone(),
                 certain: true,
             };
             return Err(another.into());
@@ -440,13 +445,13 @@ impl Guest {
 
     /// Verifies before an irreversible operation that the guest is the same.
     async fn secure(&self, kind: Option<Kind>) -> Result<(), Error> {
-        let send = |place: &GuestLocation| -> BoxFuture<'static, Result<(Identity, GuestLocation), Error>> {
-            let identity = self.identify(place);
-            let place = place.clone();
-            Box::pin(async move { Ok((identity.await?, place)) })
+        let send = |location: &GuestLocation| -> BoxFuture<'static, Result<(Identity, GuestLocation), Error>> {
+            let identity = self.identify(location);
+            let location = location.clone();
+            Box::pin(async move { Ok((identity.await?, location)) })
         };
         match self.call_with(kind, IdentityCheck::Strict, &send).await {
-            Ok((identity, place)) => self.learn(identity, &place),
+            Ok((identity, location)) => self.learn(identity, &location),
             Err(error) if error.kind() == Some(ErrorKind::PermissionDenied) => Ok(()),
             Err(error) => Err(error),
         }
@@ -460,13 +465,13 @@ impl Guest {
     /// # Errors
     /// See [`Guest`].
     pub async fn status(&self) -> Result<GuestStatus, Error> {
-        self.call(None, &|place| match place.kind {
+        self.call(None, &|location| match location.kind {
             Kind::Qemu => {
-                let request = self.qemu_at(place).status().current().get();
+                let request = self.qemu_at(location).status().current().get();
                 Box::pin(async move { Ok(GuestStatus::of_qemu(request.await?)) })
             }
             Kind::Lxc => {
-                let request = self.lxc_at(place).status().current().get();
+                let request = self.lxc_at(location).status().current().get();
                 Box::pin(async move { Ok(GuestStatus::of_lxc(request.await?)) })
             }
         })
@@ -478,7 +483,7 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] if it is a container; see [`Guest`].
     pub async fn qemu(&self) -> Result<QemuVmidPath, Error> {
-        Ok(self.qemu_at(&self.place_as(Kind::Qemu).await?))
+        Ok(self.qemu_at(&self.location_as(Kind::Qemu).await?))
     }
 
     /// The path of a container in the generated tree, for calls this module has no method for.
@@ -486,30 +491,30 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] if it is a virtual machine; see [`Guest`].
     pub async fn lxc(&self) -> Result<LxcVmidPath, Error> {
-        Ok(self.lxc_at(&self.place_as(Kind::Lxc).await?))
+        Ok(self.lxc_at(&self.location_as(Kind::Lxc).await?))
     }
 
     #[inline]
-    pub(crate) fn qemu_at(&self, place: &GuestLocation) -> QemuVmidPath {
-        let node = self.client.api().nodes().node(&place.node);
+    pub(crate) fn qemu_at(&self, location: &GuestLocation) -> QemuVmidPath {
+        let node = self.client.api().nodes().node(&location.node);
         node.qemu().vmid(self.vmid)
     }
 
     #[inline]
-    pub(crate) fn lxc_at(&self, place: &GuestLocation) -> LxcVmidPath {
-        let node = self.client.api().nodes().node(&place.node);
+    pub(crate) fn lxc_at(&self, location: &GuestLocation) -> LxcVmidPath {
+        let node = self.client.api().nodes().node(&location.node);
         node.lxc().vmid(self.vmid)
     }
 
     /// Its location, if it is of this kind.
-    async fn place_as(&self, kind: Kind) -> Result<GuestLocation, Error> {
-        let place = self.place().await?;
-        if place.kind == kind {
-            return Ok(place);
+    async fn location_as(&self, kind: Kind) -> Result<GuestLocation, Error> {
+        let location = self.location().await?;
+        if location.kind == kind {
+            return Ok(location);
         }
         let wrong = GuestErrorKind::WrongKind {
             vmid: self.vmid,
-            is: place.kind,
+            is: location.kind,
             needed: kind,
         };
         Err(wrong.into())
@@ -543,15 +548,15 @@ impl Guest {
         Box::pin(async move {
             let mut schedule = PollSchedule::every(None, self.locks);
             loop {
-                let place = match kind {
-                    Some(kind) => self.place_as(kind).await?,
-                    None => self.place().await?,
+                let location = match kind {
+                    Some(kind) => self.location_as(kind).await?,
+                    None => self.location().await?,
                 };
-                let error = match send(&place).await {
+                let error = match send(&location).await {
                     Ok(done) => return Ok(done),
                     Err(error) => error,
                 };
-                let error = match self.moved(&place, check, error).await {
+                let error = match self.moved(&location, check, error).await {
                     Ok(now) => match send(&now).await {
                         Ok(done) => return Ok(done),
                         Err(error) => error,
@@ -634,7 +639,7 @@ impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest")
             .field("vmid", &self.vmid)
-            .field("place", &self.memory().place)
+            .field("location", &self.memory().location)
             .finish_non_exhaustive()
     }
 }

@@ -334,7 +334,7 @@ impl Work for Migration {
             Err(_) => guest.status().await.ok().map(|status| status.state),
         };
         if let Err(error) = ended {
-            let place = guest.place().await.ok().map(|place| place.node);
+            let place = guest.location().await.ok().map(|place| place.node);
             if place.as_ref() == Some(&self.target) {
                 track.leave(&subject, &format!("is on node {}", self.target));
             }

@@ -194,7 +194,7 @@ async fn the_newest_backup_becomes_a_guest() {
         let elsewhere = Recover::newest(FindBackups::of(101)).to(901);
         let made = pve.carry_out(elsewhere).await;
         let made = made.unwrap_or_else(|error| panic!("{release}: {error}"));
-        assert_eq!(made.place().await.unwrap().node, "pve2");
+        assert_eq!(made.location().await.unwrap().node, "pve2");
     }
 }
 

@@ -46,7 +46,7 @@ async fn clones_are_distributed_and_found_again() {
             let mut spread = Vec::new();
             for guest in &guests {
                 assert_eq!(guest.status().await.unwrap().state, PowerState::Running);
-                spread.push(guest.place().await.unwrap().node);
+                spread.push(guest.location().await.unwrap().node);
             }
             assert_eq!(spread, ["pve1", "pve2", "pve3", "pve1", "pve2"]);
             let names = guests.iter().map(|guest| guest.status());

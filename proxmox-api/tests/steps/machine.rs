@@ -89,7 +89,7 @@ async fn an_image_becomes_a_running_machine_that_is_found_again() {
         assert_eq!(config.ciuser.as_deref(), Some("admin"));
         let disk = config.scsi.get(0).unwrap();
         assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(10 * GIB));
-        assert_eq!(made.guest.place().await.unwrap().node, "pve2");
+        assert_eq!(made.guest.location().await.unwrap().node, "pve2");
 
         // Again: nothing is created, started or changed.
         simulator.clear_requests();
@@ -251,7 +251,7 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
             .respond(fault);
         let (rest, _) = left(pve.carry_out(machine.clone()).await);
         assert_eq!(subjects(&rest), std::slice::from_ref(&volume), "{release}");
-        assert!(pve.guest(5000).place().await.is_err());
+        assert!(pve.guest(5000).location().await.is_err());
 
         // It does not start: image and machine stay.
         let fault = Fault::TaskFails("start failed".into());
@@ -300,7 +300,7 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
         let away = machine.clone().ids(5001..=5001);
         let (rest, cause) = left(pve.carry_out(away).await);
         assert!(rest.is_empty(), "{release}: {cause}");
-        assert!(pve.guest(5001).place().await.is_err());
+        assert!(pve.guest(5001).location().await.is_err());
     }
 }
 

@@ -290,7 +290,7 @@ impl Job {
             }
             Self::Handles => {
                 for vmid in [101, 102, 103, 9000] {
-                    pve.guest(vmid).place().await?;
+                    pve.guest(vmid).location().await?;
                 }
                 pve.guest(101).status().await.map(drop)
             }

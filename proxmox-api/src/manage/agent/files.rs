@@ -135,7 +135,7 @@ impl Agent {
 
     /// The error for a file beyond a limit of the client.
     async fn too_much(&self, path: &str, exceeded: Exceeded) -> Error {
-        let place = match self.guest.place().await {
+        let place = match self.guest.location().await {
             Ok(place) => place,
             Err(error) => return error,
         };

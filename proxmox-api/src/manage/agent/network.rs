@@ -18,7 +18,7 @@ impl Guest {
     /// # Errors
     /// See [`Agent`](super::Agent) and [`Guest`].
     pub async fn interfaces(&self) -> Result<Vec<Interface>, Error> {
-        if self.place().await?.kind == Kind::Qemu {
+        if self.location().await?.kind == Kind::Qemu {
             let answer = self
                 .ask_agent(|vm| vm.agent().network_get_interfaces().get().into_request())
                 .await?;
@@ -34,13 +34,13 @@ impl Guest {
                 .collect());
         }
         let ask = |place: &GuestLocation| self.lxc_at(place).interfaces().get().into_future();
-        let from = self.place().await?;
+        let from = self.location().await?;
         let mut rows = self.call(Some(Kind::Lxc), &ask).await?;
         if rows.is_none() {
             // A node gives the same answer for a stopped container and for one that it does not
             // have.
             self.status().await?;
-            if self.place().await? != from {
+            if self.location().await? != from {
                 rows = self.call(Some(Kind::Lxc), &ask).await?;
             }
         }
@@ -101,7 +101,7 @@ impl Guest {
     }
 
     async fn mac_of_card(&self, index: u8) -> Result<String, Error> {
-        let mac = match self.place().await?.kind {
+        let mac = match self.location().await?.kind {
             Kind::Qemu => {
                 let config = self.qemu_config().await?;
                 config.net.get(index).and_then(|card| card.macaddr.clone())

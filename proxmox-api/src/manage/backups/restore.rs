@@ -150,7 +150,7 @@ impl Recover {
         let mut add = |key: &str, value: Option<String>| {
             text.extend(value.map(|value| format!("{key}: {value}\n")));
         };
-        match guest.place().await?.kind {
+        match guest.location().await?.kind {
             Kind::Qemu => {
                 let config = guest.qemu_config().await?;
                 add("smbios1", config.smbios1.as_ref().map(ToString::to_string));

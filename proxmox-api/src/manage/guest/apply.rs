@@ -108,9 +108,9 @@ impl Guest {
     /// See [`Guest`].
     pub async fn pending(&self) -> Result<Vec<PendingChange>, Error> {
         let rows = self
-            .call(None, &|place| match place.kind {
-                Kind::Qemu => self.qemu_at(place).pending().get().into_future(),
-                Kind::Lxc => self.lxc_at(place).pending().get().into_future(),
+            .call(None, &|location| match location.kind {
+                Kind::Qemu => self.qemu_at(location).pending().get().into_future(),
+                Kind::Lxc => self.lxc_at(location).pending().get().into_future(),
             })
             .await?;
         Ok((rows.into_iter())

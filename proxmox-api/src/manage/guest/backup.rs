@@ -40,8 +40,8 @@ impl Guest {
     /// See [`Guest`].
     pub async fn backups(&self, storage: &str) -> Result<Vec<NodeStorageContentItem>, Error> {
         let mut found = self
-            .call(None, &|place| {
-                let node = self.client.api().nodes().node(&place.node);
+            .call(None, &|location| {
+                let node = self.client.api().nodes().node(&location.node);
                 let content = node.storage().storage(storage).content();
                 content
                     .get()
@@ -104,8 +104,14 @@ impl Backup {
             };
             return Err(invalid.into());
         }
-        let send = |place: &GuestLocation| {
-            let request = guest.client.api().nodes().node(&place.node).vzdump().post();
+        let send = |location: &GuestLocation| {
+            let request = guest
+                .client
+                .api()
+                .nodes()
+                .node(&location.node)
+                .vzdump()
+                .post();
             start_task!(
                 request.vmid(List(vec![guest.vmid])).storage(&self.storage),
                 mode: self.mode.as_deref(),
@@ -115,7 +121,7 @@ impl Backup {
             )
         };
         for again in [true, false] {
-            let place = guest.place().await?;
+            let location = guest.location().await?;
             let started = guest
                 .start_operation(None, TargetState::Nothing, &send)
                 .await?;
@@ -123,7 +129,7 @@ impl Backup {
                 return Ok(started);
             }
             // The server accepts a backup of a guest that is on another node, and does nothing.
-            if !again || guest.find(IdentityCheck::Lenient, false).await? == place {
+            if !again || guest.find(IdentityCheck::Lenient, false).await? == location {
                 break;
             }
         }

@@ -194,8 +194,8 @@ impl Guest {
     /// # Errors
     /// [`WrongKind`](super::GuestErrorKind::WrongKind) for a container; see [`Guest`].
     pub async fn regenerate_cloud_init(&self) -> Result<(), Error> {
-        self.call(Some(Kind::Qemu), &|place| {
-            self.qemu_at(place).cloudinit().put().into_future()
+        self.call(Some(Kind::Qemu), &|location| {
+            self.qemu_at(location).cloudinit().put().into_future()
         })
         .await
     }

@@ -106,13 +106,13 @@ type Write<'a, C> = &'a mut (
         );
 
 #[inline]
-fn read_qemu(guest: &Guest, place: &GuestLocation) -> Request<QemuConfig> {
-    guest.qemu_at(place).config().get().into_request()
+fn read_qemu(guest: &Guest, location: &GuestLocation) -> Request<QemuConfig> {
+    guest.qemu_at(location).config().get().into_request()
 }
 
 #[inline]
-fn read_lxc(guest: &Guest, place: &GuestLocation) -> Request<LxcConfig> {
-    guest.lxc_at(place).config().get().into_request()
+fn read_lxc(guest: &Guest, location: &GuestLocation) -> Request<LxcConfig> {
+    guest.lxc_at(location).config().get().into_request()
 }
 
 /// The server refuses a change with only a digest.
@@ -129,8 +129,8 @@ fn unless_empty(
 macro_rules! read_modify_write {
     ($guest:ident, $kind:ident, $read:ident, $at:ident, $verb:ident, $change:ident) => {
         $guest
-            .edit(Kind::$kind, $read, &mut |config, place| {
-                let request = $guest.$at(place).config().$verb();
+            .edit(Kind::$kind, $read, &mut |config, location| {
+                let request = $guest.$at(location).config().$verb();
                 let request = match &config.digest {
                     Some(digest) => request.digest(digest),
                     None => request,
@@ -318,8 +318,8 @@ impl Guest {
             let mut schedule = PollSchedule::every(None, self.locks);
             loop {
                 let config = self.read(kind, read).await?;
-                let place = self.place().await?;
-                let writing = write(&config, &place)?;
+                let location = self.location().await?;
+                let writing = write(&config, &location)?;
                 drop(config);
                 let Some(writing) = writing else {
                     return Ok(());
@@ -349,7 +349,7 @@ impl Guest {
     /// # Errors
     /// See [`Guest`].
     pub async fn tags(&self) -> Result<Vec<String>, Error> {
-        let tags = match self.place().await?.kind {
+        let tags = match self.location().await?.kind {
             Kind::Qemu => self.qemu_config().await?.tags,
             Kind::Lxc => self.lxc_config().await?.tags,
         };
@@ -434,7 +434,7 @@ impl Guest {
             change(&mut tags);
             (tags != old).then_some((!tags.is_empty()).then_some(tags))
         };
-        if self.place().await?.kind == Kind::Qemu {
+        if self.location().await?.kind == Kind::Qemu {
             let change = |config: &QemuConfig, request: QemuVmidConfigPut| match new(&config.tags) {
                 None => request,
                 Some(None) => request.unset("tags"),
@@ -511,7 +511,7 @@ impl Guest {
     /// # Errors
     /// Those of [`Guest::edit_qemu`].
     pub async fn detach(&self, key: &str) -> Result<(), Error> {
-        match self.place().await?.kind {
+        match self.location().await?.kind {
             Kind::Qemu => self.edit_qemu(|_, request| request.unset(key)).await,
             Kind::Lxc => self.edit_lxc(|_, request| request.unset(key)).await,
         }
@@ -523,7 +523,8 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
     pub async fn destroy_disk(&self, key: &str) -> Result<(), Error> {
-        let send = |place: &GuestLocation| task(self.qemu_at(place).unlink().put(key).force(true));
+        let send =
+            |location: &GuestLocation| task(self.qemu_at(location).unlink().put(key).force(true));
         self.secure(Some(Kind::Qemu)).await?;
         let send = self.call_with(Some(Kind::Qemu), IdentityCheck::Strict, &send);
         send.await.map(drop)

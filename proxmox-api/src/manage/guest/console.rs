@@ -52,10 +52,10 @@ impl Guest {
     /// See [`Guest`].
     pub async fn console(&self) -> Result<GuestConsole, Error> {
         // A console is opened on the guest's present node.
-        let place = self.locate().await?;
-        if place.kind == Kind::Lxc {
+        let location = self.locate().await?;
+        if location.kind == Kind::Lxc {
             return Ok(GuestConsole {
-                console: self.client.lxc_console(&place.node, self.vmid),
+                console: self.client.lxc_console(&location.node, self.vmid),
                 displays: vec![Display::Terminal(0), Display::Vnc],
             });
         }
@@ -80,7 +80,7 @@ impl Guest {
         let ports = ports.map(|(number, _)| Display::Terminal(*number));
         displays.extend(ports.filter(|port| Some(*port) != main.map(Display::Terminal)));
         Ok(GuestConsole {
-            console: self.client.qemu_console(&place.node, self.vmid),
+            console: self.client.qemu_console(&location.node, self.vmid),
             displays,
         })
     }

@@ -138,7 +138,7 @@ impl CloneGuest {
     #[inline]
     fn send(
         &self,
-        place: &GuestLocation,
+        location: &GuestLocation,
         vmid: u32,
     ) -> BoxFuture<'static, Result<Option<Task>, Error>> {
         macro_rules! clone {
@@ -155,9 +155,9 @@ impl CloneGuest {
                 )
             };
         }
-        match place.kind {
-            Kind::Qemu => clone!(self.guest.qemu_at(place).clone_().post(vmid), name),
-            Kind::Lxc => clone!(self.guest.lxc_at(place).clone_().post(vmid), hostname),
+        match location.kind {
+            Kind::Qemu => clone!(self.guest.qemu_at(location).clone_().post(vmid), name),
+            Kind::Lxc => clone!(self.guest.lxc_at(location).clone_().post(vmid), hostname),
         }
     }
 
@@ -180,8 +180,8 @@ impl CloneGuest {
             let vmid = *this.ids.start();
             (vmid, this.copy(vmid).await?)
         };
-        let place = guest.place().await?;
-        let node = this.target.clone().unwrap_or(place.node);
+        let location = guest.location().await?;
+        let node = this.target.clone().unwrap_or(location.node);
         // A repeated operation makes the same clone.
         let again = guest.locks.map(|_| {
             Copying(Self {
@@ -192,7 +192,7 @@ impl CloneGuest {
         });
         let started = started.or_again(again);
         Ok(Cloned {
-            guest: guest.client.guest_at(vmid, node, place.kind),
+            guest: guest.client.guest_at(vmid, node, location.kind),
             started,
         })
     }
@@ -200,7 +200,7 @@ impl CloneGuest {
     #[inline]
     fn copy(&self, vmid: u32) -> BoxFuture<'_, Result<StartedOperation, Error>> {
         Box::pin(async move {
-            let send = |place: &GuestLocation| self.send(place, vmid);
+            let send = |location: &GuestLocation| self.send(location, vmid);
             self.guest
                 .start_operation(None, TargetState::Nothing, &send)
                 .await
@@ -290,13 +290,13 @@ impl Destroy {
             self.purge.then_some(true),
             self.unreferenced.then_some(true),
         );
-        let send = |place: &GuestLocation| match place.kind {
+        let send = |location: &GuestLocation| match location.kind {
             Kind::Qemu => {
-                let request = guest.qemu_at(place).delete();
+                let request = guest.qemu_at(location).delete();
                 start_task!(request, purge: purge, destroy_unreferenced_disks: all)
             }
             Kind::Lxc => {
-                let request = guest.lxc_at(place).delete();
+                let request = guest.lxc_at(location).delete();
                 start_task!(request, purge: purge, destroy_unreferenced_disks: all)
             }
         };

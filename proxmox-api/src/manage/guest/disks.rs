@@ -46,7 +46,7 @@ impl Guest {
                 size: size.and_then(DiskSize::bytes),
             });
         };
-        if self.place().await?.kind == Kind::Lxc {
+        if self.location().await?.kind == Kind::Lxc {
             let config = self.lxc_config().await?;
             if let Some(root) = &config.rootfs {
                 add("rootfs".to_owned(), &root.volume, root.size.as_ref());

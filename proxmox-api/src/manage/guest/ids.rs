@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::{GuestErrorKind, Places};
+use super::{GuestErrorKind, Locations};
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -74,7 +74,7 @@ struct Search {
 
 impl Search {
     async fn new(client: &Client, range: RangeInclusive<u32>) -> Result<Self, Error> {
-        let table = Places::fresh(client).await?;
+        let table = Locations::fresh(client).await?;
         Ok(Self {
             client: client.clone(),
             at: *range.start(),

@@ -242,11 +242,11 @@ impl Guest {
     /// See [`Guest`].
     pub async fn check_migration(&self, target: &str) -> Result<MigrationCheck, Error> {
         let asked = self
-            .call(None, &|place| {
+            .call(None, &|location| {
                 let path = format!(
                     "/nodes/{}/{}/{}/migrate",
-                    escape(&place.node),
-                    place.kind,
+                    escape(&location.node),
+                    location.kind,
                     self.vmid
                 );
                 let request = self.client.request::<Value>(Method::Get, path);
@@ -325,9 +325,9 @@ impl Migrate {
         let live = live.then_some(true);
         let disks = self.local_disks.then_some(true);
         let storages = || (!self.storages.is_empty()).then(|| List(self.storages.clone()));
-        let send = |place: &GuestLocation| match place.kind {
+        let send = |location: &GuestLocation| match location.kind {
             Kind::Qemu => {
-                let request = guest.qemu_at(place).migrate().post(&self.target);
+                let request = guest.qemu_at(location).migrate().post(&self.target);
                 start_task!(
                     request,
                     online: live,
@@ -338,7 +338,7 @@ impl Migrate {
                 )
             }
             Kind::Lxc => {
-                let request = guest.lxc_at(place).migrate().post(&self.target);
+                let request = guest.lxc_at(location).migrate().post(&self.target);
                 start_task!(request, restart: live, target_storage: storages(), bwlimit: limit)
             }
         };

@@ -45,29 +45,29 @@ impl Guest {
 impl GuestOperation {
     async fn run(self) -> Result<StartedOperation, Error> {
         let Self { guest, what } = &self;
-        let send = |place: &GuestLocation| match (place.kind, what) {
-            (Kind::Qemu, What::Template) => start_task!(guest.qemu_at(place).template().post()),
-            (Kind::Lxc, What::Template) => start_task!(guest.lxc_at(place).template().post()),
+        let send = |location: &GuestLocation| match (location.kind, what) {
+            (Kind::Qemu, What::Template) => start_task!(guest.qemu_at(location).template().post()),
+            (Kind::Lxc, What::Template) => start_task!(guest.lxc_at(location).template().post()),
             (Kind::Qemu, What::Rollback { snapshot, start }) => {
-                let at = guest.qemu_at(place).snapshot().snapname(snapshot);
+                let at = guest.qemu_at(location).snapshot().snapname(snapshot);
                 start_task!(at.rollback().post(), start: start.then_some(true))
             }
             (Kind::Lxc, What::Rollback { snapshot, start }) => {
-                let at = guest.lxc_at(place).snapshot().snapname(snapshot);
+                let at = guest.lxc_at(location).snapshot().snapname(snapshot);
                 start_task!(at.rollback().post(), start: start.then_some(true))
             }
             (Kind::Qemu, What::DeleteSnapshot { snapshot, force }) => {
-                let at = guest.qemu_at(place).snapshot().snapname(snapshot);
+                let at = guest.qemu_at(location).snapshot().snapname(snapshot);
                 start_task!(at.delete(), force: force.then_some(true))
             }
             (Kind::Lxc, What::DeleteSnapshot { snapshot, force }) => {
-                let at = guest.lxc_at(place).snapshot().snapname(snapshot);
+                let at = guest.lxc_at(location).snapshot().snapname(snapshot);
                 start_task!(at.delete(), force: force.then_some(true))
             }
             (Kind::Qemu, What::Resize { disk, size }) => {
                 start_task!(
                     guest
-                        .qemu_at(place)
+                        .qemu_at(location)
                         .resize()
                         .put()
                         .disk(disk.as_str())
@@ -77,7 +77,7 @@ impl GuestOperation {
             (Kind::Lxc, What::Resize { disk, size }) => {
                 start_task!(
                     guest
-                        .lxc_at(place)
+                        .lxc_at(location)
                         .resize()
                         .put()
                         .disk(disk.as_str())
@@ -92,7 +92,7 @@ impl GuestOperation {
                     delete,
                 },
             ) => {
-                let request = guest.qemu_at(place).move_disk().post(disk.as_str());
+                let request = guest.qemu_at(location).move_disk().post(disk.as_str());
                 start_task!(request.storage(storage).delete(*delete))
             }
             (
@@ -103,7 +103,7 @@ impl GuestOperation {
                     delete,
                 },
             ) => {
-                let request = guest.lxc_at(place).move_volume().post(disk.as_str());
+                let request = guest.lxc_at(location).move_volume().post(disk.as_str());
                 start_task!(request.storage(storage).delete(*delete))
             }
         };
@@ -135,14 +135,14 @@ impl Guest {
     /// The task that turns a container into a template: the server starts one without naming it
     /// (pve-container `API2/LXC.pm`, `template`).
     async fn template_task(&self, started: &StartedOperation) -> Result<Option<Task>, Error> {
-        let place = self.memory().place.clone();
-        let Some(place) = place.filter(|place| place.kind == Kind::Lxc) else {
+        let location = self.memory().location.clone();
+        let Some(location) = location.filter(|location| location.kind == Kind::Lxc) else {
             return Ok(None);
         };
         if !started.task().is_done() {
             return Ok(None);
         }
-        let tasks = self.client.api().nodes().node(place.node).tasks().get();
+        let tasks = self.client.api().nodes().node(location.node).tasks().get();
         let latest = tasks
             .vmid(self.vmid)
             .typefilter("vztemplate")

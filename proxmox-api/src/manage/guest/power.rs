@@ -170,10 +170,10 @@ impl Power {
     }
 
     #[inline]
-    fn send(&self, place: &GuestLocation) -> BoxFuture<'static, Result<Option<Task>, Error>> {
+    fn send(&self, location: &GuestLocation) -> BoxFuture<'static, Result<Option<Task>, Error>> {
         let (seconds, force) = (self.seconds(), self.force.then_some(true));
-        if place.kind == Kind::Qemu {
-            let status = self.guest.qemu_at(place).status();
+        if location.kind == Kind::Qemu {
+            let status = self.guest.qemu_at(location).status();
             return match self.action {
                 PowerAction::Start => start_task!(status.start().post(), timeout: seconds),
                 PowerAction::Stop => start_task!(status.stop().post(), timeout: seconds),
@@ -187,7 +187,7 @@ impl Power {
                 PowerAction::Resume => start_task!(status.resume().post()),
             };
         }
-        let status = self.guest.lxc_at(place).status();
+        let status = self.guest.lxc_at(location).status();
         match self.action {
             PowerAction::Start => start_task!(status.start().post()),
             PowerAction::Stop => start_task!(status.stop().post()),
@@ -215,7 +215,7 @@ impl Power {
         };
         let target = self.action.target();
         (self.guest)
-            .start_operation(kind, target, &|place| self.send(place))
+            .start_operation(kind, target, &|location| self.send(location))
             .await
     }
 }

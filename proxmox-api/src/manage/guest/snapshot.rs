@@ -58,13 +58,13 @@ impl TakeSnapshot {
     async fn run(self) -> Result<StartedOperation, Error> {
         let Self { guest, name, .. } = &self;
         let (text, memory) = (self.description.as_deref(), self.memory.then_some(true));
-        let send = |place: &GuestLocation| match place.kind {
+        let send = |location: &GuestLocation| match location.kind {
             Kind::Qemu => {
-                let request = guest.qemu_at(place).snapshot().post(name);
+                let request = guest.qemu_at(location).snapshot().post(name);
                 start_task!(request, description: text, vmstate: memory)
             }
             Kind::Lxc => {
-                let request = guest.lxc_at(place).snapshot().post(name);
+                let request = guest.lxc_at(location).snapshot().post(name);
                 start_task!(request, description: text)
             }
         };
@@ -99,9 +99,9 @@ impl Guest {
     /// See [`Guest`].
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
         let mut found = self
-            .call(None, &|place| match place.kind {
+            .call(None, &|location| match location.kind {
                 Kind::Qemu => {
-                    let request = self.qemu_at(place).snapshot().get();
+                    let request = self.qemu_at(location).snapshot().get();
                     each(request, |row| Snapshot {
                         name: row.name,
                         description: row.description.unwrap_or_default(),
@@ -111,7 +111,7 @@ impl Guest {
                     })
                 }
                 Kind::Lxc => {
-                    let request = self.lxc_at(place).snapshot().get();
+                    let request = self.lxc_at(location).snapshot().get();
                     each(request, |row| Snapshot {
                         name: row.name,
                         description: row.description.unwrap_or_default(),

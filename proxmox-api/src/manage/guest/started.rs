@@ -136,7 +136,7 @@ impl StartedOperation {
         if let TargetState::Node(node) = &self.target {
             // The operation itself moved the guest here.
             guest.remember(|memory| {
-                memory.place = memory.kind.map(|kind| GuestLocation {
+                memory.location = memory.kind.map(|kind| GuestLocation {
                     node: node.clone(),
                     kind,
                 });

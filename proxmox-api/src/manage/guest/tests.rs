@@ -304,7 +304,7 @@ async fn a_reused_number_is_not_followed() {
                 let fake = cluster.server();
                 cluster.set("a", Kind::Qemu, BEFORE);
                 let guest = fake.token_client().guest(100);
-                guest.place().await.expect("it is there");
+                guest.location().await.expect("it is there");
                 cluster.remove();
                 if noticed {
                     guest.status().await.expect_err("it is gone");

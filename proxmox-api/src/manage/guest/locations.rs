@@ -38,7 +38,7 @@ pub struct Listed {
     /// Its number.
     pub vmid: u32,
     /// The node it is on, and its kind.
-    pub place: GuestLocation,
+    pub location: GuestLocation,
     /// Its name.
     pub name: Option<String>,
     /// The status from the server: `running`, `stopped`, or `unknown` while its node is offline.
@@ -55,7 +55,7 @@ pub struct Listed {
 
 record_serde!(Listed {
     vmid,
-    place,
+    location,
     name,
     status,
     pool,
@@ -75,16 +75,16 @@ impl Listed {
 impl Guest {
     /// The guest's entry in the cluster's list. All handles of a client and its clones share one
     /// list, whose age is limited by
-    /// [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places), so that this usually
+    /// [`ClientBuilder::guest_locations`](crate::ClientBuilder::guest_locations), so that this usually
     /// needs no request; [`Guest::status`] asks the node itself.
     ///
     /// # Errors
     /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
     pub async fn listed(&self) -> Result<Listed, Error> {
         let vmid = self.vmid();
-        let mut table = Places::recent(self.client()).await?;
+        let mut table = Locations::recent(self.client()).await?;
         if !table.guests.contains_key(&vmid) {
-            table = Places::fresh(self.client()).await?;
+            table = Locations::fresh(self.client()).await?;
         }
         let found = table.guests.get(&vmid).cloned();
         found.ok_or_else(|| GuestErrorKind::NoSuchGuest { vmid }.into())
@@ -97,14 +97,14 @@ impl Client {
     /// # Errors
     /// Those of every request.
     pub async fn listed_guests(&self) -> Result<Vec<Listed>, Error> {
-        let table = Places::recent(self).await?;
+        let table = Locations::recent(self).await?;
         Ok(table.guests.values().cloned().collect())
     }
 }
 
 /// The shared state of the handles of one client.
 #[derive(Debug, Default)]
-pub(crate) struct Places(Mutex<Known>);
+pub(crate) struct Locations(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -123,10 +123,10 @@ impl Table {
     }
 }
 
-impl Places {
+impl Locations {
     /// A table that is not older than the client's limit.
     pub(crate) async fn recent(client: &Client) -> Result<Arc<Table>, Error> {
-        let oldest = Instant::now().checked_sub(client.guest_places());
+        let oldest = Instant::now().checked_sub(client.guest_locations());
         client.keep::<Self>().since(client, oldest).await
     }
 
@@ -364,10 +364,10 @@ impl<'de> Visitor<'de> for Row<'_> {
                 _ => lock = value.text(),
             }
         }
-        let place = node
+        let location = node
             .zip(kind)
             .map(|(node, kind)| GuestLocation { node, kind });
-        let Some((vmid, place)) = vmid.zip(place) else {
+        let Some((vmid, location)) = vmid.zip(location) else {
             return Ok(None);
         };
         let tags: String = tags.unwrap_or_default();
@@ -378,7 +378,7 @@ impl<'de> Visitor<'de> for Row<'_> {
         let tags = tags().map(str::to_owned).collect();
         Ok(Some(Listed {
             vmid,
-            place,
+            location,
             name,
             status,
             pool,
@@ -515,13 +515,17 @@ mod tests {
         let client = fake.token_client();
         let guests: Vec<_> = (100..105).map(|vmid| client.guest(vmid)).collect();
         let requested_at =
-            futures_util::future::join_all(guests.iter().map(super::super::Guest::place));
-        for place in requested_at.await {
-            assert_eq!(place.expect("it is there").node, "n1");
+            futures_util::future::join_all(guests.iter().map(super::super::Guest::location));
+        for location in requested_at.await {
+            assert_eq!(location.expect("it is there").node, "n1");
         }
         assert_eq!(fake.requests().len(), 1);
         // A new guest is not in an older list.
-        client.guest(99).place().await.expect_err("it is not there");
+        client
+            .guest(99)
+            .location()
+            .await
+            .expect_err("it is not there");
         assert_eq!(fake.requests().len(), 2);
     }
 
@@ -547,7 +551,7 @@ mod tests {
             [7, 101]
         );
         assert!(all[0].template && all[0].status.is_none());
-        client.guest(101).place().await.expect("it is there");
+        client.guest(101).location().await.expect("it is there");
         assert_eq!(fake.requests().len(), 1);
         client.guest(9).listed().await.expect_err("it is not there");
         assert_eq!(fake.requests().len(), 2);
@@ -583,7 +587,7 @@ mod tests {
     #[tokio::test]
     async fn an_invalid_list_is_not_quoted_in_the_error() {
         let fake = Fake::new(|_| ok(r#"{"data":"PVE:root@pam:PLANTED"}"#));
-        let error = fake.token_client().guest(7).place().await;
+        let error = fake.token_client().guest(7).location().await;
         let error = error.expect_err("no list");
         let text = format!("{error} {error:?}");
         assert!(
@@ -634,7 +638,7 @@ mod tests {
         let client = fake.token_client();
         for (wait, lists) in [(0, 1), (9, 1), (11, 2)] {
             tokio::time::sleep(Duration::from_secs(wait)).await;
-            client.guest(7).place().await.expect("it is there");
+            client.guest(7).location().await.expect("it is there");
             assert_eq!(fake.requests().len(), lists, "after {wait} s more");
         }
     }
@@ -649,18 +653,25 @@ mod tests {
             )
         });
         let client = fake.token_client();
-        let table = Places::fresh(&client).await.expect("it is a list");
-        let place = GuestLocation {
+        let table = Locations::fresh(&client).await.expect("it is a list");
+        let location = GuestLocation {
             node: "b".to_owned(),
             kind: Kind::Lxc,
         };
         let found: Vec<_> = (table.guests.values())
-            .map(|guest| (guest.vmid, &guest.place, guest.tags.len(), guest.template))
+            .map(|guest| {
+                (
+                    guest.vmid,
+                    &guest.location,
+                    guest.tags.len(),
+                    guest.template,
+                )
+            })
             .collect();
-        assert_eq!(found, [(103, &place, 0, false)]);
+        assert_eq!(found, [(103, &location, 0, false)]);
         let fake = Fake::new(|_| ok(r#"{"data":null}"#));
         let client = fake.token_client();
-        let table = Places::fresh(&client).await.expect("no guest at all");
+        let table = Locations::fresh(&client).await.expect("no guest at all");
         assert!(table.guests.is_empty());
     }
 
@@ -670,9 +681,9 @@ mod tests {
         let client = fake.token_client();
         let guests: Vec<_> = (0..10).map(|vmid| client.guest(vmid)).collect();
         let requested_at =
-            futures_util::future::join_all(guests.iter().map(super::super::Guest::place));
-        for place in requested_at.await {
-            place.expect_err("there is no list");
+            futures_util::future::join_all(guests.iter().map(super::super::Guest::location));
+        for location in requested_at.await {
+            location.expect_err("there is no list");
         }
         assert_eq!(fake.requests().len(), 10);
     }
