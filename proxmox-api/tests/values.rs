@@ -176,7 +176,7 @@ fn reports_of_work_survive_serialization() {
     written::<Bus>(&[json!("scsi"), json!("virtio"), json!("sata"), json!("ide")]);
     written::<Display>(&[json!("vnc"), json!({ "terminal": 1 })]);
     written::<Listed>(&[json!({
-        "vmid": 100, "place": { "node": "pve1", "kind": "qemu" }, "name": "web", "status": "running",
+        "vmid": 100, "location": { "node": "pve1", "kind": "qemu" }, "name": "web", "status": "running",
         "pool": null, "tags": ["a"], "template": false, "lock": null,
     })]);
     let refusal = json!({
