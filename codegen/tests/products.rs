@@ -8,7 +8,7 @@
     reason = "a test that cannot read its input should stop"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,26 @@ fn the_library_has_the_same_facts() {
     assert_eq!(ours.port, theirs.port);
     assert_eq!(ours.cookie, theirs.cookie);
     assert_eq!(ours.token, Some((theirs.token, theirs.token_separator)));
+}
+
+/// A format that the library does not know would pass without a check.
+#[test]
+fn the_library_checks_the_formats_that_the_overlay_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let rules = fs::read_to_string(PVE.overlay(&root).join("rules.toml")).unwrap();
+    let rules: toml::Table = rules.parse().unwrap();
+    let library = root.join("proxmox-api/src/value/limits.rs");
+    let library = fs::read_to_string(library).unwrap();
+    let (_, checks) = library.split_once("fn accepts(").unwrap();
+    let (checks, _) = checks.split_once("\n}\n").unwrap();
+    let known: BTreeSet<&str> = checks
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => "))
+        .map(|(format, _)| format)
+        .collect();
+    let formats = rules["checked_formats"].as_array().unwrap();
+    let formats: BTreeSet<&str> = formats.iter().filter_map(toml::Value::as_str).collect();
+    assert_eq!(formats, known);
 }
 
 fn dump(path: &str) -> Option<Vec<u8>> {

@@ -505,12 +505,10 @@ impl Overlay {
     /// The words of a path for the name of its object: `/nodes/{node}/qemu/{vmid}/config` is
     /// `QemuConfig`.
     pub(crate) fn stem(&self, path: &str, placeholders: bool) -> String {
-        let start = prefixes(path).find_map(|above| match self.entries.stems.get(above) {
-            Some(word) => {
-                self.mark(format!("stems {above}"), path);
-                Some((above, word.as_str()))
-            }
-            None => (above == "/nodes/{node}").then_some((above, "Node")),
+        let start = prefixes(path).find_map(|above| {
+            let word = self.entries.stems.get(above)?;
+            self.mark(format!("stems {above}"), path);
+            Some((above, word))
         });
         match start {
             None if path == "/" => "Root".to_owned(),
