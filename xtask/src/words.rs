@@ -35,8 +35,19 @@ pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
     let mut files = 0;
     let mut borrowed = Vec::new();
     let mut folders = vec![product.overlay(&root)];
-    folders
-        .extend(["proxmox-api", "codegen", "xtask", "tests", "docs"].map(|name| root.join(name)));
+    folders.extend(
+        [
+            "proxmox-api",
+            "codegen",
+            "xtask",
+            "tests",
+            "gateway",
+            "docs",
+            ".ci",
+            ".github",
+        ]
+        .map(|name| root.join(name)),
+    );
     let found = folders.iter().map(|folder| files::files_below(folder));
     for found in found.chain([top_level(&root)]) {
         let found = found?;
