@@ -147,10 +147,15 @@ async fn many_callers_filter(front: &GatewayClient, length: usize) {
 async fn clients_do_not_read(front: &GatewayClient) {
     let mut waiting = Vec::new();
     for _ in 0..2 {
-        waiting.push(front.connect(&format!("GET {SELECTED}"), "").await);
+        let mut stream = front.connect(&format!("GET {SELECTED}"), "").await;
+        // The first bytes are sent when the whole answer is in memory.
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.expect("answered");
+        assert_eq!(&start, b"HTTP/1.1 200");
+        waiting.push(stream);
     }
-    // Both answers are in memory, except for the part in the buffers of the connections.
-    front.until(|used| used > SHARE / 2).await;
+    let used = front.used().await;
+    assert!(used > SHARE / 2 && used <= SHARE, "{used}");
     let (status, _) = front.measure(SELECTED).await;
     assert_eq!(status, 503, "a third exceeds the limit");
     // Requests that need no memory are served.
