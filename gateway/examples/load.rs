@@ -15,12 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use proxmox_api::Client;
 use proxmox_api::client::limit::RateLimit;
+use proxmox_api::{Client, ClientBuilder};
 use proxmox_gateway::{Background, Config, Gateway};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use tokio::net::TcpStream;
-use tokio_websockets::ClientBuilder;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -55,7 +54,7 @@ async fn main() -> Fallible<()> {
     for _ in 0..listeners {
         let url = format!("ws://{}/v1/events/ws", gateway.address());
         let value = format!("PVEAPIToken={TOKEN_ID}={TOKEN_SECRET}").parse()?;
-        let request = ClientBuilder::new()
+        let request = tokio_websockets::ClientBuilder::new()
             .uri(&url)?
             .add_header(http::header::AUTHORIZATION, value)?;
         let stream = TcpStream::connect(gateway.address()).await?;
@@ -67,9 +66,15 @@ async fn main() -> Fallible<()> {
             }
         });
     }
-    let events = client(&simulator)?;
+    let with_token = |builder: ClientBuilder| {
+        let builder = builder.api_token(TOKEN_ID, TOKEN_SECRET);
+        builder.rate_limit(RateLimit::none())
+    };
+    let direct = Client::builder(simulator.url()).fingerprint(simulator.fingerprint().parse()?);
+    let direct = with_token(direct);
+    let through = with_token(Client::builder(format!("http://{}", gateway.address())));
+    let guest = direct.clone().build()?.guest(100);
     tokio::spawn(async move {
-        let guest = events.guest(100);
         // Each task ends before the next begins. A refusal ends the events, and the counts below show it.
         while let Ok(start) = guest.start().await {
             let started = start.wait().await;
@@ -84,12 +89,8 @@ async fn main() -> Fallible<()> {
         resident() / 1_000_000
     );
 
-    let direct = Client::builder(simulator.url()).fingerprint(simulator.fingerprint().parse()?);
-    let through = Client::builder(format!("http://{}", gateway.address()));
     for (name, builder) in [("direct", direct), ("gateway", through)] {
         let client = builder
-            .api_token(TOKEN_ID, TOKEN_SECRET)
-            .rate_limit(RateLimit::none())
             .concurrency(connections as usize, connections as usize)
             .build()?;
         let start = Instant::now();
@@ -134,18 +135,11 @@ async fn main() -> Fallible<()> {
             at(0.999),
             (processor() - before).as_secs_f64() / start.elapsed().as_secs_f64(),
             resident() / 1_000_000,
-            received.load(Ordering::Relaxed),
+            received.swap(0, Ordering::Relaxed),
         );
     }
     gateway.stop().await;
     Ok(())
-}
-
-/// A client of the simulated cluster itself.
-fn client(simulator: &Simulator) -> Fallible<Client> {
-    let builder = Client::builder(simulator.url()).fingerprint(simulator.fingerprint().parse()?);
-    let builder = builder.api_token(TOKEN_ID, TOKEN_SECRET);
-    Ok(builder.rate_limit(RateLimit::none()).build()?)
 }
 
 /// Processor time of this process, if the system reports it.

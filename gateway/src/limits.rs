@@ -140,8 +140,8 @@ impl Limits {
             (by_address, Class::Authentication),
             self.limit(Class::Authentication),
         );
-        for (place, limit) in [guesses, ((user, class), limit)] {
-            let quota = counts.quota(place, limit, now, false);
+        for (key, limit) in [guesses, ((user, class), limit)] {
+            let quota = counts.quota(key, limit, now, false);
             if let Some(refused) = quota.filter(|quota| quota.wait.is_some()) {
                 return Some(refused);
             }
@@ -416,9 +416,9 @@ mod tests {
         });
         let address = |number: u32| IpAddr::from(number.to_be_bytes());
         let take = |number: u32| limits.take(None, address(number), Class::Read);
-        let limit = u32::try_from(MAX_CALLERS).expect("few");
+        let callers = u32::try_from(MAX_CALLERS).expect("few");
         let start = std::time::Instant::now();
-        let refused = (0..limit + 100)
+        let refused = (0..callers + 100)
             .filter(|number| take(*number).is_some_and(|quota| quota.wait.is_some()));
         assert_eq!(
             refused.count(),
@@ -427,7 +427,7 @@ mod tests {
         );
         let once = start.elapsed();
         for number in 0..20_000 {
-            take(limit + number);
+            take(callers + number);
         }
         // Scanning all windows for each request would take hundreds of times as long.
         assert!(
@@ -436,7 +436,7 @@ mod tests {
             start.elapsed()
         );
         time.store(1_061, Ordering::Relaxed);
-        assert_eq!(take(limit).expect("limited").remaining, 9);
+        assert_eq!(take(callers).expect("limited").remaining, 9);
     }
 
     #[test]

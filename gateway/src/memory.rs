@@ -181,8 +181,8 @@ impl Drop for Reservation {
 impl fmt::Debug for MemoryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBudget")
-            .field("most", &self.max)
-            .field("each", &self.max_per_address)
+            .field("max", &self.max)
+            .field("max_per_address", &self.max_per_address)
             .field("used", &self.used())
             .finish()
     }

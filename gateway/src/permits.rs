@@ -107,9 +107,9 @@ impl Drop for Permit {
 
 impl fmt::Debug for Permits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Places")
-            .field("most", &self.max)
-            .field("each", &self.max_per_user)
+        f.debug_struct("Permits")
+            .field("max", &self.max)
+            .field("max_per_user", &self.max_per_user)
             .field("taken", &self.taken())
             .finish()
     }

@@ -41,7 +41,7 @@ use crate::refusal::Refusal;
 use crate::store::Postgres;
 use crate::store::{Store, StoreError};
 use crate::webhooks::Deliverer;
-use crate::{docs, grpc, operation, proxy, v1};
+use crate::{docs, operation, proxy, v1};
 
 /// Maximum bytes in memory for bodies and lists, in total and for one address.
 const MAX_MEMORY: usize = 256 * 1024 * 1024;
@@ -61,7 +61,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Gateway {
     address: SocketAddr,
     grpc_address: Option<SocketAddr>,
-    services: Option<JoinHandle<()>>,
+    grpc: Option<JoinHandle<()>>,
     grace: Duration,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -95,7 +95,7 @@ impl Gateway {
         let deliverer = Deliverer::new(store.clone(), &config.webhooks, &instance)?;
         let mut background = JoinSet::new();
         background.spawn(hub.clone().follow());
-        let deliveries = tokio::spawn(deliverer.clone().run(stopped.clone()));
+        let delivering = deliverer.clone().run(stopped.clone());
         if let Some(background_config) = &config.background {
             let watcher = Watcher {
                 client: cluster
@@ -129,23 +129,25 @@ impl Gateway {
             stop: stopped,
         });
         let mut grpc_address = None;
-        let mut services = None;
+        let mut grpc = None;
         if let Some(address) = config.grpc {
             let listener = listen(address).await?;
             grpc_address = listener.local_addr().ok();
             let app = app.clone();
-            services = Some(tokio::spawn(async move {
-                if let Err(error) = grpc::serve(listener, grpc_acceptor, app).await {
+            grpc = Some(tokio::spawn(async move {
+                if let Err(error) = crate::grpc::serve(listener, grpc_acceptor, app).await {
                     tracing::error!(%error);
                 }
             }));
         }
         let body_timeout = Duration::from_secs(config.body_seconds);
+        // Nothing fails from here on, and so leaves a task behind.
         let server = tokio::spawn(serve(listener, acceptor, app, grace, body_timeout));
+        let deliveries = tokio::spawn(delivering);
         Ok(Self {
             address,
             grpc_address,
-            services,
+            grpc,
             grace,
             stop,
             server,
@@ -173,18 +175,11 @@ impl Gateway {
         let _ = self.stop.send(true);
         let deadline = tokio::time::Instant::now() + self.grace;
         let _ = (&mut self.server).await;
-        if let Some(services) = &mut self.services
-            && tokio::time::timeout_at(deadline, &mut *services)
-                .await
-                .is_err()
-        {
-            services.abort();
-        }
-        if tokio::time::timeout_at(deadline, &mut self.deliveries)
-            .await
-            .is_err()
-        {
-            self.deliveries.abort();
+        for task in self.grpc.iter_mut().chain([&mut self.deliveries]) {
+            if tokio::time::timeout_at(deadline, &mut *task).await.is_err() {
+                tracing::warn!("gRPC calls or deliveries are aborted at the end of the grace time");
+                task.abort();
+            }
         }
         self.background.shutdown().await;
         // Lets another gateway take over at once.
@@ -198,8 +193,8 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.server.abort();
         self.deliveries.abort();
-        if let Some(services) = &self.services {
-            services.abort();
+        if let Some(grpc) = &self.grpc {
+            grpc.abort();
         }
     }
 }

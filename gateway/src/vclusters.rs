@@ -273,14 +273,14 @@ impl Vclusters<'_> {
             created: now(),
         };
         let template = self.client.guest(self.config.template);
-        let place = template.location().await?;
+        let location = template.location().await?;
         let text = serde_json::to_string(&record).unwrap_or_default();
         let (first, last) = self.config.ids;
         let mut clone = (template.clone_within(first..=last))
             .name(&new.name)
             .description(format!("{MARK}{text}"));
         let node = new.node_selector.as_ref().map(|selector| &selector.node);
-        if let Some(node) = node.filter(|node| **node != place.node) {
+        if let Some(node) = node.filter(|node| **node != location.node) {
             clone = clone.target(node);
         }
         let cloned = clone.await?;
@@ -290,7 +290,7 @@ impl Vclusters<'_> {
             name: new.name.clone(),
             status: "creating".to_owned(),
             k8s_version: record.version,
-            node: node.unwrap_or(&place.node).clone(),
+            node: node.unwrap_or(&location.node).clone(),
             isolation: record.isolation,
             created_at: utc(record.created),
             endpoints: Endpoints::default(),

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::common::{Pair, token};
+use crate::common::{Pair, background, token};
+use proxmox_gateway::VclustersConfig;
 use proxmox_gateway::gpve::v1::cluster_service_client::ClusterServiceClient;
 use proxmox_gateway::gpve::v1::guest_service_client::GuestServiceClient;
 use proxmox_gateway::gpve::v1::operation_service_client::OperationServiceClient;
 use proxmox_gateway::gpve::v1::v_cluster_service_client::VClusterServiceClient;
 use proxmox_gateway::gpve::v1::*;
-use proxmox_gateway::{Background, VclustersConfig};
-use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Simulator, TOKEN_ID};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
@@ -35,9 +35,7 @@ async fn pair() -> (Pair, Channel) {
         )
         .time_factor(0.0);
     let pair = Pair::start(simulator, |config| {
-        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        background.interval_milliseconds = 20;
-        config.background = Some(background);
+        config.background = Some(background());
         config.vclusters = Some(VclustersConfig::new(9000, "1.28.0"));
         config.grpc = Some(([127, 0, 0, 1], 0).into());
     })

@@ -3,13 +3,12 @@
 
 mod common;
 
-use common::{Pair, token};
+use common::{Pair, background, token};
 use futures_util::StreamExt;
 use proxmox_api::Client;
-use proxmox_gateway::Background;
 use proxmox_gateway::gpve::v1::ListGuestsRequest;
 use proxmox_gateway::gpve::v1::guest_service_client::GuestServiceClient;
-use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Simulator, TOKEN_SECRET};
 use proxmox_test_support::captured_log;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,9 +141,7 @@ async fn no_log_contains_a_secret_and_each_change_has_a_line() {
         .acl("/", "alice@pve", "Administrator")
         .time_factor(0.0);
     let pair = Pair::start(simulator, |config| {
-        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        background.interval_milliseconds = 20;
-        config.background = Some(background);
+        config.background = Some(background());
         config.webhooks.allow_internal = true;
         config.limits.write = 0;
         config.grpc = Some(([127, 0, 0, 1], 0).into());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Pair, token};
+use crate::common::{Pair, background, token};
 use futures_util::StreamExt;
 use proxmox_api::manage::webhook::{WINDOW, verify};
 use proxmox_gateway::Background;
@@ -31,9 +31,7 @@ fn cluster() -> Builder {
 
 async fn pair() -> Pair {
     Pair::start(cluster(), |config| {
-        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        background.interval_milliseconds = 20;
-        config.background = Some(background);
+        config.background = Some(background());
         config.webhooks.allow_internal = true;
         config.webhooks.backoff_milliseconds = 0;
     })

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Pair, token};
+use crate::common::{Pair, background, token};
 use futures_util::StreamExt;
-use proxmox_gateway::{Background, Config, Gateway};
+use proxmox_gateway::{Config, Gateway};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,9 +112,7 @@ async fn two_gateways_deliver_each_event_once_and_share_cursors() {
         assert!(refused.to_string().contains("certificate"), "{refused}");
     }
     let change = |config: &mut Config| {
-        let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
-        background.interval_milliseconds = 20;
-        config.background = Some(background);
+        config.background = Some(background());
         config.webhooks.allow_internal = true;
         config.limits.write = 0;
         config.postgres = Some(address.into());

@@ -56,9 +56,9 @@ impl Admission {
         if let Some(refusal) = quota.as_ref().and_then(|quota| quota.refusal()) {
             return Err(refused(refusal));
         }
-        if let Some(log_calls) = request.extensions().get::<CallNote>() {
+        if let Some(note) = request.extensions().get::<CallNote>() {
             // Fails if the call is logged already.
-            let _ = log_calls.0.set(CallDetails {
+            let _ = note.0.set(CallDetails {
                 name: name.to_owned(),
                 class,
                 caller: caller.clone(),
@@ -107,13 +107,13 @@ pub(super) async fn log_calls(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let log_calls = CallNote::default();
-    request.extensions_mut().insert(log_calls.clone());
+    let note = CallNote::default();
+    request.extensions_mut().insert(note.clone());
     let peer = origin(&app, request.extensions().get(), request.headers());
     let reservation = app.memory.share(peer).reserve();
     let request = request.map(|body| reserved(body, reservation));
     let response = next.run(request).await;
-    let Some(details) = log_calls.0.get() else {
+    let Some(details) = note.0.get() else {
         return response;
     };
     let CallDetails {

@@ -299,7 +299,7 @@ impl GuestService for Guests {
     ) -> Result<Response<Guest>, Status> {
         let call = self.0.enter(&request, "Guest.Update", Class::Write)?;
         let order = request.into_inner();
-        let place = call
+        let location = call
             .client
             .guest(order.vmid)
             .location()
@@ -307,12 +307,12 @@ impl GuestService for Guests {
             .map_err(failed)?;
         let path = format!(
             "/nodes/{}/{}/{}/config",
-            place.node,
-            place.kind.as_str(),
+            location.node,
+            location.kind.as_str(),
             order.vmid
         );
         let mut put = call.client.request::<serde_json::Value>(Method::Put, path);
-        let named = if place.kind == Kind::Qemu {
+        let named = if location.kind == Kind::Qemu {
             "name"
         } else {
             "hostname"

@@ -128,7 +128,13 @@ impl Deliverer {
             }
             while let Some(waiting) = schedule.next() {
                 let (deliverer, hook, stop) = (self.clone(), waiting.hook.clone(), stop.clone());
-                let task = running.spawn(async move { deliverer.serve(&hook, &stop).await });
+                let task = running.spawn(async move {
+                    let served = deliverer.serve(&hook, &stop).await;
+                    served.unwrap_or_else(|error| {
+                        tracing::warn!(%error, "a delivery failed");
+                        false
+                    })
+                });
                 by_task.insert(task.id(), waiting);
             }
             let ended = tokio::select! {
@@ -143,11 +149,7 @@ impl Deliverer {
                 }
             };
             let (task, progressed) = match ended {
-                Ok((task, Ok(progressed))) => (task, progressed),
-                Ok((task, Err(error))) => {
-                    tracing::warn!(%error, "a delivery failed");
-                    (task, false)
-                }
+                Ok(ended) => ended,
                 Err(error) => {
                     tracing::error!(%error, "a delivery ended early");
                     (error.id(), false)
@@ -159,7 +161,11 @@ impl Deliverer {
                 None => {}
             }
         }
-        while running.join_next().await.is_some() {}
+        while let Some(ended) = running.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a delivery ended early");
+            }
+        }
     }
 
     /// Sends deliveries of a webhook, one after the other. Returns whether there was any, because
@@ -168,6 +174,9 @@ impl Deliverer {
         let lease = format!("webhook {id}");
         let mut progressed = false;
         for _ in 0..MAX_IN_A_ROW {
+            if *stop.borrow() {
+                break;
+            }
             let until = now() + CLAIM_SECONDS;
             // Another gateway must not send later events meanwhile.
             if !self
@@ -185,7 +194,7 @@ impl Deliverer {
             };
             let arrived = self.work(&hook, delivery).await?;
             progressed = true;
-            if !arrived || *stop.borrow() {
+            if !arrived {
                 // A receiver that does not respond lets others have their turn.
                 break;
             }
@@ -341,15 +350,21 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_slow_receiver_delays_no_other_and_each_gets_events_in_order() {
-        const MANY: u32 = 70;
+    /// One on a store of its own, which may send to this machine.
+    async fn deliverer() -> (Store, Deliverer) {
         let store = Store::embedded(None).await.expect("opens");
         let config = WebhooksConfig {
             allow_internal: true,
             ..WebhooksConfig::default()
         };
         let deliverer = Deliverer::new(store.clone(), &config, "me").expect("works");
+        (store, deliverer)
+    }
+
+    #[tokio::test]
+    async fn a_slow_receiver_delays_no_other_and_each_gets_events_in_order() {
+        const MANY: u32 = 70;
+        let (store, deliverer) = deliverer().await;
         let (received, mut deliveries_seen) = mpsc::unbounded_channel();
         let (release, may_answer) = watch::channel(false);
         let (_always, at_once) = watch::channel(true);
@@ -365,7 +380,7 @@ mod tests {
             }
         }
         let mut work = JoinSet::new();
-        let (_running, stop) = watch::channel(false);
+        let (_stopping, stop) = watch::channel(false);
         work.spawn(deliverer.clone().run(stop));
         let seen: Mutex<BTreeMap<&str, Vec<u32>>> = Mutex::default();
         let count = |name| {
@@ -401,12 +416,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_ends_after_the_running_attempt_and_leaves_no_claim() {
-        let store = Store::embedded(None).await.expect("opens");
-        let config = WebhooksConfig {
-            allow_internal: true,
-            ..WebhooksConfig::default()
-        };
-        let deliverer = Deliverer::new(store.clone(), &config, "me").expect("works");
+        let (store, deliverer) = deliverer().await;
         let (received, mut deliveries_seen) = mpsc::unbounded_channel();
         let (release, may_answer) = watch::channel(false);
         let url = receiver("one", received, may_answer).await;
@@ -415,10 +425,10 @@ mod tests {
             let delivery = delivery("one", number);
             store.put_delivery(&delivery).await.expect("works");
         }
-        let (running, stop) = watch::channel(false);
+        let (stopping, stop) = watch::channel(false);
         let work = tokio::spawn(deliverer.run(stop));
         deliveries_seen.recv().await.expect("the first attempt");
-        running.send_replace(true);
+        stopping.send_replace(true);
         release.send_replace(true);
         work.await.expect("it ends");
         // The second event is free for another gateway at once.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use proxmox_gateway::{Config, Gateway};
+use proxmox_gateway::{Background, Config, Gateway};
 use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +14,13 @@ use tokio::net::TcpStream;
 pub(crate) struct Pair {
     pub(crate) simulator: Simulator,
     pub(crate) gateway: Gateway,
+}
+
+/// Background work with the simulator's token, in short intervals.
+pub(crate) fn background() -> Background {
+    let mut background = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+    background.interval_milliseconds = 20;
+    background
 }
 
 impl Pair {
