@@ -20,7 +20,7 @@ const WORK: [(&str, &str); 5] = [
     ("metrics", "all metrics as Prometheus reads them"),
     (
         "events",
-        "one look for events, every hundredth guest changed",
+        "one poll for events, every hundredth guest changed",
     ),
     ("batch", "starting every guest and waiting for its task"),
 ];
