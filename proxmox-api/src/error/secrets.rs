@@ -478,8 +478,8 @@ impl tracing::Subscriber for LogRecorder {
 
 #[tokio::test]
 async fn no_error_and_no_type_shows_a_secret_that_a_server_repeats() {
-    let book = LogRecorder::default();
-    let _guard = tracing::subscriber::set_default(book.clone());
+    let log = LogRecorder::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
     let fake = Fake::new(answer);
     let mut texts = Texts {
         client: builder(&fake)
@@ -520,7 +520,7 @@ async fn no_error_and_no_type_shows_a_secret_that_a_server_repeats() {
         }
         texts.texts.push((what.clone(), text));
     }
-    let spans = book.0.lock().expect("no panic").clone();
+    let spans = log.0.lock().expect("no panic").clone();
     assert!(spans.contains("template"), "{spans}");
     texts.texts.push(("spans".to_owned(), spans));
     let traces = traces();

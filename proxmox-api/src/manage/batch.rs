@@ -178,9 +178,9 @@ impl Batch<'_> {
         let mut ready: VecDeque<(usize, Outcome)> = VecDeque::new();
         for (index, vmid) in vmids.iter().enumerate() {
             match table.guests.get(vmid).map(|guest| &guest.location) {
-                Some(place) => {
-                    let guest = self.client.guest_seen(*vmid, place.clone(), table.now());
-                    waiting.push_back((index, guest, place.node.clone()));
+                Some(location) => {
+                    let guest = self.client.guest_seen(*vmid, location.clone(), table.now());
+                    waiting.push_back((index, guest, location.node.clone()));
                 }
                 None => {
                     let problem = GuestErrorKind::NoSuchGuest { vmid: *vmid };

@@ -169,14 +169,14 @@ impl Clones {
             None => self.clone_template(&name, &node, base, track).await?,
         };
         let subject = Subject::Guest(guest.vmid());
-        let place = match new {
+        let current_node = match new {
             true => guest.location().await?.node,
             false => guest.locate().await?.node,
         };
         // An existing clone stays on any requested node.
         let misplaced = match new {
-            true => place != node,
-            false => !self.nodes.is_empty() && !self.nodes.contains(&place),
+            true => current_node != node,
+            false => !self.nodes.is_empty() && !self.nodes.contains(&current_node),
         };
         if misplaced {
             let start_task = || guest.migrate(&node).with_local_disks();

@@ -167,7 +167,7 @@ impl Work for HaveTemplate {
                 let matching = matching.filter(|row| {
                     version
                         .as_ref()
-                        .is_none_or(|matching| number(row) == *matching)
+                        .is_none_or(|version| number(row) == *version)
                 });
                 let newest = matching.max_by(|a, b| compare(&number(a), &number(b)));
                 let file = newest.ok_or_else(|| {

@@ -57,11 +57,11 @@ impl Scope {
             Self::Node(node) => format!("/nodes/{}/firewall", escape(node)),
             Self::Vnet(vnet) => format!("/cluster/sdn/vnets/{}/firewall", escape(vnet)),
             Self::Guest(vmid) => {
-                let place = pve.guest(*vmid).location().await?;
+                let location = pve.guest(*vmid).location().await?;
                 format!(
                     "/nodes/{}/{}/{vmid}/firewall",
-                    escape(&place.node),
-                    place.kind
+                    escape(&location.node),
+                    location.kind
                 )
             }
         })

@@ -328,10 +328,7 @@ impl Work for CheckHealth {
     type Done = Vec<NodeHealth>;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
-        let nodes = reachable_nodes(pve, track, Action::Check).await?;
-        let nodes = nodes
-            .into_iter()
-            .filter(|node| self.node.as_ref().is_none_or(|other| other == node));
+        let nodes = reachable_nodes(pve, track, Action::Check, self.node.as_deref()).await?;
         let one = |node| self.of(pve, track, node);
         match some_at_once(4, nodes, one).await {
             (found, None) => Ok(found),

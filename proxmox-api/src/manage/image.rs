@@ -13,7 +13,7 @@ use crate::value::Secret;
 use crate::value::endpoint::{Method, Release};
 
 /// The first release with the content type for images to import.
-pub(super) const IMPORTS: Release = Release::new(8, 3);
+const IMPORTS: Release = Release::new(8, 3);
 
 /// An image for disks of virtual machines: its source, and its storage.
 ///
@@ -116,9 +116,10 @@ impl Image {
         }
     }
 
-    /// Whether it is already on a storage.
-    pub(super) fn is_volume(&self) -> bool {
-        matches!(self.source, Source::Volume(_))
+    /// Whether the server imports it from the path of a file, which only `root@pam` itself may do.
+    pub(super) async fn needs_path(&self, pve: &Client) -> Result<bool, Error> {
+        let volume = matches!(self.source, Source::Volume(_));
+        Ok(!volume && pve.server_release().await? < IMPORTS)
     }
 
     fn given_name(&self) -> Result<String, Error> {

@@ -415,33 +415,33 @@ impl<'a> Selection<'a> {
     }
 
     /// Keeps those of one type.
-    pub fn of_type(self, value: ResourceType) -> Self {
-        self.matching(|resource| resource.resource_type == value)
+    pub fn of_type(self, resource_type: ResourceType) -> Self {
+        self.matching(|resource| resource.resource_type == resource_type)
     }
 
     /// Keeps guests of one kind.
-    pub fn of_kind(self, value: Kind) -> Self {
-        self.matching(|resource| resource.kind == Some(value))
+    pub fn of_kind(self, kind: Kind) -> Self {
+        self.matching(|resource| resource.kind == Some(kind))
     }
 
     /// Keeps those with this status.
-    pub fn status(self, value: &str) -> Self {
-        self.matching(|resource| resource.status.as_deref() == Some(value))
+    pub fn status(self, status: &str) -> Self {
+        self.matching(|resource| resource.status.as_deref() == Some(status))
     }
 
     /// Keeps those on this node.
-    pub fn node(self, value: &str) -> Self {
-        self.matching(|resource| resource.node.as_deref() == Some(value))
+    pub fn node(self, node: &str) -> Self {
+        self.matching(|resource| resource.node.as_deref() == Some(node))
     }
 
     /// Keeps those in this pool.
-    pub fn pool(self, value: &str) -> Self {
-        self.matching(|resource| resource.pool.as_deref() == Some(value))
+    pub fn pool(self, pool: &str) -> Self {
+        self.matching(|resource| resource.pool.as_deref() == Some(pool))
     }
 
     /// Keeps guests with this tag, in upper or lower case.
-    pub fn tag(self, value: &str) -> Self {
-        self.matching(|resource| (resource.tags.iter()).any(|tag| tag.eq_ignore_ascii_case(value)))
+    pub fn tag(self, tag: &str) -> Self {
+        self.matching(|resource| (resource.tags.iter()).any(|own| own.eq_ignore_ascii_case(tag)))
     }
 
     /// Leaves templates out.

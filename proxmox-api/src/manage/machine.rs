@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::guest::{CloudInit, Guest, Kind, Size, allocate};
-use super::image::{IMPORTS, Image};
+use super::image::Image;
 use super::inventory::{Inventory, Resource};
 use super::work::{Action, Subject, Track, Work, WorkError};
 use crate::client::Client;
@@ -240,8 +240,10 @@ impl Machine {
 
     /// Refuses before anything is downloaded what the server would refuse after it.
     async fn check_login(&self, pve: &Client) -> Result<(), Error> {
-        let user = pve.user().unwrap_or("root@pam");
-        if user == "root@pam" || self.image.is_volume() || pve.server_release().await? >= IMPORTS {
+        let Some(user) = pve.user().filter(|user| *user != "root@pam") else {
+            return Ok(());
+        };
+        if !self.image.needs_path(pve).await? {
             return Ok(());
         }
         let problem = format!(

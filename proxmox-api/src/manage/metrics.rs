@@ -337,9 +337,13 @@ impl Guest {
     pub async fn history(&self, timeframe: Timeframe) -> Result<Vec<GuestSample>, Error> {
         let timeframe = timeframe.as_str();
         let rows = self
-            .call(None, &|place| match place.kind {
-                Kind::Qemu => self.qemu_at(place).rrddata().get(timeframe).into_future(),
-                Kind::Lxc => self.lxc_at(place).rrddata().get(timeframe).into_future(),
+            .call(None, &|location| match location.kind {
+                Kind::Qemu => self
+                    .qemu_at(location)
+                    .rrddata()
+                    .get(timeframe)
+                    .into_future(),
+                Kind::Lxc => self.lxc_at(location).rrddata().get(timeframe).into_future(),
             })
             .await?;
         Ok((rows.into_iter())

@@ -260,8 +260,8 @@ impl Work for Migration {
         let subject = Subject::Guest(self.vmid);
         let guest = track.with_locks(pve.guest(self.vmid));
         // Not from a list, which may be some seconds old.
-        let place = guest.locate().await?;
-        let from = place.node;
+        let location = guest.locate().await?;
+        let from = location.node;
         let moved = |guest: &Guest, with: Vec<String>| Moved {
             guest: guest.clone(),
             from: from.clone(),
@@ -287,7 +287,7 @@ impl Work for Migration {
         let Routes {
             map: storages,
             later,
-        } = self.storages(&guest, place.kind).await?;
+        } = self.storages(&guest, location.kind).await?;
         let mut reasons = self.obstacles(pve, &guest, &storages, &later).await?;
         let mut with = Vec::new();
         if reasons.is_empty() {
@@ -334,8 +334,8 @@ impl Work for Migration {
             Err(_) => guest.status().await.ok().map(|status| status.state),
         };
         if let Err(error) = ended {
-            let place = guest.location().await.ok().map(|place| place.node);
-            if place.as_ref() == Some(&self.target) {
+            let current_node = guest.location().await.ok().map(|location| location.node);
+            if current_node.as_ref() == Some(&self.target) {
                 track.leave(&subject, &format!("is on node {}", self.target));
             }
             if ran == PowerState::Running && now != Some(PowerState::Running) {
@@ -485,7 +485,7 @@ impl Work for RemoteMigration {
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<u32, Error> {
         let subject = Subject::Guest(self.vmid);
         let guest = pve.guest(self.vmid);
-        let place = guest.locate().await?;
+        let location = guest.locate().await?;
         let before = guest.status().await?;
         let online = before.state == PowerState::Running;
         let number = self.number.unwrap_or(self.vmid);
@@ -498,9 +498,9 @@ impl Work for RemoteMigration {
                 self.storages.clone(),
                 self.bridges.clone(),
             );
-            let sending: BoxFuture<'static, Result<Task, Error>> = match place.kind {
+            let sending: BoxFuture<'static, Result<Task, Error>> = match location.kind {
                 Kind::Qemu => {
-                    let at = guest.qemu_at(&place).remote_migrate();
+                    let at = guest.qemu_at(&location).remote_migrate();
                     let request = at
                         .post()
                         .target_endpoint(endpoint)
@@ -511,7 +511,7 @@ impl Work for RemoteMigration {
                     request.delete(self.delete.then_some(true)).into_future()
                 }
                 Kind::Lxc => {
-                    let at = guest.lxc_at(&place).remote_migrate();
+                    let at = guest.lxc_at(&location).remote_migrate();
                     let request = at
                         .post()
                         .target_endpoint(endpoint)

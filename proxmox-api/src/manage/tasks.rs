@@ -211,8 +211,8 @@ struct RunningTask {
 
 impl RunningTask {
     async fn poll(mut self) -> (Self, Option<Result<TaskOutcome, Error>>) {
-        let poll = (self.task.status().await).map(|status| status.outcome());
-        let end = match self.tolerance.accept(&self.task, poll) {
+        let result = (self.task.status().await).map(|status| status.outcome());
+        let end = match self.tolerance.accept(&self.task, result) {
             Ok(None) => None,
             Ok(Some(outcome)) => Some(or_error(&self.task, outcome).await),
             Err(error) => Some(Err(error)),

@@ -124,8 +124,8 @@ impl<'a> WaitBuilder<'a> {
             let mut schedule = PollSchedule::every(interval, None);
             let mut tolerance = PollTolerance::default();
             loop {
-                let poll = poll(&self.task, follower.as_mut()).await;
-                if let Some(outcome) = tolerance.accept(&self.task, poll)? {
+                let result = poll(&self.task, follower.as_mut()).await;
+                if let Some(outcome) = tolerance.accept(&self.task, result)? {
                     return Ok(outcome);
                 }
                 schedule.again().await;
@@ -187,9 +187,9 @@ impl PollTolerance {
     pub(crate) fn accept(
         &mut self,
         task: &Task,
-        poll: Result<Option<TaskOutcome>, Error>,
+        result: Result<Option<TaskOutcome>, Error>,
     ) -> Result<Option<TaskOutcome>, Error> {
-        match poll {
+        match result {
             Ok(outcome) => {
                 self.failures = 0;
                 self.unknown = MAX_NOT_FOUND;

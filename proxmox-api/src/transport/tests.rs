@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -307,12 +307,18 @@ async fn a_broken_connection_means_maybe_processed(over: Over) {
     }
 }
 
-async fn a_refused_connection_means_never_sent(over: Over) {
-    // It does not listen, and no other test gets its port.
+/// An address at which nothing listens, and that nobody else gets as long as the socket lives.
+pub(super) fn unused_address() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     let any = ([127, 0, 0, 1], 0).into();
     socket.bind(any).expect("a free port");
-    let url = format!("http://{}", socket.local_addr().expect("it is bound"));
+    let address = socket.local_addr().expect("it is bound");
+    (socket, address)
+}
+
+async fn a_refused_connection_means_never_sent(over: Over) {
+    let (_socket, address) = unused_address();
+    let url = format!("http://{address}");
     let error = over
         .client(&url)
         .execute(post("x"))

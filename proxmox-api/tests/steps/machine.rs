@@ -149,7 +149,6 @@ async fn tokens_on_old_releases_are_refused_before_the_download() {
     assert!(sent.iter().all(|sent| sent.method == "GET"), "{sent:?}");
 }
 
-#[cfg(feature = "unpack")]
 #[tokio::test]
 async fn a_compressed_file_is_decompressed() {
     use std::io::Write;

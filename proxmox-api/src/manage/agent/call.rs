@@ -43,12 +43,12 @@ impl Guest {
         request: impl Fn(&QemuVmidPath) -> Request<T> + Send + Sync + 'a,
     ) -> BoxFuture<'a, Result<T, Error>> {
         Box::pin(async move {
-            let send = |place: &GuestLocation| -> BoxFuture<'static, Result<Result<T, GuestErrorKind>, Error>> {
+            let send = |location: &GuestLocation| -> BoxFuture<'static, Result<Result<T, GuestErrorKind>, Error>> {
                 let Request {
                     client,
                     call,
                     decode,
-                } = request(&self.qemu_at(place));
+                } = request(&self.qemu_at(location));
                 let vmid = self.vmid();
                 Box::pin(async move {
                     let (client, name, reply) = exchange(client, call).await?;

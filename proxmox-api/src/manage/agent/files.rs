@@ -94,8 +94,8 @@ impl Agent {
     /// Reads a file from a release without partial reads.
     async fn read_file_at_once(&self, path: &str, max: usize) -> Result<Vec<u8>, Error> {
         let guest = &self.guest;
-        let send = |place: &GuestLocation| -> BoxFuture<'static, Result<Part, Error>> {
-            let request = guest.qemu_at(place).agent().file_read().get(path);
+        let send = |location: &GuestLocation| -> BoxFuture<'static, Result<Part, Error>> {
+            let request = guest.qemu_at(location).agent().file_read().get(path);
             let request = request.into_request();
             let decode = request.decode;
             let vmid = guest.vmid();
@@ -135,11 +135,11 @@ impl Agent {
 
     /// The error for a file beyond a limit of the client.
     async fn too_much(&self, path: &str, exceeded: Exceeded) -> Error {
-        let place = match self.guest.location().await {
-            Ok(place) => place,
+        let location = match self.guest.location().await {
+            Ok(location) => location,
             Err(error) => return error,
         };
-        let request = self.guest.qemu_at(&place).agent().file_read().get(path);
+        let request = self.guest.qemu_at(&location).agent().file_read().get(path);
         let name = self.guest.client().call_id(&request.into_request().call);
         Error::exceeded(&name, exceeded)
     }

@@ -33,7 +33,7 @@ impl Guest {
                 })
                 .collect());
         }
-        let ask = |place: &GuestLocation| self.lxc_at(place).interfaces().get().into_future();
+        let ask = |location: &GuestLocation| self.lxc_at(location).interfaces().get().into_future();
         let from = self.location().await?;
         let mut rows = self.call(Some(Kind::Lxc), &ask).await?;
         if rows.is_none() {

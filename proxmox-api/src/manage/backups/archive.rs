@@ -199,7 +199,7 @@ impl Work for FindBackups {
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Vec<Archive>, Error> {
         let mut found = Vec::new();
         let mut shared = BTreeSet::new();
-        for node in reachable_nodes(pve, track, Action::Check).await? {
+        for node in reachable_nodes(pve, track, Action::Check, None).await? {
             let at = pve.api().nodes().node(&node).storage();
             for storage in at.get().content(["backup"]).enabled(true).await? {
                 let name = storage.storage.to_string();
@@ -221,15 +221,19 @@ impl Work for FindBackups {
     }
 }
 
-/// The nodes that are online, and a step for each that is not.
+/// The nodes that are online, or the named one of them, and a step for each that is not.
 pub(crate) async fn reachable_nodes(
     pve: &Client,
     track: &Track<'_>,
     action: Action,
+    only: Option<&str>,
 ) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for node in pve.api().nodes().get().await? {
         let name = node.node.to_string();
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
         if node.status.as_str() == "online" {
             names.push(name);
         } else {

@@ -302,10 +302,8 @@ impl Work for RunBackupJob {
             extra: Default::default(),
             ..job.clone()
         };
-        let nodes = reachable_nodes(pve, track, Action::BackUp).await?;
-        let nodes = nodes
-            .into_iter()
-            .filter(|node| job.node.as_ref().is_none_or(|other| other.as_str() == node));
+        let only = job.node.as_ref().map(|node| node.as_str());
+        let nodes = reachable_nodes(pve, track, Action::BackUp, only).await?;
         let one = |node: String| {
             let (plain, rule) = (&plain, rule.clone());
             async move {

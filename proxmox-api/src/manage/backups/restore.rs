@@ -185,12 +185,12 @@ impl Recover {
         &self,
         pve: &Client,
         track: &Track<'_>,
-        place: &GuestLocation,
+        location: &GuestLocation,
         vmid: u32,
         kind: Kind,
     ) -> Result<(), Error> {
         let subject = Subject::Guest(vmid);
-        if place.kind != kind {
+        if location.kind != kind {
             let problem = "the number belongs to a guest of the other kind";
             return Err(WorkError::new(subject, problem).into());
         }
@@ -225,14 +225,14 @@ impl Work for Recover {
         let vmid = self.to.unwrap_or(archive.vmid);
         let subject = Subject::Guest(vmid);
         let existing = match pve.guest(vmid).locate().await {
-            Ok(place) => Some(place),
+            Ok(location) => Some(location),
             Err(error) if error.kind() == Some(ErrorKind::NotFound) => None,
             Err(error) => return Err(error),
         };
         let guest = match existing {
-            Some(place) if !self.replace => {
+            Some(location) if !self.replace => {
                 let guest = track.with_locks(pve.guest(vmid));
-                if self.unique || place.kind != kind || !self.is_of(&guest, &config).await? {
+                if self.unique || location.kind != kind || !self.is_of(&guest, &config).await? {
                     let problem = "another guest has this number, and replacing it is not allowed";
                     return Err(WorkError::new(subject, problem).into());
                 }
@@ -240,12 +240,12 @@ impl Work for Recover {
                 guest
             }
             replaced => {
-                if let Some(place) = &replaced {
-                    self.stop_replaced(pve, track, place, vmid, kind).await?;
+                if let Some(location) = &replaced {
+                    self.stop_replaced(pve, track, location, vmid, kind).await?;
                 }
                 let node = match (&self.node, &replaced) {
                     (Some(node), _) => node.clone(),
-                    (None, Some(place)) => place.node.clone(),
+                    (None, Some(location)) => location.node.clone(),
                     (None, None) => archive.node.clone(),
                 };
                 let storage = match kind {

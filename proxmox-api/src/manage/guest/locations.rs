@@ -514,9 +514,9 @@ mod tests {
         let fake = Fake::new(move |_| ok(body.clone()));
         let client = fake.token_client();
         let guests: Vec<_> = (100..105).map(|vmid| client.guest(vmid)).collect();
-        let requested_at =
+        let locations =
             futures_util::future::join_all(guests.iter().map(super::super::Guest::location));
-        for location in requested_at.await {
+        for location in locations.await {
             assert_eq!(location.expect("it is there").node, "n1");
         }
         assert_eq!(fake.requests().len(), 1);
@@ -680,9 +680,9 @@ mod tests {
         let fake = Fake::new(|_| Ok(json(500, "no", "")));
         let client = fake.token_client();
         let guests: Vec<_> = (0..10).map(|vmid| client.guest(vmid)).collect();
-        let requested_at =
+        let locations =
             futures_util::future::join_all(guests.iter().map(super::super::Guest::location));
-        for location in requested_at.await {
+        for location in locations.await {
             location.expect_err("there is no list");
         }
         assert_eq!(fake.requests().len(), 10);

@@ -259,11 +259,11 @@ impl Guest {
         timeframe: Timeframe,
         how: Consolidation,
     ) -> Result<SeriesSet, Error> {
-        let send = |place: &GuestLocation| {
+        let send = |location: &GuestLocation| {
             let path = format!(
                 "/nodes/{}/{}/{}",
-                escape(&place.node),
-                place.kind,
+                escape(&location.node),
+                location.kind,
                 self.vmid()
             );
             ask(self.client(), path, timeframe, how)

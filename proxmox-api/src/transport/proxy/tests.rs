@@ -1,10 +1,11 @@
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::client::Client;
 use crate::client::retry::RetryPolicy;
 use crate::error::Error;
 use crate::request::Call;
+use crate::transport::tests::unused_address;
 use crate::value::endpoint::Method;
 
 #[test]
@@ -133,11 +134,7 @@ async fn errors_name_a_refusing_proxy() {
 
 #[tokio::test]
 async fn errors_name_an_unreachable_proxy() {
-    // It does not listen, and no other test gets its port.
-    let socket = TcpSocket::new_v4().expect("a socket");
-    let any = ([127, 0, 0, 1], 0).into();
-    socket.bind(any).expect("a free port");
-    let address = socket.local_addr().expect("it is bound");
+    let (_socket, address) = unused_address();
     let error = version_through(&address.to_string())
         .await
         .expect_err("nobody listens");
@@ -159,7 +156,7 @@ async fn socks(answer: u8) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut seen = Vec::new();
         let name = "pve1.invalid".len();
-        for (length, answer) in [
+        for (length, bytes) in [
             (3, vec![5, 2]),
             (3 + "bob".len() + "p@ss".len(), vec![1, 0]),
             (7 + name, vec![5, answer, 0, 1, 0, 0, 0, 0, 0, 0]),
@@ -167,7 +164,7 @@ async fn socks(answer: u8) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
             let mut some = vec![0; length];
             stream.read_exact(&mut some).await.expect("a message");
             seen.extend_from_slice(&some);
-            stream.write_all(&answer).await.expect("somebody reads");
+            stream.write_all(&bytes).await.expect("somebody reads");
         }
         if answer == 0 {
             let mut head = Vec::new();
@@ -366,10 +363,10 @@ async fn a_client_uses_the_proxy_of_its_environment_by_default() {
         .env(INSIDE, "1");
     let ran = tokio::task::spawn_blocking(move || inside.output()).await;
     let ran = ran.expect("no panic").expect("it runs");
-    let answer = String::from_utf8_lossy(&ran.stdout);
+    let output = String::from_utf8_lossy(&ran.stdout);
     assert!(
-        ran.status.success() && answer.contains("1 passed"),
-        "{answer}"
+        ran.status.success() && output.contains("1 passed"),
+        "{output}"
     );
     server.await.expect("no panic");
 }
