@@ -28,3 +28,13 @@ pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
     let index = digits.parse().ok()?;
     (index <= *HIGHEST_INDEXES.get(prefix)?).then_some((prefix, index))
 }
+
+/// Whether a name is this indexed parameter with a valid index.
+pub(crate) fn has_index(name: &str, prefix: &str) -> bool {
+    split_index(name).is_some_and(|(found, _)| found == prefix)
+}
+
+/// `net` of `net0`, and any other name unchanged.
+pub(crate) fn without_index(name: &str) -> &str {
+    split_index(name).map_or(name, |(prefix, _)| prefix)
+}

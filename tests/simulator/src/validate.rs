@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use proxmox_codegen::facts::{Additional, Format, Parameters, Schema, Schemas, Type};
 
-use crate::indexed::split_index;
 use crate::params::{Param, Params};
 use crate::schema::{ApiSchema, lookup};
 use crate::{formats, pattern, propstring};
@@ -475,11 +474,6 @@ fn number(text: &str) -> Option<f64> {
     } else {
         None
     }
-}
-
-/// Whether a parameter name is `prefix` plus an index.
-pub(crate) fn has_index(name: &str, prefix: &str) -> bool {
-    split_index(name).is_some_and(|(f, _)| f == prefix)
 }
 
 #[cfg(test)]

@@ -156,9 +156,7 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
         let mut row = user_json(user);
         row.insert("userid".into(), json!(userid));
         let realm = userid.rsplit('@').next().unwrap_or("");
-        let realms = call.cluster.records.get("/access/domains");
-        let mut realms = realms.into_iter().flatten();
-        if let Some((_, realm)) = realms.find(|(key, _)| key == realm) {
+        if let Some(realm) = call.cluster.entry("/access/domains", realm) {
             row.insert("realm-type".into(), json!(realm.get("type")));
         }
         if full {

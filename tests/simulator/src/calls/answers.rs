@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::calls::call::Call;
 use crate::calls::records::rows::field;
 use crate::formats::next_run;
-use crate::propstring::value;
+use crate::propstring;
 use crate::state::cluster::Cluster;
 use crate::state::records::Row;
 
@@ -107,15 +107,15 @@ fn checks(call: &Call<'_>, kind: &str, held: &Row) -> Value {
     };
     let listed: Vec<&str> = entries
         .into_iter()
-        .filter(|entry| value(entry, "node") == Some(&*node))
+        .filter(|entry| propstring::value(entry, "node") == Some(&*node))
         .collect();
     if listed.is_empty() {
         let text = format!("No mapping for node {node}.");
         return json!([{ "severity": "warning", "message": text }]);
     }
     let missing = listed.iter().filter_map(|entry| {
-        let id = value(entry, "id").unwrap_or_default();
-        let path = value(entry, "path");
+        let id = propstring::value(entry, "id").unwrap_or_default();
+        let path = propstring::value(entry, "path");
         match (kind, path) {
             ("pci", path) => {
                 let path = path.unwrap_or_default();
@@ -163,7 +163,7 @@ pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
         value.and_then(Value::as_str).unwrap_or("").to_owned()
     };
     let access = text("user-tag-access");
-    let part = |name: &str| value(&access, name);
+    let part = |name: &str| propstring::value(&access, name);
     let privileged = call.may("/", "Sys.Modify");
     let allow = part("user-allow").unwrap_or("free");
     let split = |list: &str| -> Vec<String> {

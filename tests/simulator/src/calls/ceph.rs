@@ -63,17 +63,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
-fn rows<'a>(call: &'a Call<'_>, key: &str) -> &'a [(String, Row)] {
-    call.cluster.records.get(key).map_or(&[], Vec::as_slice)
-}
-
 fn row(value: Value) -> Row {
     value.as_object().cloned().unwrap_or_default()
-}
-
-fn find(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
-    let found = rows(call, key).iter().find(|(name, _)| name == id);
-    found.map(|(_, row)| row.clone())
 }
 
 fn key_of(kind: &str) -> String {
@@ -94,7 +85,7 @@ fn service_id(call: &Call<'_>, kind: &str) -> String {
 }
 
 fn services(call: &Call<'_>, kind: &str) -> Reply {
-    let rows = rows(call, &key_of(kind));
+    let rows = call.cluster.rows(&key_of(kind));
     let shown = rows.iter().zip(0u32..).map(|((name, row), rank)| {
         let mut shown = json!({
             "name": name, "host": field(row, "host"), "addr": field(row, "addr"), "direxists": 1, "service": 1,
@@ -115,7 +106,7 @@ fn services(call: &Call<'_>, kind: &str) -> Reply {
 
 fn add_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), service_id(call, kind));
-    if find(call, &key_of(kind), &id).is_some() {
+    if call.cluster.entry(&key_of(kind), &id).is_some() {
         let what = match kind {
             "mon" => "monitor",
             "mgr" => "manager",
@@ -143,10 +134,10 @@ fn add_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
 
 fn remove_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let id = service_id(call, kind);
-    if find(call, &key_of(kind), &id).is_none() {
+    if call.cluster.entry(&key_of(kind), &id).is_none() {
         return Err(ApiError::die(format!("no such {kind} id '{id}'")));
     }
-    let left = rows(call, &key_of(kind)).len();
+    let left = call.cluster.rows(&key_of(kind)).len();
     if kind == "mon" && left == 1 {
         return Err(ApiError::die("can't remove last monitor"));
     }
@@ -182,7 +173,7 @@ fn pool_row(name: &str, row: &Row) -> Value {
 }
 
 fn pools(call: &Call<'_>) -> Reply {
-    let rows = rows(call, POOLS).iter();
+    let rows = call.cluster.rows(POOLS).iter();
     Reply::data(
         rows.map(|(name, row)| pool_row(name, row))
             .collect::<Value>(),
@@ -201,7 +192,7 @@ fn next(rows: &[(String, Row)], key: &str, from: u64) -> u64 {
 
 fn new_pool(call: &Call<'_>, name: &str, application: Option<&str>, taken: &Rows) -> Edit {
     let mut row = crate::calls::records::rows::parameter_row(call, "name");
-    let mut rows = rows(call, POOLS).to_vec();
+    let mut rows = call.cluster.rows(POOLS).to_vec();
     rows.extend_from_slice(taken);
     row.insert("pool".into(), json!(next(&rows, "pool", 1).to_string()));
     if let Some(application) = application {
@@ -227,7 +218,7 @@ fn pool_storage(kind: &str, settings: &[(&str, &str)], content: &[&str]) -> Stor
 
 fn add_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
     let name = call.owned("name");
-    if find(call, POOLS, &name).is_some() {
+    if call.cluster.entry(POOLS, &name).is_some() {
         return Err(ApiError::die(format!("pool '{name}' already exists")));
     }
     let mut edits = vec![new_pool(call, &name, None, &Vec::new())];
@@ -249,7 +240,7 @@ fn add_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 fn existing_pool(call: &Call<'_>) -> ApiResult<(String, Row)> {
     let name = call.owned("name");
-    match find(call, POOLS, &name) {
+    match call.cluster.entry(POOLS, &name).cloned() {
         Some(row) => Ok((name, row)),
         None => Err(ApiError::die(format!("pool '{name}' does not exist"))),
     }
@@ -331,9 +322,9 @@ fn remove_pool(call: &mut Call<'_>) -> ApiResult<Reply> {
 }
 
 fn systems(call: &Call<'_>) -> Reply {
-    let rows = rows(call, SYSTEMS).iter().map(|(name, _)| {
+    let rows = call.cluster.rows(SYSTEMS).iter().map(|(name, _)| {
         let id = |pool: String| {
-            let row = find(call, POOLS, &pool).unwrap_or_default();
+            let row = call.cluster.entry(POOLS, &pool).cloned().unwrap_or_default();
             pool_row(&pool, &row)["pool"].clone()
         };
         let (data, metadata) = (format!("{name}_data"), format!("{name}_metadata"));
@@ -347,12 +338,12 @@ fn systems(call: &Call<'_>) -> Reply {
 
 fn add_system(call: &mut Call<'_>) -> ApiResult<Reply> {
     let name = call.text("name").unwrap_or("cephfs").to_owned();
-    if find(call, SYSTEMS, &name).is_some() {
+    if call.cluster.entry(SYSTEMS, &name).is_some() {
         return Err(ApiError::die(format!(
             "ceph filesystem '{name}' already exists"
         )));
     }
-    if rows(call, "/ceph/mds").is_empty() {
+    if call.cluster.rows("/ceph/mds").is_empty() {
         return Err(ApiError::die("no running Metadata Server (MDS) found!"));
     }
     let data = new_pool(call, &format!("{name}_data"), Some("cephfs"), &Vec::new());
@@ -380,7 +371,7 @@ fn add_system(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 fn remove_system(call: &mut Call<'_>) -> ApiResult<Reply> {
     let name = call.owned("name");
-    if find(call, SYSTEMS, &name).is_none() {
+    if call.cluster.entry(SYSTEMS, &name).is_none() {
         return Err(ApiError::die(format!("no filesystem named '{name}' found")));
     }
     let mut edits = vec![Edit::Remove(SYSTEMS.into(), name.clone())];
@@ -403,7 +394,7 @@ fn tree(call: &Call<'_>) -> Reply {
         .iter()
         .zip(2..)
         .filter_map(|(node, id)| {
-            let own: Vec<Value> = rows(call, OSDS)
+            let own: Vec<Value> = call.cluster.rows(OSDS)
                 .iter()
                 .filter(|(_, row)| field(row, "host") == node.name.as_str())
                 .map(|(id, row)| {
@@ -427,7 +418,9 @@ fn tree(call: &Call<'_>) -> Reply {
         "leaf": 0,
         "children": [{ "id": "-1", "name": "default", "type": "root", "leaf": 0, "children": hosts }],
     });
-    let set: Vec<&str> = rows(call, FLAGS)
+    let set: Vec<&str> = call
+        .cluster
+        .rows(FLAGS)
         .iter()
         .map(|(name, _)| name.as_str())
         .collect();
@@ -437,7 +430,7 @@ fn tree(call: &Call<'_>) -> Reply {
 fn add_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, device) = (call.owned("node"), call.owned("dev"));
     let list = format!("/nodes/{node}/disks/list");
-    let Some(mut disk) = find(call, &list, &device) else {
+    let Some(mut disk) = call.cluster.entry(&list, &device).cloned() else {
         return Err(ApiError::die(format!(
             "unable to get device info for '{device}'"
         )));
@@ -447,7 +440,7 @@ fn add_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
             "device '{device}' is already in use"
         )));
     }
-    let id = next(rows(call, OSDS), "id", 0);
+    let id = next(call.cluster.rows(OSDS), "id", 0);
     disk.insert("used".into(), json!("LVM"));
     // Numbers are strings here, except the -1 of a disk without one.
     disk.insert("osdid".into(), json!(id.to_string()));
@@ -465,7 +458,7 @@ fn add_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 fn existing_osd(call: &Call<'_>) -> ApiResult<(String, Row)> {
     let id = call.owned("osdid");
-    match find(call, OSDS, &id) {
+    match call.cluster.entry(OSDS, &id).cloned() {
         Some(row) => Ok((id, row)),
         None => Err(ApiError::die(format!("no such OSD '{id}'"))),
     }
@@ -481,7 +474,7 @@ fn remove_osd(call: &mut Call<'_>) -> ApiResult<Reply> {
     let list = format!("/nodes/{}/disks/list", call.owned("node"));
     let device = field(&row, "dev").as_str().unwrap_or("");
     let mut edits = vec![Edit::Remove(OSDS.into(), id.clone())];
-    if let Some(mut disk) = find(call, &list, device) {
+    if let Some(mut disk) = call.cluster.entry(&list, device).cloned() {
         disk.insert("osdid".into(), json!(-1));
         disk.insert("osdid-list".into(), Value::Null);
         if call.flag("cleanup") {
@@ -507,7 +500,7 @@ fn mark_osd(call: &mut Call<'_>, inside: bool) -> ApiResult<Reply> {
 
 fn flags(call: &mut Call<'_>) -> ApiResult<Reply> {
     let one = call.text("flag").map(str::to_owned);
-    let set = |call: &Call<'_>, name: &str| u8::from(find(call, FLAGS, name).is_some());
+    let set = |call: &Call<'_>, name: &str| u8::from(call.cluster.entry(FLAGS, name).is_some());
     if call.method == Method::Get {
         if let Some(name) = one {
             return Ok(Reply::data(json!(set(call, &name))));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::calls::records::rows::field;
+use crate::propstring;
 use crate::sample::mix;
 use crate::state::effect::{Edit, Effect};
 use crate::state::records::Row;
@@ -48,22 +49,12 @@ fn key(call: &Call<'_>) -> String {
     format!("/nodes/{}/certificates", call.owned("node"))
 }
 
-fn stored(call: &Call<'_>, key: &str, id: &str) -> Option<Row> {
-    let rows = call.cluster.records.get(key)?;
-    let found = rows.iter().find(|(key, _)| key == id);
-    found.map(|(_, row)| row.clone())
-}
-
 fn name(call: &Call<'_>) -> String {
     call.text("name").unwrap_or("default").to_owned()
 }
 
 fn accounts(call: &Call<'_>) -> Reply {
-    let rows = call
-        .cluster
-        .records
-        .get(ACCOUNTS)
-        .map_or(&[][..], Vec::as_slice);
+    let rows = call.cluster.rows(ACCOUNTS);
     Reply::data(
         rows.iter()
             .map(|(name, _)| json!({ "name": name }))
@@ -73,7 +64,7 @@ fn accounts(call: &Call<'_>) -> Reply {
 
 fn register(call: &mut Call<'_>) -> ApiResult<Reply> {
     let name = name(call);
-    if stored(call, ACCOUNTS, &name).is_some() {
+    if call.cluster.entry(ACCOUNTS, &name).is_some() {
         let text = format!("ACME account config file '{name}' already exists.");
         return Err(ApiError::parameter("name", text));
     }
@@ -88,7 +79,7 @@ fn register(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 fn existing(call: &Call<'_>) -> ApiResult<(String, Row)> {
     let name = name(call);
-    match stored(call, ACCOUNTS, &name) {
+    match call.cluster.entry(ACCOUNTS, &name).cloned() {
         Some(row) => Ok((name, row)),
         None => {
             let text = format!("ACME account config file '{name}' does not exist.");
@@ -188,7 +179,7 @@ fn info(call: &Call<'_>) -> Reply {
         730,
     );
     let mut rows = vec![dated(authority, 3_650), dated(own, 730)];
-    let more = call.cluster.records.get(&key(call)).into_iter().flatten();
+    let more = call.cluster.rows(&key(call)).iter();
     rows.extend(more.map(|(_, row)| row.clone()));
     Reply::data(rows.into_iter().map(Value::Object).collect::<Value>())
 }
@@ -199,7 +190,7 @@ fn custom(call: &mut Call<'_>) -> ApiResult<Reply> {
         let text = "Certificate is not in PEM format";
         return Err(ApiError::parameter("certificates", text));
     }
-    if stored(call, &key(call), file).is_some() && !call.flag("force") {
+    if call.cluster.entry(&key(call), file).is_some() && !call.flag("force") {
         return Err(ApiError::parameter(
             "force",
             "Custom certificate exists but 'force' is not set.",
@@ -221,16 +212,15 @@ fn domains(call: &Call<'_>) -> Vec<String> {
     };
     let text = |key: &String, value: &Value| -> Vec<String> {
         let text = value.as_str().unwrap_or("");
-        let part = |name: &str| text.split(',').find_map(|part| part.strip_prefix(name));
         if key == "acme" {
-            let domains = part("domains=").unwrap_or("");
+            let domains = propstring::value(text, "domains").unwrap_or("");
             return domains
                 .split(';')
                 .filter(|d| !d.is_empty())
                 .map(str::to_owned)
                 .collect();
         }
-        let named = part("domain=").or_else(|| text.split(',').next());
+        let named = propstring::value(text, "domain").or_else(|| text.split(',').next());
         named.map(str::to_owned).into_iter().collect()
     };
     config
@@ -246,13 +236,13 @@ fn order(call: &mut Call<'_>, task: &str) -> ApiResult<Reply> {
     if domains.is_empty() {
         return Err(ApiError::die("No ACME domains configured"));
     }
-    if call.cluster.records.get(ACCOUNTS).is_none_or(Vec::is_empty) {
+    if call.cluster.rows(ACCOUNTS).is_empty() {
         return Err(ApiError::die(
             "ACME account config file 'default' does not exist.",
         ));
     }
-    let old = stored(call, &key(call), file);
-    let ends = old.as_ref().and_then(|row| field(row, "notafter").as_u64());
+    let old = call.cluster.entry(&key(call), file);
+    let ends = old.and_then(|row| field(row, "notafter").as_u64());
     match (task, ends) {
         ("acmenewcert", Some(_)) if !call.flag("force") => {
             return Err(ApiError::parameter(

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api_error::ApiResult;
 use crate::calls::call::{Call, Reply};
-use crate::propstring::value;
+use crate::propstring;
 use crate::state::guest::{Guest, Kind};
 use crate::state::records::digest;
 
@@ -155,10 +155,10 @@ fn network(guest: &Guest) -> String {
         }
         for (number, _, addresses) in cards {
             let _ = writeln!(out, "auto eth{number}");
-            if value(addresses, "ip") == Some("dhcp") {
+            if propstring::value(addresses, "ip") == Some("dhcp") {
                 let _ = writeln!(out, "iface eth{number} inet dhcp");
             } else if let Some((address, _)) =
-                value(addresses, "ip").and_then(|ip| ip.split_once('/'))
+                propstring::value(addresses, "ip").and_then(|ip| ip.split_once('/'))
             {
                 let _ = writeln!(
                     out,
@@ -180,7 +180,7 @@ fn network(guest: &Guest) -> String {
             out,
             "    - type: physical\n      name: eth{number}\n      mac_address: '{mac}'\n      subnets:"
         );
-        match value(addresses, "ip") {
+        match propstring::value(addresses, "ip") {
             Some("dhcp") => out.push_str("      - type: dhcp4\n"),
             Some(ip) => {
                 let (address, mask) = ip.split_once('/').unwrap_or((ip, "32"));
@@ -191,18 +191,18 @@ fn network(guest: &Guest) -> String {
                     out,
                     "      - type: static\n        address: '{address}'\n        netmask: '{mask}'"
                 );
-                if let Some(gateway) = value(addresses, "gw") {
+                if let Some(gateway) = propstring::value(addresses, "gw") {
                     let _ = writeln!(out, "        gateway: '{gateway}'");
                 }
             }
             None => {}
         }
-        match value(addresses, "ip6") {
+        match propstring::value(addresses, "ip6") {
             Some("dhcp") => out.push_str("      - type: dhcp6\n"),
             Some("auto") => out.push_str("      - type: ipv6_slaac\n"),
             Some(ip) => {
                 let _ = writeln!(out, "      - type: static6\n        address: '{ip}'");
-                if let Some(gateway) = value(addresses, "gw6") {
+                if let Some(gateway) = propstring::value(addresses, "gw6") {
                     let _ = writeln!(out, "        gateway: '{gateway}'");
                 }
             }

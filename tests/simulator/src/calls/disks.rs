@@ -71,13 +71,11 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
-fn rows<'a>(call: &'a Call<'_>, key: &str) -> &'a [(String, Row)] {
-    call.cluster.records.get(key).map_or(&[], Vec::as_slice)
-}
-
 fn list(call: &Call<'_>) -> ApiResult<Reply> {
     let requested = call.text("type");
-    let found = rows(call, &disks(&call.owned("node")))
+    let found = call
+        .cluster
+        .rows(&disks(&call.owned("node")))
         .iter()
         .map(|(_, row)| row)
         .filter(|row| match requested {
@@ -98,7 +96,8 @@ fn list(call: &Call<'_>) -> ApiResult<Reply> {
 
 /// A disk of the node, by any of its names.
 fn disk(call: &Call<'_>, path: &str) -> ApiResult<Row> {
-    rows(call, &disks(&call.owned("node")))
+    call.cluster
+        .rows(&disks(&call.owned("node")))
         .iter()
         .find(|(key, row)| key == path || field(row, "by_id_link") == path)
         .map(|(_, row)| row.clone())
@@ -217,7 +216,7 @@ fn wipe(call: &mut Call<'_>) -> ApiResult<Reply> {
 fn create_store(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
     let key = stores(&node, kind);
-    if rows(call, &key).iter().any(|(id, _)| *id == name) {
+    if call.cluster.entry(&key, &name).is_some() {
         return Err(ApiError::die(match kind {
             "directory" => format!("a systemd mount unit for '{name}' already exists"),
             "zfs" => format!("pool '{name}' already exists on node '{node}'"),
@@ -303,14 +302,14 @@ fn new_storage(kind: &str, node: &str, name: &str, total: u64) -> Storage {
 fn remove_store(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
     let key = stores(&node, kind);
-    let found = rows(call, &key).iter().find(|(id, _)| *id == name);
+    let found = call.cluster.entry(&key, &name);
     let task = match kind {
         "directory" => "dirremove",
         "lvm" => "lvmremove",
         "lvmthin" => "lvmthinremove",
         _ => "zfsremove",
     };
-    let Some((_, row)) = found.cloned() else {
+    let Some(row) = found.cloned() else {
         return Ok(call.fail(task, &name, format!("no such {kind} '{name}'")));
     };
     let mut edits = vec![Edit::Remove(key, name.clone())];
@@ -328,7 +327,7 @@ fn remove_store(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
 
 fn list_stores(call: &Call<'_>, kind: &str) -> Reply {
     let node = call.owned("node");
-    let rows = rows(call, &stores(&node, kind)).iter();
+    let rows = call.cluster.rows(&stores(&node, kind)).iter();
     if kind == "lvm" {
         let groups: Vec<Value> = rows
             .map(|(name, row)| {
@@ -367,10 +366,9 @@ fn devices(row: &Row) -> impl Iterator<Item = &str> {
 
 fn zfs_pool(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, name) = (call.owned("node"), call.owned("name"));
-    let found = rows(call, &stores(&node, "zfs")).iter();
-    let (_, row) = found
-        .clone()
-        .find(|(key, _)| *key == name)
+    let row = call
+        .cluster
+        .entry(&stores(&node, "zfs"), &name)
         .ok_or_else(|| ApiError::die(format!("cannot open '{name}': no such pool")))?;
     let part = |name: &str, state: &str| json!({ "name": name, "state": state, "read": 0, "write": 0, "cksum": 0, "msg": "" });
     let state = pool_state(call, row);

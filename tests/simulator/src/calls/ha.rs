@@ -49,14 +49,10 @@ pub(super) fn move_consequences(cluster: &Cluster, vmid: u32) -> MoveConsequence
         row.get("disable")
             .is_some_and(|off| *off == json!(1) || *off == json!("1"))
     };
-    let rules: Vec<&Row> = (cluster
-        .records
-        .get("/cluster/ha/rules")
-        .into_iter()
-        .flatten())
-    .map(|(_, row)| row)
-    .filter(|row| !is_off(row))
-    .collect();
+    let rules: Vec<&Row> = (cluster.rows("/cluster/ha/rules").iter())
+        .map(|(_, row)| row)
+        .filter(|row| !is_off(row))
+        .collect();
     let affinity = |row: &&&Row| text(row, "affinity");
     let mut group = vec![vmid];
     let mut at = 0;
@@ -255,8 +251,8 @@ pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> Api
             "rule is ineffective as there are less than two resources",
         ),
         Some("node-affinity") => {
-            let others = call.cluster.records.get("/cluster/ha/rules");
-            let mut others = others.into_iter().flatten().filter(|(own, other)| {
+            let others = call.cluster.rows("/cluster/ha/rules").iter();
+            let mut others = others.filter(|(own, other)| {
                 own != id && kind(other).as_deref() == Some("node-affinity")
             });
             let taken = others.find_map(|(_, other)| {
@@ -327,10 +323,7 @@ fn status(cluster: &Cluster) -> Value {
     let mut rows = vec![json!({
         "id": "quorum", "type": "quorum", "node": home, "status": "OK", "quorate": 1,
     })];
-    let resources = cluster
-        .records
-        .get("/cluster/ha/resources")
-        .map_or(&[][..], Vec::as_slice);
+    let resources = cluster.rows(RESOURCES);
     if !resources.is_empty() {
         rows.push(json!({
             "id": "master", "type": "master", "node": home, "status": format!("{home} (active)"), "timestamp": now,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::calls::records::rows::field;
-use crate::indexed::split_index;
+use crate::indexed::has_index;
 use crate::state::effect::{Edit, Effect};
 use crate::state::records::{Row, digest};
 use crate::state::storage::Volume;
@@ -68,10 +68,7 @@ fn traffic(call: &Call<'_>) -> Reply {
     let mut rows = Vec::new();
     let guests = call.cluster.guests.iter();
     for (vmid, guest) in guests.filter(|(_, guest)| guest.node == node && guest.running()) {
-        let devices = guest
-            .config
-            .keys()
-            .filter(|key| split_index(key).is_some_and(|(prefix, _)| prefix == "net"));
+        let devices = guest.config.keys().filter(|key| has_index(key, "net"));
         rows.extend(devices.map(
             |device| json!({ "vmid": vmid.to_string(), "dev": device, "in": "0", "out": "0" }),
         ));
@@ -99,8 +96,7 @@ fn names(call: &Call<'_>) -> Vec<String> {
 }
 
 fn service(call: &Call<'_>, name: &str) -> Value {
-    let held = call.cluster.records.get(&list(call));
-    let stopped = held.is_some_and(|rows| rows.iter().any(|(key, _)| key == name));
+    let stopped = call.cluster.entry(&list(call), name).is_some();
     let (state, active) = if stopped {
         ("dead", "inactive")
     } else {

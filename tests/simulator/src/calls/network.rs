@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
-use crate::state::cluster::network::{planned, rows, running};
+use crate::state::cluster::network::{planned, running};
 use crate::state::effect::Effect;
 use crate::state::records::Row;
 
@@ -28,7 +28,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             )))
         }
         (Method::Delete, LIST) => {
-            let old = rows(call.cluster, &running(&node)).to_vec();
+            let old = call.cluster.rows(&running(&node)).to_vec();
             call.cluster.records.insert(planned(&node), old);
             Some(Ok(Reply::data(Value::Null)))
         }
@@ -41,10 +41,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 fn exists(call: &Call<'_>, node: &str) -> ApiResult<()> {
     let iface = call.text("iface").unwrap_or("");
-    if rows(call.cluster, &planned(node))
-        .iter()
-        .any(|(key, _)| key == iface)
-    {
+    if call.cluster.entry(&planned(node), iface).is_some() {
         return Ok(());
     }
     Err(ApiError::parameter("iface", "interface does not exist"))
@@ -52,7 +49,7 @@ fn exists(call: &Call<'_>, node: &str) -> ApiResult<()> {
 
 fn check(call: &Call<'_>, node: &str, new: bool) -> ApiResult<()> {
     let iface = call.owned("iface");
-    let all = rows(call.cluster, &planned(node));
+    let all = call.cluster.rows(&planned(node));
     let known = all.iter().any(|(key, _)| *key == iface);
     if new && known {
         return Err(ApiError::parameter("iface", "interface already exists"));
@@ -94,9 +91,7 @@ pub(super) fn fits(requested: &str, kind: &str) -> bool {
 /// system.
 pub(super) fn complete(call: &Call<'_>, iface: &str, row: &mut Row) {
     let node = call.text("node").unwrap_or("");
-    let active = rows(call.cluster, &running(node))
-        .iter()
-        .any(|(key, _)| key == iface);
+    let active = call.cluster.entry(&running(node), iface).is_some();
     for key in ["active", "exists"] {
         if active {
             row.insert(key.into(), json!(1));
@@ -125,8 +120,8 @@ pub(super) fn vnets(call: &Call<'_>) -> Vec<Value> {
 pub(super) fn changes(call: &Call<'_>) -> Option<String> {
     let node = call.text("node").unwrap_or("");
     let (old, new) = (
-        lines(rows(call.cluster, &running(node))),
-        lines(rows(call.cluster, &planned(node))),
+        lines(call.cluster.rows(&running(node))),
+        lines(call.cluster.rows(&planned(node))),
     );
     if old == new {
         return None;

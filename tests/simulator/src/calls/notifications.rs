@@ -81,8 +81,7 @@ pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiRes
     if !is_notification_list(list) {
         return None;
     }
-    let rows = call.cluster.records.get(list)?;
-    let (_, row) = rows.iter().find(|(key, _)| key == id)?;
+    let row = call.cluster.entry(list, id)?;
     if field(row, "origin") != "user-created" {
         let original = defaults(list, id)?;
         let rows = call.cluster.records.get_mut(list)?;
@@ -90,7 +89,7 @@ pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiRes
         *row = original;
         return Some(Ok(()));
     }
-    let matchers = call.cluster.records.get(MATCHERS).into_iter().flatten();
+    let matchers = call.cluster.rows(MATCHERS).iter();
     let users: Vec<&str> = matchers
         .filter(|(_, row)| list != MATCHERS && texts(row, "target").contains(&id))
         .map(|(name, _)| name.as_str())

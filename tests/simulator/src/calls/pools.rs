@@ -23,7 +23,7 @@ fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
         .filter(|(_, guest)| guest.pool.as_deref() == Some(pool) && is_requested(guest.kind.api()))
         .map(|(vmid, guest)| Value::Object(cluster::guest_row(cluster, *vmid, guest)))
         .collect();
-    let held = cluster.records.get(&storages(pool)).into_iter().flatten();
+    let held = cluster.rows(&storages(pool)).iter();
     for (id, _) in held.filter(|_| is_requested("storage")) {
         let (Ok(storage), Some(node)) = (cluster.storage(id), cluster.nodes.first()) else {
             continue;
@@ -161,7 +161,7 @@ pub(super) fn delete(call: &mut Call<'_>) -> ApiResult<Reply> {
     let inner = cluster.pools.keys().find(|other| other.starts_with(&below));
     let mut guests = cluster.guests.iter();
     let guest = guests.find(|(_, guest)| guest.pool.as_ref() == Some(&pool));
-    let stores = cluster.records.get(&storages(&pool)).into_iter().flatten();
+    let stores = cluster.rows(&storages(&pool)).iter();
     let store = stores
         .map(|(id, _)| id)
         .find(|id| cluster.storages.contains_key(*id));

@@ -8,6 +8,7 @@ use crate::calls::call::{Call, Reply};
 use crate::calls::records::rows::{check_digest, parameter_row};
 use crate::calls::sections;
 use crate::formats::split_list;
+use crate::propstring;
 use crate::state::cluster::Cluster;
 use crate::state::cluster::realms::LIST;
 use crate::state::effect::Edit;
@@ -31,7 +32,7 @@ fn shown(row: &Row) -> Row {
 }
 
 pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
-    let rows = call.cluster.records.get(LIST).into_iter().flatten();
+    let rows = call.cluster.rows(LIST).iter();
     let rows = rows.map(|(realm, row)| {
         let mut entry = json!({ "realm": realm, "type": row.get("type") });
         let row = shown(row);
@@ -40,9 +41,8 @@ pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
                 entry[key] = value.clone();
             }
         }
-        if let Some(kind) = row.get("tfa").and_then(Value::as_str) {
-            let kind = kind.split(',').find_map(|part| part.strip_prefix("type="));
-            entry["tfa"] = json!(kind);
+        if let Some(tfa) = row.get("tfa").and_then(Value::as_str) {
+            entry["tfa"] = json!(propstring::value(tfa, "type"));
         }
         entry
     });
@@ -68,7 +68,7 @@ fn prefer(cluster: &mut Cluster) {
 pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (realm, kind) = (call.owned("realm"), call.owned("type"));
     let fail = |text: String| Err(ApiError::die(format!("add auth server failed: {text}")));
-    if existing(call, &realm).is_some() {
+    if call.cluster.entry(LIST, &realm).is_some() {
         return fail(format!("domain '{realm}' already exists"));
     }
     if matches!(kind.as_str(), "pam" | "pve") {
@@ -96,16 +96,10 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(Value::Null))
 }
 
-fn existing(call: &Call<'_>, realm: &str) -> Option<Row> {
-    let mut rows = call.cluster.records.get(LIST).into_iter().flatten();
-    rows.find(|(key, _)| key == realm)
-        .map(|(_, row)| row.clone())
-}
-
 pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
     let realm = call.owned("realm");
     let stamp = digest(&call.cluster.records.get(LIST));
-    let row = existing(call, &realm);
+    let row = call.cluster.entry(LIST, &realm).cloned();
     match call.method {
         Method::Get => {
             let row =
@@ -158,7 +152,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
 /// A task imports the users of a directory.
 pub(super) fn sync(call: &mut Call<'_>) -> ApiResult<Reply> {
     let realm = call.owned("realm");
-    let Some(row) = existing(call, &realm) else {
+    let Some(row) = call.cluster.entry(LIST, &realm) else {
         return Err(ApiError::parameter("realm", "Realm does not exist."));
     };
     let kind = row.get("type").and_then(Value::as_str).unwrap_or("");

@@ -2,7 +2,7 @@
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
-use crate::propstring::value;
+use crate::propstring;
 use crate::state::cluster::remote::mapped;
 use crate::state::effect::Effect;
 use crate::state::guest::target::Target;
@@ -12,7 +12,7 @@ use crate::state::guest::{GuestEffect, Kind, check_lock};
 impl Target {
     fn of(call: &Call<'_>, vmid: u32) -> Self {
         let endpoint = call.owned("target-endpoint");
-        let part = |key: &str| value(&endpoint, key).map(str::to_owned);
+        let part = |key: &str| propstring::value(&endpoint, key).map(str::to_owned);
         Self {
             host: part("host").unwrap_or_default(),
             port: part("port")

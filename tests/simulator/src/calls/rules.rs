@@ -22,14 +22,13 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
         let group = call.owned("group");
         let known = call
             .cluster
-            .records
-            .get("/cluster/firewall/groups")
-            .is_some_and(|groups| groups.iter().any(|(key, _)| *key == group));
+            .entry("/cluster/firewall/groups", &group)
+            .is_some();
         if !known {
             return Err(ApiError::die(format!("no such security group '{group}'")));
         }
     }
-    let rows = call.cluster.records.get(&key).cloned().unwrap_or_default();
+    let rows = call.cluster.rows(&key).to_vec();
     let stamp = digest(&rows);
     let pos = usize::try_from(call.number("pos").unwrap_or(0)).unwrap_or(usize::MAX);
     if one && pos >= rows.len() {
@@ -225,8 +224,7 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
     let scope = key.strip_suffix("/rules").unwrap_or(key);
     let has = |list: &str, name: &str| {
         [scope, "/cluster/firewall"].iter().any(|place| {
-            let rows = call.cluster.records.get(&format!("{place}/{list}"));
-            let mut rows = rows.into_iter().flatten();
+            let mut rows = call.cluster.rows(&format!("{place}/{list}")).iter();
             rows.any(|(key, _)| key.eq_ignore_ascii_case(name))
         })
     };

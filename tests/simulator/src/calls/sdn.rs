@@ -408,8 +408,8 @@ pub(super) fn verify(
                     .cluster
                     .entry(list, id)
                     .and_then(|row| row.get("zone")?.as_str());
-                let filled = call.cluster.records.get(&format!("{list}/{id}/subnets"));
-                if old != Some(zone) && filled.is_some_and(|rows| !rows.is_empty()) {
+                let subnets = call.cluster.rows(&format!("{list}/{id}/subnets"));
+                if old != Some(zone) && !subnets.is_empty() {
                     let text = "can't change zone if subnets exist";
                     return Err(refused(&operation("vnet"), &[("zone", text.into())]));
                 }
@@ -431,8 +431,8 @@ pub(super) fn verify(
             if kind == "simple" {
                 return refuse("vlan tag is not allowed on simple zone".into());
             }
-            let rows = call.cluster.records.get("/cluster/sdn/vnets");
-            let other = rows.into_iter().flatten().find(|(key, row)| {
+            let mut rows = call.cluster.rows("/cluster/sdn/vnets").iter();
+            let other = rows.find(|(key, row)| {
                 key != id
                     && row.get("zone") == Some(&json!(zone))
                     && row.get("tag") == Some(&json!(tag))
@@ -446,11 +446,10 @@ pub(super) fn verify(
             let refuse =
                 |name: &str, text: String| Err(refused(&operation("subnet"), &[(name, text)]));
             let vnet = call.owned("vnet");
-            let rows = call.cluster.records.get("/cluster/sdn/vnets");
-            let aware = rows
-                .into_iter()
-                .flatten()
-                .any(|(key, row)| *key == vnet && row.get("vlanaware") == Some(&json!("1")));
+            let aware = call
+                .cluster
+                .entry("/cluster/sdn/vnets", &vnet)
+                .is_some_and(|row| row.get("vlanaware") == Some(&json!("1")));
             if aware {
                 return refuse("vnet", "you can't add a subnet on a vlanaware vnet".into());
             }
@@ -548,7 +547,7 @@ pub(super) fn may_remove(call: &Call<'_>, list: &str, id: &str) -> ApiResult<()>
         "/cluster/sdn/controllers" => ("/cluster/sdn/zones", "controller", ""),
         _ => return Ok(()),
     };
-    let mut rows = call.cluster.records.get(users).into_iter().flatten();
+    let mut rows = call.cluster.rows(users).iter();
     match rows.find(|(_, row)| row.get(member) == Some(&json!(id))) {
         Some((user, _)) => Err(ApiError::die(format!(
             "delete sdn {member} object failed: {member} {id} is used by {what}{user}"

@@ -3,6 +3,7 @@
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::calls::guests::params::name_key;
+use crate::indexed::has_index;
 use crate::state::config::Config;
 use crate::state::effect::Effect;
 use crate::state::guest::volumes::{Feature, is_cloud_init, volume_of};
@@ -214,7 +215,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
                     return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
                 }
             }
-        } else if crate::validate::has_index(&key, "net") {
+        } else if has_index(&key, "net") {
             let old = value.split(',').find_map(|part| {
                 let (_, mac) = part.split_once('=')?;
                 (mac.matches(':').count() == 5).then_some(mac)

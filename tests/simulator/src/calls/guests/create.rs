@@ -3,6 +3,7 @@
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::{Call, Reply};
 use crate::calls::guests::params::config_params;
+use crate::propstring;
 use crate::state::config::Config;
 use crate::state::effect::Effect;
 use crate::state::guest::volumes::{as_new_disk, parse_volume_name, volume_of};
@@ -76,8 +77,7 @@ pub(super) fn check_storages(call: &Call<'_>, config: &Config) -> ApiResult<()> 
 /// Checks that a disk may be imported from a source. Volumes other than disks are accepted since
 /// 8.3.
 fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
-    let mut parts = value.split(',');
-    let Some(source) = parts.find_map(|part| part.strip_prefix("import-from=")) else {
+    let Some(source) = propstring::value(value, "import-from") else {
         return Ok(());
     };
     let Some((_, name)) = source.split_once(':').filter(|_| !source.starts_with('/')) else {
@@ -159,11 +159,8 @@ pub(super) fn check_cpu(call: &Call<'_>, config: &Config) -> ApiResult<()> {
         ))
     };
     if let Some(name) = kind.strip_prefix("custom-") {
-        let models = call.cluster.records.get("/cluster/qemu/custom-cpu-models");
-        let known = models
-            .into_iter()
-            .flatten()
-            .any(|(key, _)| key == name || key == kind);
+        let mut models = call.cluster.rows("/cluster/qemu/custom-cpu-models").iter();
+        let known = models.any(|(key, _)| key == name || key == kind);
         return match known {
             true => Ok(()),
             false => refuse(format!("Custom cputype '{name}' not found")),

@@ -163,7 +163,7 @@ pub(crate) fn may_change(
 /// An entry of a set requires the set, and the alias that it names.
 pub(crate) fn needs_set(call: &Call<'_>, key: &str, cidr: &str) -> ApiResult<()> {
     let has = |list: &str, name: &str| {
-        let mut rows = call.cluster.records.get(list).into_iter().flatten();
+        let mut rows = call.cluster.rows(list).iter();
         rows.any(|(key, _)| key.eq_ignore_ascii_case(name))
     };
     let (sets, name) = key.rsplit_once('/').unwrap_or_default();

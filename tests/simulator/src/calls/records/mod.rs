@@ -105,21 +105,13 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let schema = std::sync::Arc::clone(&call.cluster.schema);
     let key = place(call, list.path);
-    let rows = call
-        .cluster
-        .records
-        .get(&key)
-        .map_or(&[][..], Vec::as_slice);
+    let rows = call.cluster.rows(&key);
     if rows.is_empty() && !list.strict {
         return None;
     }
     // An entry of a list can be a list itself; then it has to exist.
     if let Some((parent, id)) = key.rsplit_once('/').filter(|_| list.path.ends_with('}'))
-        && !call
-            .cluster
-            .records
-            .get(parent)
-            .is_some_and(|rows| rows.iter().any(|(key, _)| key == id))
+        && call.cluster.entry(parent, id).is_none()
         && list.strict
     {
         return Some(Err(ApiError::die(format!(
@@ -195,11 +187,7 @@ fn stamped(call: &Call<'_>, list: &List<'_>) -> bool {
 pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let schema = std::sync::Arc::clone(&call.cluster.schema);
     let id = call.owned(list.id);
-    let rows = call
-        .cluster
-        .records
-        .get(&place(call, list.path))
-        .map_or(&[][..], Vec::as_slice);
+    let rows = call.cluster.rows(&place(call, list.path));
     let Some(at) = rows.iter().position(|(key, _)| *key == id) else {
         return absent(list, &id, call.method);
     };
@@ -259,13 +247,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     if list.path.ends_with(ENTRIES) {
         needs_set(call, &key, &id)?;
     }
-    let stamp = digest(
-        &call
-            .cluster
-            .records
-            .get(&key)
-            .map_or(&[][..], Vec::as_slice),
-    );
+    let stamp = digest(&call.cluster.rows(&key));
     check_digest(call, &stamp).map_err(|error| notifications::digest_error(list.path, error))?;
     notifications::check_new(call, list.path, &id, &row)?;
     let old = call.text("rename").map(str::to_owned);
@@ -331,13 +313,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, list.path);
     let mut id = call.owned(list.id);
     let mut row = parameter_row(call, list.id);
-    let stamp = digest(
-        &call
-            .cluster
-            .records
-            .get(&key)
-            .map_or(&[][..], Vec::as_slice),
-    );
+    let stamp = digest(&call.cluster.rows(&key));
     if let Err(error) = check_digest(call, &stamp) {
         return Some(Err(notifications::digest_error(list.path, error)));
     }
@@ -395,24 +371,15 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
 fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, list.path);
     let id = call.owned(list.id);
-    let rows = call
-        .cluster
-        .records
-        .get(&key)
-        .map_or(&[][..], Vec::as_slice);
-    if !rows.iter().any(|(key, _)| *key == id) {
+    let rows = call.cluster.rows(&key);
+    if call.cluster.entry(&key, &id).is_none() {
         if let Some(error) = sdn::no_addresses(call, list.path) {
             return Some(Err(error));
         }
         return absent(list, &id, call.method);
     }
     let below = format!("{key}/{id}");
-    let holds = |key: &str| {
-        call.cluster
-            .records
-            .get(key)
-            .is_some_and(|rows| !rows.is_empty())
-    };
+    let holds = |key: &str| !call.cluster.rows(key).is_empty();
     let filled = holds(&below) || holds(&format!("{below}/subnets"));
     let refused = check_digest(call, &digest(&rows))
         .and_then(|()| sdn::may_remove(call, list.path, &id))

@@ -16,7 +16,6 @@ use crate::state::records::{NOTIFICATION_ENDPOINTS, Row};
 /// Answers derived from lists.
 pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let cluster = &*call.cluster;
-    let rows = |key: &str| cluster.records.get(key).map_or(&[][..], Vec::as_slice);
     Some(match (call.method, call.path) {
         (Method::Get, path) if path.ends_with("/firewall/refs") => {
             let scope_path = place(call, path.strip_suffix("/refs").unwrap_or(path));
@@ -29,7 +28,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                     if call.text("type").is_some_and(|requested| requested != kind) {
                         continue;
                     }
-                    for (name, row) in rows(&format!("{place}/{list}")) {
+                    for (name, row) in cluster.rows(&format!("{place}/{list}")) {
                         let mut entry = json!({
                             "type": kind, "name": name, "ref": format!("{sign}{name}"), "scope": scope,
                         });
@@ -64,14 +63,13 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Method::Get, "/access/users/{userid}/tfa") => {
             let userid = call.owned("userid");
             let realm = userid.rsplit_once('@').map_or("", |(_, realm)| realm);
-            let Some((_, realm)) = rows("/access/domains").iter().find(|(key, _)| key == realm)
-            else {
+            let Some(realm) = cluster.entry("/access/domains", realm) else {
                 let text = format!("auth domain '{realm}' does not exist");
                 return Some(Err(ApiError::die(text)));
             };
             let mut row = json!({});
-            let tfa = field(realm, "tfa").as_str().unwrap_or("").split(',');
-            if let Some(kind) = tfa.filter_map(|part| part.strip_prefix("type=")).next() {
+            let tfa = field(realm, "tfa").as_str().unwrap_or("");
+            if let Some(kind) = propstring::value(tfa, "type") {
                 row["realm"] = json!(kind);
             }
             if call.flag("multiple") {
@@ -85,8 +83,8 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }),
         (Method::Get, "/cluster/backup/{id}/included_volumes") => {
             let id = call.owned("id");
-            match rows("/cluster/backup").iter().find(|(key, _)| *key == id) {
-                Some((_, job)) => Ok(Reply::data(json!({ "children": included(call, job) }))),
+            match cluster.entry("/cluster/backup", &id) {
+                Some(job) => Ok(Reply::data(json!({ "children": included(call, job) }))),
                 None => Err(ApiError::parameter("id", format!("No such job '{id}'"))),
             }
         }
@@ -103,7 +101,7 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             ))
         }
         (Method::Get, "/cluster/backup-info/not-backed-up") => {
-            let jobs = rows("/cluster/backup");
+            let jobs = cluster.rows("/cluster/backup");
             let left = cluster
                 .guests
                 .iter()
@@ -115,12 +113,15 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Method::Get, "/nodes/{node}/replication") => {
             let node = call.owned("node");
-            let jobs = rows("/cluster/replication").iter().filter(|(_, row)| {
-                row.get("source").and_then(Value::as_str) == Some(&node)
-                    && call
-                        .text("guest")
-                        .is_none_or(|guest| row.get("guest") == Some(&json!(guest)))
-            });
+            let jobs = cluster
+                .rows("/cluster/replication")
+                .iter()
+                .filter(|(_, row)| {
+                    row.get("source").and_then(Value::as_str) == Some(&node)
+                        && call
+                            .text("guest")
+                            .is_none_or(|guest| row.get("guest") == Some(&json!(guest)))
+                });
             Ok(Reply::data(
                 jobs.map(|(id, row)| replica(cluster, id, row))
                     .collect::<Value>(),
@@ -128,11 +129,8 @@ pub(crate) fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Method::Get, "/nodes/{node}/replication/{id}/status") => {
             let id = call.owned("id");
-            match rows("/cluster/replication")
-                .iter()
-                .find(|(key, _)| *key == id)
-            {
-                Some((_, row)) => Ok(Reply::data(replica(cluster, &id, row))),
+            match cluster.entry("/cluster/replication", &id) {
+                Some(row) => Ok(Reply::data(replica(cluster, &id, row))),
                 None => Err(ApiError::die(format!("no such replication job '{id}'"))),
             }
         }

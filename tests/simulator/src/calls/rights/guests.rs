@@ -9,7 +9,7 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::Call;
 use crate::calls::rights::privileges::SPACE;
 use crate::formats::split_list;
-use crate::indexed::split_index;
+use crate::indexed::{has_index, split_index, without_index};
 use crate::propstring;
 use crate::schema::is_task;
 use crate::state::cluster::configure::key_schemas;
@@ -203,7 +203,7 @@ struct Asked<'a> {
 /// The privilege for a key of a virtual machine's configuration; `None` if only root@pam may set
 /// it.
 fn qemu_privileges(key: &str) -> Option<&'static [&'static str]> {
-    let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
+    let prefix = without_index(key);
     Some(match (prefix, key) {
         ("numa", _) => &["VM.Config.CPU"],
         (
@@ -258,7 +258,7 @@ impl Asked<'_> {
     }
 
     fn qemu_key(&self, call: &Call<'_>, key: &str) -> ApiResult<()> {
-        let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
+        let prefix = without_index(key);
         if Kind::Qemu.is_disk(key)
             || matches!(prefix, "cdrom" | "serial" | "usb" | "hostpci" | "virtiofs")
         {
@@ -281,7 +281,7 @@ impl Asked<'_> {
     }
 
     fn lxc_key(&self, call: &Call<'_>, key: &str) -> ApiResult<()> {
-        let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
+        let prefix = without_index(key);
         match (prefix, key) {
             (_, "cores" | "cpuunits" | "cpulimit") => self.require(call, &["VM.Config.CPU"]),
             ("mp", _) | (_, "rootfs") => self.require(call, &["VM.Config.Disk"]),
@@ -364,7 +364,7 @@ impl Asked<'_> {
             }
         }
         for (key, value) in config {
-            if split_index(key).is_some_and(|(prefix, _)| prefix == "net") {
+            if has_index(key, "net") {
                 if let Some(old) = self.old.get(key).filter(|_| kind == Kind::Lxc) {
                     call.require_bridge(kind, old)?;
                 }
@@ -410,10 +410,9 @@ impl Asked<'_> {
             (Kind::Lxc, None) => Ok(()),
             (_, Some((storage, name))) if fresh(name) => {
                 call.require(&format!("/storage/{storage}"), SPACE)?;
-                let import = value
-                    .split(',')
-                    .find_map(|part| part.strip_prefix("import-from="));
-                let Some(import) = import else { return Ok(()) };
+                let Some(import) = propstring::value(value, "import-from") else {
+                    return Ok(());
+                };
                 let owner = import
                     .split_once(':')
                     .and_then(|(_, name)| parse_volume_name(name).1);
@@ -436,7 +435,7 @@ impl Asked<'_> {
     /// Disks and devices of a virtual machine, whose privilege depends on their kind.
     fn devices(&self, call: &Call<'_>, config: &Config, verb: &str) -> ApiResult<()> {
         for (key, value) in config {
-            let prefix = split_index(key).map_or(key.as_str(), |(prefix, _)| prefix);
+            let prefix = without_index(key);
             // Both the new and the old value count.
             let old = self.old.get(key).filter(|_| verb == "modify");
             for value in old.into_iter().chain([value]) {
@@ -453,7 +452,7 @@ impl Asked<'_> {
                         device(call, key, value)?;
                         if prefix == "hostpci" {
                             self.require(call, &["VM.Config.HWType"])?;
-                            if value.split(',').any(|part| part.starts_with("romfile=")) {
+                            if propstring::value(value, "romfile").is_some() {
                                 let text = "only root@pam can set 'romfile' option";
                                 return Err(ApiError::parameter(key, text));
                             }

@@ -6,6 +6,7 @@ use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::Call;
 use crate::calls::rights::privileges::{SPACE, STORAGE_SEE};
 use crate::formats::split_list;
+use crate::propstring;
 use crate::state::guest::volumes::{is_file_name, parse_volume_name};
 
 pub(crate) fn bulk_action(call: &Call<'_>, privileges: &[&str], text: &str) -> ApiResult<()> {
@@ -70,10 +71,7 @@ fn backup_options(call: &Call<'_>) -> ApiResult<()> {
         call.require("/", &["Sys.Modify"])?;
     }
     let fleecing = call.text("fleecing").unwrap_or("");
-    let storage = fleecing
-        .split(',')
-        .find_map(|part| part.strip_prefix("storage="));
-    match storage {
+    match propstring::value(fleecing, "storage") {
         Some(storage) => call.require(&format!("/storage/{storage}"), SPACE),
         None => Ok(()),
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::calls::call::Call;
-use crate::calls::rights::privileges::{SPACE, VNETS};
+use crate::calls::rights::privileges::SPACE;
 use crate::state::guest::Kind;
 use crate::state::guest::volumes::parse_volume_name;
 
@@ -139,11 +139,7 @@ impl Call<'_> {
         let Some(bridge) = parts.get("bridge") else {
             return Ok(());
         };
-        let vnets = self.cluster.records.get(VNETS).into_iter().flatten();
-        let zone = vnets
-            .filter(|(vnet, _)| vnet == bridge)
-            .find_map(|(_, row)| row.get("zone")?.as_str())
-            .unwrap_or("localnetwork");
+        let zone = self.cluster.zone_of_vnet(bridge).unwrap_or("localnetwork");
         let place = format!("/sdn/zones/{zone}/{bridge}");
         let tags = parts.get("tag").into_iter().map(String::as_str);
         let trunks = parts.get("trunks").map_or("", String::as_str).split(';');

@@ -7,7 +7,7 @@ use proxmox_codegen::facts::{Format, Method, Schemas};
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::indexed::split_index;
+use crate::indexed::{has_index, without_index};
 use crate::propstring;
 use crate::schema::{ApiSchema, lookup};
 use crate::state::cluster::Cluster;
@@ -44,7 +44,7 @@ impl Cluster {
         if kind.is_disk(key) {
             return self.prepare_disk(kind, node, vmid, key, keys, text);
         }
-        if split_index(key).is_some_and(|(prefix, _)| prefix == "net") {
+        if has_index(key, "net") {
             let mut parts = propstring::parse(keys, text)?;
             let (mac, extra) = match kind {
                 Kind::Qemu => ("macaddr", None),
@@ -300,7 +300,7 @@ impl Cluster {
 
 /// Whether a change takes effect in a running guest at once.
 fn at_once(kind: Kind, key: &str) -> bool {
-    let prefix = split_index(key).map_or(key, |(prefix, _)| prefix);
+    let prefix = without_index(key);
     kind == Kind::Lxc
         || matches!(
             prefix,
@@ -403,9 +403,7 @@ pub(crate) fn boot_order(config: &Config) -> String {
     let disks = ["scsi", "virtio", "sata", "ide"].iter().filter_map(|bus| {
         config
             .iter()
-            .find(|(key, value)| {
-                split_index(key).is_some_and(|(prefix, _)| prefix == *bus) && !cdrom(value)
-            })
+            .find(|(key, value)| has_index(key, bus) && !cdrom(value))
             .map(|(key, _)| key.clone())
     });
     let cdroms = config
@@ -414,7 +412,7 @@ pub(crate) fn boot_order(config: &Config) -> String {
         .map(|(key, _)| key.clone());
     let nets = config
         .keys()
-        .filter(|key| split_index(key).is_some_and(|(prefix, _)| prefix == "net"))
+        .filter(|key| has_index(key, "net"))
         .take(1)
         .cloned();
     disks

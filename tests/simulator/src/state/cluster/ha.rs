@@ -9,8 +9,7 @@ use crate::state::records::Row;
 impl Cluster {
     /// The HA resource of a guest, if it has one.
     pub(crate) fn ha_resource(&self, vmid: u32) -> Option<&Row> {
-        self.records
-            .get(RESOURCES)?
+        self.rows(RESOURCES)
             .iter()
             .find(|(sid, _)| vmid_of(sid) == Some(vmid))
             .map(|(_, row)| row)

@@ -16,6 +16,5 @@ pub(crate) fn storages(pool: &str) -> String {
 }
 
 pub(crate) fn has_storage(cluster: &Cluster, pool: &str, storage: &str) -> bool {
-    let held = cluster.records.get(&storages(pool));
-    held.is_some_and(|rows| rows.iter().any(|(key, _)| key == storage))
+    cluster.entry(&storages(pool), storage).is_some()
 }

@@ -95,10 +95,15 @@ impl Cluster {
         self.apply_sdn();
     }
 
+    /// The entries of a list; none if there is no such list.
+    pub(crate) fn rows(&self, list: &str) -> &[(String, Row)] {
+        self.records.get(list).map_or(&[], Vec::as_slice)
+    }
+
     /// An entry of a list.
     pub(crate) fn entry(&self, list: &str, id: &str) -> Option<&Row> {
-        let rows = self.records.get(list)?;
-        rows.iter().find(|(key, _)| key == id).map(|(_, row)| row)
+        let mut rows = self.rows(list).iter();
+        rows.find(|(key, _)| key == id).map(|(_, row)| row)
     }
 
     /// The zone of a virtual network.

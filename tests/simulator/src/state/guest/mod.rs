@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::guest_agent::Inside;
 use crate::guest_agent::output::Files;
 use crate::indexed::split_index;
-use crate::propstring::value;
+use crate::propstring;
 use crate::state::config::Config;
 use crate::state::guest::target::Target;
 use crate::state::guest::volumes::{is_cloud_init, size_of};
@@ -122,7 +122,7 @@ impl Guest {
     /// Whether a machine takes values that depend on others.
     pub(crate) fn may_take(&self, change: &Change) -> Result<(), String> {
         if let Some(text) = change.set.get("boot")
-            && let Some(order) = value(text, "order")
+            && let Some(order) = propstring::value(text, "order")
         {
             let exists = |device: &str| {
                 let held = self.config.contains_key(device)
@@ -137,7 +137,7 @@ impl Guest {
             }
         }
         if let Some(text) = change.set.get("machine")
-            && value(text, "viommu") == Some("intel")
+            && propstring::value(text, "viommu") == Some("intel")
         {
             let first = text.split(',').next().unwrap_or("");
             let kind = first.strip_prefix("type=").unwrap_or(first);

@@ -1,12 +1,11 @@
 //! Disks in the configuration of a guest, and the names of volumes.
 
+use crate::propstring;
 use crate::state::storage::GIB;
 
 /// The `size=` of a disk in bytes.
 pub(crate) fn size_of(disk: &str) -> Option<u64> {
-    disk.split(',')
-        .find_map(|part| part.strip_prefix("size="))
-        .and_then(parse_size)
+    propstring::value(disk, "size").and_then(parse_size)
 }
 
 /// `32G` in bytes; no unit is bytes.
