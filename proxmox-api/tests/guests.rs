@@ -10,7 +10,7 @@ use proxmox_api::pve::lxc::{LxcConfig, LxcMountPoint, LxcNet};
 use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuNet};
 use proxmox_api::task::{AndWait, TaskOutcome};
 use proxmox_api::{Client, Error};
-use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET, newest_release};
+use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET, last_of_each_major};
 
 const GIB: u64 = 1 << 30;
 
@@ -69,7 +69,7 @@ fn reason<T>(result: Result<T, Error>) -> GuestErrorKind {
 
 #[tokio::test]
 async fn power_by_number_alone() {
-    for release in ["7.4", "8.4", newest_release()] {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(small().release(release)).await;
         for vmid in [101, 201] {
             let guest = pve.guest(vmid);
@@ -667,7 +667,7 @@ async fn a_guest_from_creation_to_removal_on_every_release() {
 #[tokio::test]
 async fn a_change_reports_pending_settings_and_reboots_if_needed() {
     let patience = Duration::from_secs(60);
-    for release in ["7.4", "8.4", newest_release()] {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(small().release(release).running(101).running(201)).await;
         let guest = pve.guest(101);
         let mut steps = Vec::new();

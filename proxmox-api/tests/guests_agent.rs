@@ -7,7 +7,7 @@ use proxmox_api::error::ErrorKind;
 use proxmox_api::manage::agent::Output;
 use proxmox_api::{Client, ClientBuilder, Error};
 use proxmox_simulator::{
-    Builder, Clock, CommandOutput, Simulator, TOKEN_ID, TOKEN_SECRET, newest_release, releases,
+    Builder, Clock, CommandOutput, Simulator, TOKEN_ID, TOKEN_SECRET, last_of_each_major, releases,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -167,7 +167,7 @@ async fn a_timeout_does_not_stop_the_program() {
 #[tokio::test]
 async fn files_of_any_size_on_every_release() {
     const MIB: usize = 1 << 20;
-    for release in ["7.4", "8.4", newest_release()] {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(machines().running(101).release(release)).await;
         let agent = pve.guest(101).agent();
         let content =

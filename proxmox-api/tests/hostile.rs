@@ -14,6 +14,7 @@ use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error, Value};
 use proxmox_test_support::page::Part;
+use proxmox_test_support::random::Random;
 
 /// Serves each connection in a thread; returns the address.
 fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> String {
@@ -97,13 +98,8 @@ async fn every_one_of_half_a_million_refusals_has_its_own_phrase() {
 }
 
 /// A server's answer with bytes changed, dropped, duplicated or inserted.
-fn damaged(answer: &[u8], state: &mut u64) -> Vec<u8> {
-    let mut below = |limit: usize| {
-        *state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(*state >> 33).unwrap_or_default() % limit.max(1)
-    };
+fn damaged(answer: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut below = |limit: usize| random.index(limit.max(1));
     let mut bytes = answer.to_vec();
     for _ in 0..=below(4) {
         let at = below(bytes.len());
@@ -165,10 +161,10 @@ async fn damaged_answers_are_harmless() {
         move |stream| {
             while read_head(stream).is_some() {
                 let number = seed.fetch_add(1, Ordering::Relaxed);
-                let mut state = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let answer = damaged(&answers[number % answers.len()], &mut state);
+                let mut random = Random(number as u64);
+                let answer = damaged(&answers[number % answers.len()], &mut random);
                 // The attacks that never end are elsewhere; here the end is missing.
-                if stream.write_all(&answer).is_err() || !state.is_multiple_of(3) {
+                if stream.write_all(&answer).is_err() || random.index(3) > 0 {
                     return;
                 }
             }

@@ -7,9 +7,9 @@ use proxmox_api::manage::guest::{PowerState, Retention};
 use proxmox_api::manage::work::{Ensured, Subject};
 use proxmox_api::task::AndWait;
 use proxmox_api::value::endpoint::Method;
-use proxmox_simulator::{Builder, Fault, Simulator};
+use proxmox_simulator::{Builder, Fault, Simulator, last_of_each_major};
 
-use crate::support::{GIB, left, releases, start, subjects};
+use crate::support::{GIB, left, start, subjects};
 
 fn cluster(release: &str) -> Builder {
     Simulator::builder()
@@ -39,7 +39,7 @@ fn cluster(release: &str) -> Builder {
 
 #[tokio::test]
 async fn a_job_is_created_once_changed_and_run() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
         let rule = Retention {
             daily: 7,
@@ -115,7 +115,7 @@ async fn a_job_is_created_once_changed_and_run() {
 
 #[tokio::test]
 async fn the_newest_backup_becomes_a_guest() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release).running(101)).await;
         for vmid in [101, 201] {
             let guest = pve.guest(vmid);
@@ -200,7 +200,7 @@ async fn the_newest_backup_becomes_a_guest() {
 
 #[tokio::test]
 async fn pruning_can_be_previewed() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
         for _ in 0..4 {
             pve.guest(101).backup("nas").and_wait().await.unwrap();
@@ -259,7 +259,7 @@ async fn pruning_can_be_previewed() {
 
 #[tokio::test]
 async fn a_guest_is_replicated_by_one_job_for_each_node() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (_simulator, pve) = start(cluster(release).node("pve3")).await;
         let job = ReplicationJob::of(101, "pve2").schedule("*/30").rate(10.0);
         assert_eq!(pve.carry_out(job.clone()).await.unwrap(), Ensured::Created);

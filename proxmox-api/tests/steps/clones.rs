@@ -5,9 +5,9 @@ use std::time::Duration;
 use proxmox_api::manage::clones::Clones;
 use proxmox_api::manage::guest::PowerState;
 use proxmox_api::manage::work::Subject;
-use proxmox_simulator::{Builder, Fault, Simulator};
+use proxmox_simulator::{Builder, Fault, Simulator, last_of_each_major};
 
-use crate::support::{GIB, Steps, left, releases, start, subjects};
+use crate::support::{GIB, Steps, left, start, subjects};
 
 fn cluster(release: &str, storage: &str) -> Builder {
     let disk = format!("{storage}:4");
@@ -37,7 +37,7 @@ fn clones() -> Clones {
 
 #[tokio::test]
 async fn clones_are_distributed_and_found_again() {
-    for release in releases() {
+    for release in last_of_each_major() {
         // On local storage they are created beside the template and moved.
         for storage in ["ceph", "local-lvm"] {
             let (simulator, pve) = start(cluster(release, storage)).await;
@@ -73,7 +73,7 @@ async fn clones_are_distributed_and_found_again() {
 
 #[tokio::test]
 async fn a_failure_names_what_is_left_and_can_be_continued() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release, "ceph")).await;
         let fault = Fault::TaskFails("clone failed: no space left".into());
         let clone = simulator.faults().on("POST", "/nodes/*/qemu/*/clone");

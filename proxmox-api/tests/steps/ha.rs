@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use proxmox_api::manage::ha::{HaView, HaWanted};
 use proxmox_api::manage::work::{Ensured, Subject};
-use proxmox_simulator::{Builder, Fault, Simulator};
+use proxmox_simulator::{Builder, Fault, Simulator, last_of_each_major};
 
-use crate::support::{is_since, left, releases, start, subjects};
+use crate::support::{ha_settings_path, is_since, left, start, subjects};
 
 fn cluster(release: &str) -> Builder {
     let mut builder = Simulator::builder()
@@ -21,7 +21,7 @@ fn cluster(release: &str) -> Builder {
 
 #[tokio::test]
 async fn the_same_settings_work_on_every_release() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
         let wanted = HaWanted::of(101)
             .state("stopped")
@@ -84,7 +84,7 @@ async fn the_same_settings_work_on_every_release() {
 
 #[tokio::test]
 async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (_simulator, pve) = start(cluster(release)).await;
         for vmid in [101, 102, 103] {
             pve.carry_out(HaWanted::of(vmid).state("stopped"))
@@ -117,14 +117,11 @@ async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
 
 #[tokio::test]
 async fn a_failure_names_what_is_left_and_can_be_continued() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
         let wanted = HaWanted::of(101).state("stopped").nodes([("pve1", 1)]);
         // The second of the two steps is refused.
-        let path = match is_since(release, "9.0") {
-            true => "/cluster/ha/rules",
-            false => "/cluster/ha/resources",
-        };
+        let path = ha_settings_path(release);
         let fault = Fault::Status(
             500,
             "cfs-lock 'domain-ha' error: got lock request timeout".into(),

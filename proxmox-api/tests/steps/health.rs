@@ -5,9 +5,9 @@ use proxmox_api::manage::metrics::{
     Consolidation, Timeframe, Unit, node_series, render, storage_series,
 };
 use proxmox_api::task::AndWait;
-use proxmox_simulator::{Builder, Simulator};
+use proxmox_simulator::{Builder, Simulator, last_of_each_major};
 
-use crate::support::{Steps, releases, start};
+use crate::support::{Steps, start};
 
 fn cluster(release: &str) -> Builder {
     Simulator::builder()
@@ -24,7 +24,7 @@ fn cluster(release: &str) -> Builder {
 
 #[tokio::test]
 async fn failing_disks_and_pools_are_reported() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
         let pools = pve.nodes().node("pve1").disks().zfs();
         let make = pools
@@ -73,7 +73,7 @@ async fn failing_disks_and_pools_are_reported() {
 
 #[tokio::test]
 async fn file_systems_become_metrics_if_the_agent_answers() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (_simulator, pve) = start(cluster(release)).await;
         let steps = Steps::default();
         let work = pve
@@ -99,7 +99,7 @@ async fn file_systems_become_metrics_if_the_agent_answers() {
 
 #[tokio::test]
 async fn figures_over_time_have_units() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
         for how in [Consolidation::Average, Consolidation::Maximum] {
             let node = node_series(&pve, "pve1", Timeframe::Hour, how)

@@ -5,9 +5,9 @@ use std::time::Duration;
 use proxmox_api::manage::guest::PowerState;
 use proxmox_api::manage::migration::Migration;
 use proxmox_api::manage::work::Subject;
-use proxmox_simulator::{Builder, Fault, Simulator, newest_release};
+use proxmox_simulator::{Builder, Fault, Simulator, last_of_each_major, newest_release};
 
-use crate::support::{GIB, asked, left, releases, start, subjects};
+use crate::support::{GIB, asked, left, start, subjects};
 
 fn cluster(release: &str) -> Builder {
     Simulator::builder()
@@ -27,7 +27,7 @@ fn cluster(release: &str) -> Builder {
 
 #[tokio::test]
 async fn a_guest_moves_with_its_disks_and_is_found() {
-    for release in releases() {
+    for release in last_of_each_major() {
         for running in [false, true] {
             let mut builder = cluster(release);
             if running {
@@ -119,7 +119,7 @@ async fn rules_of_high_availability_limit_the_targets() {
 
 #[tokio::test]
 async fn each_disk_moves_to_its_storage() {
-    for release in releases() {
+    for release in last_of_each_major() {
         for running in [false, true] {
             let disks = [
                 ("scsi0", "local-lvm:4"),
@@ -189,7 +189,7 @@ async fn each_disk_moves_to_its_storage() {
 
 #[tokio::test]
 async fn obstacles_are_reported_before_anything_is_done() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let devices = [("scsi0", "local-lvm:1"), ("hostpci0", "0000:01:00.0")];
         let builder = cluster(release).qemu(102, "pve1", &devices).running(101);
         let (simulator, pve) = start(builder).await;
@@ -229,7 +229,7 @@ async fn obstacles_are_reported_before_anything_is_done() {
 
 #[tokio::test]
 async fn a_failed_migration_leaves_the_guest_on_its_node() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release).running(101)).await;
         let fault = Fault::TaskFails("migration aborted".into());
         simulator
@@ -278,7 +278,7 @@ async fn a_guest_moves_to_another_cluster() {
     use proxmox_api::manage::migration::{Remote, RemoteMigration};
     use proxmox_simulator::{TOKEN_ID, TOKEN_SECRET};
 
-    for release in releases() {
+    for release in last_of_each_major() {
         let (here, pve) = start(cluster(release).running(101)).await;
         let (remote, other) = start(cluster(release)).await;
         for vmid in [101, 201] {

@@ -6,19 +6,22 @@ use proxmox_api::client::limit::RateLimit;
 use proxmox_api::manage::work::{Left, Step, Subject};
 use proxmox_api::value::endpoint::Release;
 use proxmox_api::{Client, Error};
-use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator, newest_release};
+use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator};
 
 pub(crate) const GIB: u64 = 1 << 30;
-
-/// The last release of two earlier major releases, and the newest one.
-pub(crate) fn releases() -> [&'static str; 3] {
-    ["7.4", "8.4", newest_release()]
-}
 
 /// Whether a release is `first` or newer.
 pub(crate) fn is_since(release: &str, first: &str) -> bool {
     let parse = |text: &str| -> Release { text.parse().expect("a release") };
     parse(release) >= parse(first)
+}
+
+/// Where the nodes of a guest are set: in a rule, or before 9.0 in a group that its resource names.
+pub(crate) fn ha_settings_path(release: &str) -> &'static str {
+    match is_since(release, "9.0") {
+        true => "/cluster/ha/rules",
+        false => "/cluster/ha/resources",
+    }
 }
 
 /// A server with tasks that take no time, and `root@pam` as user.

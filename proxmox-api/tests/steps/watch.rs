@@ -5,12 +5,12 @@ mod app;
 
 use app::App;
 use proxmox_api::Client;
-use proxmox_simulator::{Fault, Simulator};
+use proxmox_simulator::{Fault, Simulator, last_of_each_major};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
-use crate::support::{releases, start};
+use crate::support::start;
 
 fn picture(app: &App) -> String {
     let mut terminal = Terminal::new(TestBackend::new(90, 28)).expect("memory");
@@ -26,7 +26,7 @@ async fn look(app: &mut App, pve: &Client) -> String {
 
 #[tokio::test]
 async fn keys_control_the_view_of_a_cluster() {
-    for release in releases() {
+    for release in last_of_each_major() {
         let builder = Simulator::builder()
             .release(release)
             .node("alpha")

@@ -74,7 +74,7 @@ pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
 pub use crate::guest_agent::output::CommandOutput;
 pub use crate::recorded::RecordedRequest;
 pub use crate::sample::{MinimalRequest, minimal_requests};
-pub use crate::schema::{facts, newest_release, releases};
+pub use crate::schema::{facts, last_of_each_major, newest_release, releases};
 pub use crate::validate::Rules;
 
 /// Password of root@pam unless the builder sets another.

@@ -23,6 +23,14 @@ pub fn newest_release() -> &'static str {
     RELEASES.last().map_or("", |(name, _)| name)
 }
 
+/// The newest of [`releases`] of each major release, oldest first.
+#[must_use]
+pub fn last_of_each_major() -> Vec<&'static str> {
+    let releases = releases();
+    let majors = releases.chunk_by(|one, next| one.split('.').next() == next.split('.').next());
+    majors.filter_map(|major| major.last().copied()).collect()
+}
+
 /// The facts of a release.
 ///
 /// # Errors
