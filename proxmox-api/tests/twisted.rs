@@ -138,12 +138,12 @@ fn distort(value: &mut Value, how: Distortion, random: &mut Random) {
 struct DistortingTransport {
     inner: Client,
     how: Distortion,
-    random: AtomicU64,
+    seed: AtomicU64,
 }
 
 impl fmt::Debug for DistortingTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Twisted")
+        f.write_str("DistortingTransport")
     }
 }
 
@@ -174,7 +174,7 @@ impl DistortingTransport {
         for (name, values) in params {
             call = call.param(name, values);
         }
-        let mut random = Random(self.random.fetch_add(7919, Ordering::Relaxed));
+        let mut random = Random(self.seed.fetch_add(7919, Ordering::Relaxed));
         match call.with_envelope().await {
             Ok(answer) => {
                 let mut body = json!({ "data": answer.data, "total": answer.total });
@@ -314,14 +314,14 @@ async fn run(seed: u64, how: Distortion) -> Option<String> {
         .check_parameters(false)
         .build()
         .expect("complete");
-    let twisted = DistortingTransport {
+    let distorting = DistortingTransport {
         inner,
         how,
-        random: AtomicU64::new(seed),
+        seed: AtomicU64::new(seed),
     };
     let client = Client::builder("pve1")
         .api_token(TOKEN_ID, TOKEN_SECRET)
-        .transport(Arc::new(twisted))
+        .transport(Arc::new(distorting))
         .retry(RetryPolicy::none())
         .task_poll(SOON / 10)
         .bounds(proxmox_api::bounds::Bounds::new().pages(50))

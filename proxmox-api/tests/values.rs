@@ -83,7 +83,7 @@ async fn values_of_the_everyday_layer_survive_serialization() {
     kept(guest.status().await.expect("a status"));
     assert_eq!(kept(guest.snapshots().await.expect("a list")).len(), 1);
     kept(guest.disks().await.expect("a list"));
-    kept(guest.location().await.expect("a place"));
+    kept(guest.location().await.expect("a location"));
     kept(node_metrics(&client, "pve1").await.expect("figures"));
     kept(
         node_history(&client, "pve1", "hour")

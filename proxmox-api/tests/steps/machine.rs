@@ -140,8 +140,8 @@ async fn tokens_on_old_releases_are_refused_before_the_download() {
         .fingerprint(simulator.fingerprint().parse().unwrap())
         .build()
         .unwrap();
-    let (left, cause) = left(pve.carry_out(machine()).await);
-    assert!(left.is_empty(), "{left:?}");
+    let (rest, cause) = left(pve.carry_out(machine()).await);
+    assert!(rest.is_empty(), "{rest:?}");
     assert_eq!(
         cause.to_string(),
         "machine web: releases before 8.3 import images from paths, and only for root@pam, not for \
@@ -187,9 +187,9 @@ async fn a_compressed_file_is_decompressed() {
 
         let wrong = Image::file(&path).checksum(ChecksumAlgorithm::Sha256, "00".repeat(32));
         let wrong = pve.carry_out(wrong.name("other.raw.gz").on("pve1")).await;
-        let (left, cause) = left(wrong);
+        let (rest, cause) = left(wrong);
         assert!(
-            left.is_empty() && cause.to_string().contains("checksum"),
+            rest.is_empty() && cause.to_string().contains("checksum"),
             "{cause}"
         );
     }

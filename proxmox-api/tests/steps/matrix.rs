@@ -85,8 +85,8 @@ pub(crate) const JOBS: [(Job, u8, &str); 22] = [
     (Job::Series, 14, "Figures over time"),
 ];
 
+/// What goes wrong while a job runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-/// The kinds of faults.
 pub(crate) enum Disruption {
     NodeOffline,
     LockHeld,
@@ -248,10 +248,10 @@ impl Job {
                 .await
                 .map(drop),
             Self::OtherCluster => {
-                let remote = Remote::new("127.0.0.1", format!("{TOKEN_ID}={TOKEN_SECRET}"))
+                let target = Remote::new("127.0.0.1", format!("{TOKEN_ID}={TOKEN_SECRET}"))
                     .port(remote.address().port())
                     .fingerprint(remote.fingerprint());
-                let go = RemoteMigration::of(101, remote, "local-lvm", "vmbr0");
+                let go = RemoteMigration::of(101, target, "local-lvm", "vmbr0");
                 carry_out(pve, steps, go.number(301)).await.map(drop)
             }
             Self::HighAvailability => {

@@ -291,12 +291,12 @@ async fn a_guest_moves_to_another_cluster() {
                 .await
                 .unwrap();
         }
-        let remote = |secret: &str| {
+        let target = |secret: &str| {
             Remote::new("127.0.0.1", format!("{TOKEN_ID}={secret}"))
                 .port(remote.address().port())
                 .fingerprint(remote.fingerprint())
         };
-        let wrong = RemoteMigration::of(101, remote("no"), "local-lvm", "vmbr0");
+        let wrong = RemoteMigration::of(101, target("no"), "local-lvm", "vmbr0");
         let (rest, cause) = left(pve.carry_out(wrong).await);
         // 7.4 moves only virtual machines this way.
         if cause.kind() == Some(proxmox_api::error::ErrorKind::UnknownMethod) {
@@ -306,7 +306,7 @@ async fn a_guest_moves_to_another_cluster() {
             rest.is_empty() && cause.to_string().contains("401"),
             "{release}: {cause}"
         );
-        let go = RemoteMigration::of(101, remote(TOKEN_SECRET), "local-lvm", "vmbr0");
+        let go = RemoteMigration::of(101, target(TOKEN_SECRET), "local-lvm", "vmbr0");
         let go = go.map_storage("thin", "fast").number(301).delete_source();
         let fault = Fault::TaskFails("tunnel broke".into());
         let path = "/nodes/*/qemu/*/remote_migrate";
@@ -330,7 +330,7 @@ async fn a_guest_moves_to_another_cluster() {
 
         // Without removing the source it stays, stopped; the number in the other cluster is taken
         // then.
-        let copy = RemoteMigration::of(201, remote(TOKEN_SECRET), "thin", "vmbr0");
+        let copy = RemoteMigration::of(201, target(TOKEN_SECRET), "thin", "vmbr0");
         if let Err(error) = pve.carry_out(copy.clone()).await {
             assert_eq!(
                 error.kind(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxmox_e2e::answer::find;
-use proxmox_e2e::show::{DATA, EXTRA, REST, TEXT, UNDECLARED, UNLISTED};
+use proxmox_e2e::show::{DATA, EXTRA, REST, TEXT, UNKNOWN_KEYS, UNKNOWN_VALUE};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ impl Fit {
             Value::Object(object) => {
                 for (name, value) in object {
                     match name.as_str() {
-                        EXTRA | UNDECLARED => {
+                        EXTRA | UNKNOWN_KEYS => {
                             for key in value.as_object().into_iter().flat_map(|extra| extra.keys())
                             {
                                 self.undeclared
@@ -92,7 +92,7 @@ impl Fit {
                             }
                         }
                         DATA => self.walk(place, value),
-                        UNLISTED | TEXT | REST => {
+                        UNKNOWN_VALUE | TEXT | REST => {
                             self.unlisted.insert(format!("{place} = {value}"));
                         }
                         _ => self.walk(&format!("{place}.{}", unnumbered(name)), value),

@@ -487,7 +487,7 @@ mod tests {
     #[test]
     fn only_objects_of_the_run_are_removed() {
         let names = names();
-        for is_ours in [
+        for name in [
             "9000",
             "vm:9009",
             "ct:9001",
@@ -497,7 +497,7 @@ mod tests {
             "custom-dfr",
             "dfrz",
         ] {
-            assert!(names.is_ours(is_ours), "{is_ours}");
+            assert!(names.is_ours(name), "{name}");
         }
         for other in [
             "100",

@@ -139,10 +139,10 @@ pub fn find(method: &str, path: &str) -> Option<&'static Answer> {
             return None;
         }
         let mut literals = 0;
-        for (template_segments, path_segments) in template_segments.iter().zip(&path_segments) {
-            if template_segments == path_segments {
+        for (part, segment) in template_segments.iter().zip(&path_segments) {
+            if part == segment {
                 literals += 1;
-            } else if !template_segments.starts_with('{') {
+            } else if !part.starts_with('{') {
                 return None;
             }
         }

@@ -18,9 +18,9 @@ use serde_json::{Map, json};
 /// The key of extra members.
 pub const EXTRA: &str = "(extra)";
 /// The key of an unknown enum value's text.
-pub const UNLISTED: &str = "(unlisted)";
+pub const UNKNOWN_VALUE: &str = "(unlisted)";
 /// The key of a property string's unknown keys.
-pub const UNDECLARED: &str = "(undeclared)";
+pub const UNKNOWN_KEYS: &str = "(undeclared)";
 /// The key of an invalid property string's text.
 pub const TEXT: &str = "(text)";
 
@@ -69,7 +69,7 @@ impl Shown {
             rest.insert(key.clone(), json!(value));
         }
         if !rest.is_empty() {
-            self.0.insert(UNDECLARED.to_owned(), rest.into());
+            self.0.insert(UNKNOWN_KEYS.to_owned(), rest.into());
         }
         // The fields are empty then.
         Some(match unknown.text() {
@@ -83,7 +83,7 @@ impl Shown {
 #[must_use]
 pub fn text(text: &str, unlisted: bool) -> Option<Value> {
     Some(match unlisted {
-        true => json!({ UNLISTED: text }),
+        true => json!({ UNKNOWN_VALUE: text }),
         false => json!(text),
     })
 }

@@ -187,7 +187,11 @@ impl fmt::Debug for Faults {
 
 impl Rule {
     fn matches(&self, method: &str, segments: &[String]) -> bool {
-        if self.method.as_deref().is_some_and(|other| other != method) {
+        if self
+            .method
+            .as_deref()
+            .is_some_and(|expected| expected != method)
+        {
             return false;
         }
         let mut segments_left = segments.iter();

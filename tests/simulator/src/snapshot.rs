@@ -103,7 +103,7 @@ fn task_json(task: &Task) -> Value {
         .collect();
     json!({
         "upid": task.upid, "node": task.node, "pid": task.pid, "pstart": task.pstart, "start": millis(task.start),
-        "kind": task.kind, "id": task.id, "user": task.caller.user, "token": task.caller.token, "lines": lines,
+        "kind": task.kind, "id": task.id, "user": task.owner.user, "token": task.owner.token, "lines": lines,
         "end": task.end.as_ref().map(|(at, status)| (millis(*at), status.as_str())),
     })
 }
@@ -368,7 +368,7 @@ fn read_task(
         start: shift(task.get("start").time()?),
         kind: task.get("kind").text()?,
         id: task.get("id").text()?,
-        caller: Identity {
+        owner: Identity {
             user: task.get("user").text()?,
             token: task.get("token").read()?,
         },

@@ -642,7 +642,7 @@ async fn ports_of_an_interface_are_separated_by_white_space() {
 async fn cloud_init_and_containers_split_name_servers_differently() {
     let pve = pve().await;
     let dump = "/nodes/pve1/qemu/100/cloudinit/dump";
-    for (config, dumped) in [
+    for (servers, dumped) in [
         (
             "192.0.2.1%2C192.0.2.2",
             "    - type: nameserver\n      address:\n      - '192.0.2.1,192.0.2.2'\n      search:\n      - 'example.org'\n",
@@ -654,7 +654,7 @@ async fn cloud_init_and_containers_split_name_servers_differently() {
         ),
     ] {
         let form = format!(
-            "nameserver={config}&net0=virtio=BC:24:11:00:00:01&ipconfig0=ip%3D192.0.2.9/24"
+            "nameserver={servers}&net0=virtio=BC:24:11:00:00:01&ipconfig0=ip%3D192.0.2.9/24"
         );
         let form = form.replace("net0=virtio=", "net0=virtio%3D");
         succeeds(&pve, "PUT", "/nodes/pve1/qemu/100/config", &form).await;

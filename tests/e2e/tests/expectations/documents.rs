@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proxmox_e2e::shape::{Item, Member, Properties, Returns, Shapes, Ty};
-use proxmox_e2e::show::{DELETED, EXTRA, TEXT, UNDECLARED, UNLISTED};
+use proxmox_e2e::show::{DELETED, EXTRA, TEXT, UNKNOWN_KEYS, UNKNOWN_VALUE};
 use serde_json::{Map, Value, json};
 
 /// The content of a generated answer.
@@ -188,8 +188,11 @@ impl<'a> Maker<'a> {
                     Item::Enum(values) => {
                         let mut all: Vec<Made> =
                             values.iter().map(|value| same(json!(value))).collect();
-                        all.push(to(json!("never seen"), json!({ UNLISTED: "never seen" })));
-                        all.push(to(json!(-77), json!({ UNLISTED: "-77" })));
+                        all.push(to(
+                            json!("never seen"),
+                            json!({ UNKNOWN_VALUE: "never seen" }),
+                        ));
+                        all.push(to(json!(-77), json!({ UNKNOWN_VALUE: "-77" })));
                         self.among(place, all)
                     }
                     Item::Struct(members) => {
@@ -433,13 +436,13 @@ impl<'a> Maker<'a> {
         if turn == 3 || turn == 4 {
             parts.push("zz-later=x y".to_owned());
             object.insert("zz-later".to_owned(), json!("x y"));
-            found.insert(UNDECLARED.to_owned(), json!({ "zz-later": "x y" }));
+            found.insert(UNKNOWN_KEYS.to_owned(), json!({ "zz-later": "x y" }));
         }
         let json = match turn {
             // Some answers have the parsed form, which may nest.
             4 => {
                 object.insert("zz-deep".to_owned(), json!({ "a": [1] }));
-                found[UNDECLARED]["zz-deep"] = json!({ "a": [1] });
+                found[UNKNOWN_KEYS]["zz-deep"] = json!({ "a": [1] });
                 Value::Object(object)
             }
             _ => json!(parts.join(",")),
@@ -467,7 +470,7 @@ impl<'a> Maker<'a> {
                         .iter()
                         .map(|value| (value.as_str(), json!(value)))
                         .collect();
-                    all.push(("never-seen", json!({ UNLISTED: "never-seen" })));
+                    all.push(("never-seen", json!({ UNKNOWN_VALUE: "never-seen" })));
                     all
                 }
                 _ => vec![("text", json!("text"))],

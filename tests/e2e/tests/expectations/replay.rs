@@ -9,7 +9,7 @@ use proxmox_codegen::recorded::{Observed, Shapes};
 use proxmox_e2e::PROPERTY_STRINGS;
 use proxmox_e2e::answer::{Answer, find};
 use proxmox_e2e::shape::{self, Item, Returns, Ty};
-use proxmox_e2e::show::{EXTRA, REST, TEXT, UNLISTED};
+use proxmox_e2e::show::{EXTRA, REST, TEXT, UNKNOWN_VALUE};
 use serde_json::Value;
 
 use crate::meaning::{Meaning, meaning};
@@ -118,7 +118,7 @@ fn walk(place: &str, shown: &Value, tally: &mut Tally) {
                     REST => {
                         tally.kept_aside.push(format!("{place}: {value}"));
                     }
-                    UNLISTED => {
+                    UNKNOWN_VALUE => {
                         let name = format!("{place} = {value}");
                         *tally.unlisted.entry(name).or_default() += 1;
                     }

@@ -471,7 +471,7 @@ fn start_plain(
         node: known.get("node").map_or("", String::as_str),
         kind: &kind,
         id,
-        caller,
+        owner: caller,
         seconds: 1.0,
         lines: vec![line],
         effect: Effect::Nothing,

@@ -39,11 +39,11 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
         Login::Refused => return Err(refused()),
         Login::Ok => {
             answer["ticket"] = json!(access.ticket(&user, now));
-            let caller = Identity {
+            let identity = Identity {
                 user: user.clone(),
                 token: None,
             };
-            answer["cap"] = access.capabilities(&caller, call.cluster.schema.release().major);
+            answer["cap"] = access.capabilities(&identity, call.cluster.schema.release().major);
         }
         Login::NeedsSecondFactor => {
             answer["ticket"] = json!(access.challenge(&user, now));
@@ -67,7 +67,7 @@ const SHOWN: [&str; 8] = [
 
 pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     let access = &call.cluster.access;
-    let caller = call.text("userid").map_or_else(
+    let identity = call.text("userid").map_or_else(
         || call.caller.clone(),
         |userid| match userid.split_once('!') {
             Some((user, token)) => Identity {
@@ -89,10 +89,10 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     }
     let mut answer = Map::new();
     for path in paths {
-        let privileges = access.privileges(&caller, &path);
+        let privileges = access.privileges(&identity, &path);
         if !privileges.is_empty() || call.text("path").is_some() {
             // Whether the privilege propagates.
-            let here = |rule: &&Rule| rule.path == path && caller.full().starts_with(&rule.ugid);
+            let here = |rule: &&Rule| rule.path == path && identity.full().starts_with(&rule.ugid);
             let stays = access.rules.iter().filter(here).any(|rule| !rule.propagate);
             let held: Map<String, Value> = privileges
                 .into_iter()

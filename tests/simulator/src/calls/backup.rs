@@ -73,11 +73,11 @@ fn notes(template: &str, cluster: &str, guest: &Guest, vmid: u32) -> String {
 pub(super) fn check(call: &Call<'_>, complete: bool) -> ApiResult<()> {
     if call.params.contains_key("vmid") {
         for key in ["all", "exclude", "pool"] {
-            let value = match key {
+            let is_set = match key {
                 "all" => call.flag(key),
                 key => call.params.contains_key(key),
             };
-            if value {
+            if is_set {
                 return Err(ApiError::parameter(
                     key,
                     "option conflicts with option 'vmid'",
@@ -285,8 +285,8 @@ pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
 
 /// How many backups of each period a rule keeps.
 fn rule(call: &Call<'_>) -> Vec<(String, usize)> {
-    let rule = call.text("prune-backups").map(str::to_owned);
-    let text = rule.or_else(|| {
+    let parameter = call.text("prune-backups").map(str::to_owned);
+    let text = parameter.or_else(|| {
         let storage = call.cluster.storages.get(&call.owned("storage"))?;
         storage.settings.get("prune-backups").cloned()
     });
@@ -350,13 +350,13 @@ fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
                 .filter(|(.., mark)| *mark == "keep")
                 .filter_map(|(_, volume, _)| period(key, volume.created))
                 .collect();
-            let mut check_rule = 0;
+            let mut kept = 0;
             for (_, volume, mark) in group.iter_mut().filter(|(.., mark)| *mark == "remove") {
                 let own = period(key, volume.created);
-                if let Some(own) = own.filter(|own| check_rule < *count && !covered.contains(own)) {
+                if let Some(own) = own.filter(|own| kept < *count && !covered.contains(own)) {
                     covered.push(own);
                     *mark = "keep";
-                    check_rule += 1;
+                    kept += 1;
                 }
             }
         }

@@ -107,7 +107,7 @@ impl Call<'_> {
             node: &node,
             kind,
             id: id.to_string(),
-            caller: &caller,
+            owner: &caller,
             seconds,
             lines,
             effect,

@@ -254,7 +254,7 @@ pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
         return Ok(Reply::data(json!([])));
     };
     let (memory, cpus) = (node.memory, node.cores);
-    let young = call.cluster.schema.release().major >= 9;
+    let since_9 = call.cluster.schema.release().major >= 9;
     let times = sample_times(call);
     let latest = times.clone().last();
     let rows = times.map(|time| {
@@ -270,7 +270,7 @@ pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
             "roottotal": 100 * GIB, "rootused": 10 * GIB, "netin": number(busy * 1_234.5),
             "netout": number(busy * 987.25),
         });
-        if young {
+        if since_9 {
             row["memavailable"] = json!(memory - used);
             row["arcsize"] = json!(0);
             for name in NODE_PRESSURE {

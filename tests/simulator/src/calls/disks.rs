@@ -177,7 +177,7 @@ fn edited_disk(call: &Call<'_>, mut disk: Row, used: Option<&str>, gpt: bool) ->
 
 /// The path without `/dev/`.
 fn device_name(path: &str) -> &str {
-    &path[5.min(path.len())..]
+    path.strip_prefix("/dev/").unwrap_or(path)
 }
 
 fn initialize(call: &mut Call<'_>) -> ApiResult<Reply> {

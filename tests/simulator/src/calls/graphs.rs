@@ -41,12 +41,12 @@ const LATER_GUEST: [&str; 1] = ["memhost"];
 /// How many lines a graph has colours for.
 const COLOURS: usize = 2;
 
-fn is_9(call: &Call<'_>) -> bool {
+fn since_9(call: &Call<'_>) -> bool {
     call.cluster.schema.release().major >= 9
 }
 
 pub(super) fn node(call: &Call<'_>) -> ApiResult<Reply> {
-    let folder = match is_9(call) {
+    let folder = match since_9(call) {
         true => "pve-node-9.0",
         false => "pve2-node",
     };
@@ -70,7 +70,7 @@ pub(super) fn guest(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
 
 /// Where the figures of a guest are.
 pub(super) fn guest_file(call: &Call<'_>, vmid: u32) -> String {
-    match is_9(call) {
+    match since_9(call) {
         true => format!("pve-vm-9.0/{vmid}"),
         false => format!("pve2-vm/{vmid}"),
     }
@@ -79,7 +79,7 @@ pub(super) fn guest_file(call: &Call<'_>, vmid: u32) -> String {
 /// The handler has kept the old folder, which a server set up with 9 does not have.
 pub(super) fn storage(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, storage) = (call.owned("node"), call.owned("storage"));
-    let exists = !is_9(call) && call.cluster.storages.contains_key(&storage);
+    let exists = !since_9(call) && call.cluster.storages.contains_key(&storage);
     graph(
         call,
         &format!("pve2-storage/{node}/{storage}"),
@@ -110,7 +110,7 @@ fn graph(
     if !exists {
         return Err(missing(file));
     }
-    let later = is_9(call);
+    let later = since_9(call);
     let known = |name: &&str| {
         let also = later_sources.iter().filter(|_| later);
         sources.iter().chain(also).any(|names| names.contains(name))

@@ -36,9 +36,9 @@ pub(super) fn sid_of(cluster: &Cluster, vmid: u32) -> String {
 }
 
 pub(super) fn move_consequences(cluster: &Cluster, vmid: u32) -> MoveConsequences {
-    let mut move_consequences = MoveConsequences::default();
+    let mut consequences = MoveConsequences::default();
     if cluster.schema.release().major < 9 || cluster.ha_resource(vmid).is_none() {
-        return move_consequences;
+        return consequences;
     }
     let text = |row: &Row, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
     let members = |row: &Row| -> Vec<u32> {
@@ -75,7 +75,7 @@ pub(super) fn move_consequences(cluster: &Cluster, vmid: u32) -> MoveConsequence
                 let others = members(rule)
                     .into_iter()
                     .filter(|other| !group.contains(other));
-                move_consequences.blocked.extend(others.filter_map(|other| {
+                consequences.blocked.extend(others.filter_map(|other| {
                     let node = cluster.guests.get(&other)?.node.clone();
                     Some((node, sid_of(cluster, other), "resource-affinity"))
                 }));
@@ -91,15 +91,15 @@ pub(super) fn move_consequences(cluster: &Cluster, vmid: u32) -> MoveConsequence
                     .nodes
                     .iter()
                     .filter(|node| !named.contains(&node.name));
-                move_consequences.blocked.extend(
+                consequences.blocked.extend(
                     away.map(|node| (node.name.clone(), sid_of(cluster, *one), "node-affinity")),
                 );
             }
         }
     }
     group.retain(|other| *other != vmid);
-    move_consequences.along = group;
-    move_consequences
+    consequences.along = group;
+    consequences
 }
 
 /// A power call for a managed guest: its task only passes the request to the manager, which carries
@@ -114,16 +114,16 @@ pub(super) fn request_ha_state(call: &mut Call<'_>, vmid: u32, task: &str, state
 
 /// The same for moving a guest.
 pub(super) fn request_ha_move(call: &mut Call<'_>, vmid: u32, target: &str) -> Reply {
-    let move_consequences = move_consequences(call.cluster, vmid);
+    let consequences = move_consequences(call.cluster, vmid);
     let sid = sid_of(call.cluster, vmid);
-    if move_consequences.blocks(target) {
+    if consequences.blocks(target) {
         let problem = format!("cannot migrate resource '{sid}' to node '{target}'");
         return call.fail("hamigrate", vmid, problem);
     }
     let line = format!("asking for guest {vmid} to be moved to node {target}");
     let reply = call.start("hamigrate", vmid, 0.5, vec![line], Effect::Nothing);
     send_to(call, vmid, target);
-    for other in move_consequences.along {
+    for other in consequences.along {
         send_to(call, other, target);
     }
     reply
@@ -294,7 +294,7 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
         _ => return,
     };
     let node = guest.node.clone();
-    let caller = crate::state::access::Identity {
+    let owner = crate::state::access::Identity {
         user: "root@pam".into(),
         token: None,
     };
@@ -302,7 +302,7 @@ pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
         node: &node,
         kind: task,
         id: vmid.to_string(),
-        caller: &caller,
+        owner: &owner,
         seconds: 2.0,
         lines: Vec::new(),
         effect: Effect::Guest(vmid, effect),
@@ -395,11 +395,11 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let Some(vmid) = vmid else {
         return Err(ApiError::die(format!("resource '{sid}' is not HA managed")));
     };
-    let move_consequences = move_consequences(call.cluster, vmid);
+    let consequences = move_consequences(call.cluster, vmid);
     // The request is stored; the manager finds out later that there is no such node.
-    if call.cluster.node(&target).is_some() && !move_consequences.blocks(&target) {
+    if call.cluster.node(&target).is_some() && !consequences.blocks(&target) {
         send_to(call, vmid, &target);
-        for other in &move_consequences.along {
+        for other in &consequences.along {
             send_to(call, *other, &target);
         }
     }
@@ -407,17 +407,17 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
         return Ok(Reply::data(Value::Null));
     }
     let mut row = json!({ "sid": sid, "requested-node": target });
-    let blocking = move_consequences
+    let blocking = consequences
         .blocked
         .iter()
         .filter(|(node, ..)| *node == target);
     let blocking: Vec<Value> = blocking
         .map(|(_, sid, cause)| json!({ "sid": sid, "cause": cause }))
         .collect();
-    match (blocking.is_empty(), move_consequences.along.is_empty()) {
+    match (blocking.is_empty(), consequences.along.is_empty()) {
         (false, _) => row["blocking-resources"] = Value::Array(blocking),
         (true, false) => {
-            let along = move_consequences
+            let along = consequences
                 .along
                 .iter()
                 .map(|other| sid_of(call.cluster, *other));
@@ -445,7 +445,7 @@ fn send_to(call: &mut Call<'_>, vmid: u32, target: &str) -> bool {
         node: &from,
         kind,
         id: vmid.to_string(),
-        caller: &caller,
+        owner: &caller,
         seconds: 3.0,
         lines: Vec::new(),
         effect: Effect::Guest(

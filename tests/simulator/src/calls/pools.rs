@@ -13,10 +13,7 @@ use crate::state::records::Row;
 
 fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
     let cluster = &*call.cluster;
-    let is_requested = |kind: &str| {
-        call.text("type")
-            .is_none_or(|is_requested| is_requested == kind)
-    };
+    let is_requested = |kind: &str| call.text("type").is_none_or(|requested| requested == kind);
     let mut members: Vec<Value> = cluster
         .guests
         .iter()

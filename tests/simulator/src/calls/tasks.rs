@@ -15,7 +15,7 @@ pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
         .tasks
         .iter()
         .rev()
-        .filter(|task| all || task.caller.user == call.caller.user);
+        .filter(|task| all || task.owner.user == call.caller.user);
     let rows = shown.take(25).map(|task| {
         let mut row = task.row();
         if let Some(row) = row.as_object_mut() {
@@ -46,7 +46,7 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
         .tasks
         .iter()
         .rev()
-        .filter(|task| task.node == node && (all || task.caller.user == call.caller.user))
+        .filter(|task| task.node == node && (all || task.owner.user == call.caller.user))
         .filter(|task| match source {
             "active" => task.running(),
             "all" => true,
@@ -56,7 +56,7 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
         .filter(|task| call.text("typefilter").is_none_or(|kind| task.kind == kind))
         .filter(|task| {
             user.as_ref()
-                .is_none_or(|user| task.caller.full().to_ascii_lowercase().contains(user))
+                .is_none_or(|user| task.owner.full().to_ascii_lowercase().contains(user))
         })
         // `errors` includes every status except `ok`, and overrides `statusfilter`.
         .filter(|task| match &verdicts {

@@ -60,7 +60,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) node: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) id: String,
-    pub(crate) caller: &'a Identity,
+    pub(crate) owner: &'a Identity,
     /// In simulated seconds, before the time factor.
     pub(crate) seconds: f64,
     /// Log lines, spread evenly over the duration.

@@ -19,7 +19,7 @@ pub(crate) struct Task {
     pub(crate) start: Duration,
     pub(crate) kind: String,
     pub(crate) id: String,
-    pub(crate) caller: Identity,
+    pub(crate) owner: Identity,
     /// Log lines and when they appear.
     pub(crate) lines: Vec<(Duration, String)>,
     pub(crate) end: Option<(Duration, String)>,
@@ -69,9 +69,9 @@ impl Task {
 
     pub(crate) fn status(&self) -> Value {
         let mut status = self.identity();
-        status["user"] = json!(self.caller.user);
+        status["user"] = json!(self.owner.user);
         status["status"] = json!(if self.running() { "running" } else { "stopped" });
-        if let Some(token) = &self.caller.token {
+        if let Some(token) = &self.owner.token {
             status["tokenid"] = json!(token);
         }
         if let Some((_, exit)) = &self.end {
@@ -87,15 +87,15 @@ impl Task {
             Some((at, exit)) => {
                 row["endtime"] = json!(at.as_secs());
                 row["status"] = json!(exit);
-                row["user"] = json!(self.caller.user);
-                if let Some(token) = &self.caller.token {
+                row["user"] = json!(self.owner.user);
+                if let Some(token) = &self.owner.token {
                     row["tokenid"] = json!(token);
                 }
             }
             None => {
                 row["status"] = json!("RUNNING");
                 row["saved"] = json!("0");
-                row["user"] = json!(self.caller.full());
+                row["user"] = json!(self.owner.full());
             }
         }
         row
@@ -121,13 +121,13 @@ pub(crate) fn upid(
     start: Duration,
     kind: &str,
     id: &str,
-    caller: &Identity,
+    owner: &Identity,
 ) -> String {
     format!(
         "UPID:{node}:{pid:08X}:{pstart:08X}:{:08X}:{kind}:{}:{}:",
         start.as_secs(),
         field(id),
-        caller.full()
+        owner.full()
     )
 }
 
@@ -163,12 +163,12 @@ mod tests {
 
     #[test]
     fn upid_form() {
-        let caller = Identity {
+        let owner = Identity {
             user: "root@pam".into(),
             token: Some("test".into()),
         };
         let start = Duration::from_secs(0x6B01_F6B2);
-        let text = upid("pve1", 0xC1C, 0x2_C651, start, "imgcopy", "", &caller);
+        let text = upid("pve1", 0xC1C, 0x2_C651, start, "imgcopy", "", &owner);
         assert_eq!(
             text,
             "UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::root@pam!test:"

@@ -50,9 +50,9 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
     }
     let guest = cluster.guest(kind, &node, vmid)?.clone();
     check_lock(&guest).map_err(ApiError::die)?;
-    let already_exists = cluster.guests.get(&newid);
-    if let (Some(other), Kind::Lxc) = (already_exists, kind) {
-        return Err(ApiError::die(other.already_exists(newid)));
+    let existing = cluster.guests.get(&newid);
+    if let (Some(other), Kind::Lxc) = (existing, kind) {
+        return Err(ApiError::die(other.already_exists_text(newid)));
     }
     let snapshot = match call.text("snapname") {
         Some(name) => match guest.snapshots.get(name) {
@@ -145,7 +145,7 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
         let text = format!("can't clone {noun} to node '{target}' ({noun} uses local storage)");
         return Err(ApiError::die(text));
     }
-    if already_exists.is_some() {
+    if existing.is_some() {
         return Err(ApiError::die(format!(
             "unable to create VM {newid}: config file already exists"
         )));

@@ -272,7 +272,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, config: &Config) -> ApiRe
             if let Some(other) = other.filter(|_| same.is_none()) {
                 let text = format!(
                     "unable to {verb} VM {vmid} - {}",
-                    other.already_exists(vmid)
+                    other.already_exists_text(vmid)
                 );
                 return Err(ApiError::die(text));
             }
@@ -285,7 +285,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, config: &Config) -> ApiRe
         }
         Kind::Lxc => {
             if let Some(other) = other.filter(|_| same.is_none()) {
-                return Err(ApiError::die(other.already_exists(vmid)));
+                return Err(ApiError::die(other.already_exists_text(vmid)));
             }
             if let Some(old) = same {
                 if old.running() {

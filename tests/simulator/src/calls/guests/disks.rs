@@ -35,7 +35,7 @@ fn is_cdrom(value: &str) -> bool {
     value.contains("media=cdrom") && !is_cloud_init(value)
 }
 
-/// The requested size in bytes; `was` is the current size.
+/// The requested size in bytes.
 fn new_size(size: &str, current_size: u64) -> Option<u64> {
     let plain = size.strip_prefix('+').unwrap_or(size);
     let bytes = crate::state::guest::volumes::parse_size(plain)?;

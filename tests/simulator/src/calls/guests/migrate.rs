@@ -160,7 +160,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     check_lock(guest).map_err(ApiError::die)?;
     let cluster = &*call.cluster;
     let lxc = kind == Kind::Lxc;
-    let move_consequences = ha::move_consequences(cluster, vmid);
+    let consequences = ha::move_consequences(cluster, vmid);
     let mut allowed = Vec::new();
     let mut blocked = Map::new();
     for other in cluster.nodes.iter().filter(|other| other.name != node) {
@@ -177,7 +177,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         if !missing.is_empty() && !lxc {
             against.insert("unavailable_storages".into(), json!(missing));
         }
-        let blocking = move_consequences
+        let blocking = consequences
             .blocked
             .iter()
             .filter(|(node, ..)| *node == other.name);
@@ -198,8 +198,8 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         }
     }
     let mut row = json!({ "running": u8::from(guest.running()) });
-    if !move_consequences.along.is_empty() {
-        let along = move_consequences
+    if !consequences.along.is_empty() {
+        let along = consequences
             .along
             .iter()
             .map(|other| ha::sid_of(cluster, *other));

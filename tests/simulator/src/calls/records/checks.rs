@@ -86,7 +86,7 @@ pub(crate) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
 /// Refuses a backup job with missing or contradicting settings. Most checks run under a lock, so
 /// the refusal of a parameter is a plain text.
 fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
-    let parameter_row = |name: &str| call.text(name).is_some_and(|text| !text.is_empty());
+    let given = |name: &str| call.text(name).is_some_and(|text| !text.is_empty());
     let set = |name: &str| call.flag(name);
     if let Some(pool) = call.text("pool").filter(|pool| !pool.is_empty())
         && !call.cluster.pools.contains_key(pool)
@@ -95,7 +95,7 @@ fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
             "pool '{pool}' does not exist"
         )));
     }
-    match (parameter_row("schedule"), parameter_row("starttime")) {
+    match (given("schedule"), given("starttime")) {
         (true, true) => {
             let text = "'starttime' and 'schedule' cannot both be set";
             return Err(ApiError::parameter("starttime", text));
@@ -111,17 +111,17 @@ fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
             "400 Parameter verification failed.\n{name}: {text}"
         )))
     };
-    let chosen = parameter_row("vmid");
+    let chosen = given("vmid");
     for (name, also) in [
         ("all", set("all")),
-        ("exclude", parameter_row("exclude")),
-        ("pool", parameter_row("pool")),
+        ("exclude", given("exclude")),
+        ("pool", given("pool")),
     ] {
         if chosen && also {
             return refuse(name, "option conflicts with option 'vmid'");
         }
     }
-    let everything = set("all") || parameter_row("exclude") || set("stop") || parameter_row("pool");
+    let everything = set("all") || given("exclude") || set("stop") || given("pool");
     if !chosen && !everything {
         return refuse("vmid", "property is missing");
     }

@@ -20,7 +20,7 @@ use crate::calls::call::{Call, Reply};
 use crate::calls::records::checks::{enrich, may_change, move_children, needs_set};
 use crate::calls::records::options::options;
 use crate::calls::records::paths::{ALIASES, ENTRIES, NETWORK, parameter, strict};
-use crate::calls::records::refusals::{absent, already_exists, missing, noun};
+use crate::calls::records::refusals::{absent, already_exists_error, missing, noun};
 use crate::calls::records::rows::{
     List, Shape, check_digest, field, listed, parameter_row, place, planned, with_id,
 };
@@ -125,7 +125,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .iter()
         .filter_map(|name| Some((*name, call.text(name)?)))
         .collect();
-    let answers = rows
+    let entries = rows
         .iter()
         .filter(|(_, row)| {
             filters
@@ -151,7 +151,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             match list.path {
                 NETWORK => network::complete(call, id, &mut row),
                 "/cluster/ha/rules" => {
-                    let at = rows.iter().position(|(key, _)| key == id);
+                    let at = rows.iter().position(|(name, _)| name == id);
                     row.insert("order".into(), json!(at.map_or(1, |at| at + 1)));
                 }
                 "/cluster/sdn/vnets/{vnet}/subnets" => {
@@ -162,14 +162,14 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             }
             Value::Object(row)
         });
-    let mut answers: Vec<Value> = answers.collect();
+    let mut entries: Vec<Value> = entries.collect();
     if list.path != NETWORK {
-        return Some(Ok(Reply::data(answers)));
+        return Some(Ok(Reply::data(entries)));
     }
-    answers.extend(network::vnets(call));
+    entries.extend(network::vnets(call));
     Some(Ok(Reply {
         changes: network::changes(call),
-        ..Reply::data(answers)
+        ..Reply::data(entries)
     }))
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>
     let schema = std::sync::Arc::clone(&call.cluster.schema);
     let id = call.owned(list.id);
     let rows = call.cluster.rows(&place(call, list.path));
-    let Some(at) = rows.iter().position(|(key, _)| *key == id) else {
+    let Some(at) = rows.iter().position(|(name, _)| *name == id) else {
         return absent(list, &id, call.method);
     };
     let held = &rows[at].1;
@@ -252,7 +252,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     notifications::check_new(call, list.path, &id, &row)?;
     let old = call.text("rename").map(str::to_owned);
     let rows = call.cluster.records.entry(key.clone()).or_default();
-    let at = |id: &str| rows.iter().position(|(key, _)| key == id);
+    let at = |id: &str| rows.iter().position(|(name, _)| name == id);
     if let Some(old) = old {
         let from = at(&old).ok_or_else(|| match list.path.rsplit('/').next() {
             Some("ipset") => ApiError::parameter(list.id, format!("IPSet '{old}' does not exist")),
@@ -262,7 +262,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
             _ => missing(list, &old, Method::Put).unwrap_or_else(|| ApiError::die("")),
         })?;
         if old != id && at(&id).is_some() {
-            return Err(already_exists(list, &id));
+            return Err(already_exists_error(list, &id));
         }
         rows[from].0.clone_from(&id);
         rows[from].1.extend(row);
@@ -283,7 +283,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         return Ok(Reply::data(Value::Null));
     }
     if at(&id).is_some() {
-        return Err(already_exists(list, &id));
+        return Err(already_exists_error(list, &id));
     }
     if list.path.starts_with("/cluster/sdn/") {
         sdn::verify(call, list.path, &id, &row, true)?;
@@ -322,16 +322,19 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let rows = call.cluster.records.entry(key.clone()).or_default();
     if rename
         .as_ref()
-        .is_some_and(|name| rows.iter().any(|(key, _)| key == name))
+        .is_some_and(|name| rows.iter().any(|(other, _)| other == name))
     {
-        return Some(Err(already_exists(list, rename.as_deref().unwrap_or(""))));
+        return Some(Err(already_exists_error(
+            list,
+            rename.as_deref().unwrap_or(""),
+        )));
     }
     if list.path == NETWORK
         && let Err(error) = planned(rows, &id, &delete, &mut row)
     {
         return Some(Err(error));
     }
-    let Some((_, held)) = rows.iter().find(|(key, _)| *key == id) else {
+    let Some((_, held)) = rows.iter().find(|(name, _)| *name == id) else {
         return absent(list, &id, call.method);
     };
     let mut planned = held.clone();
@@ -343,7 +346,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         return Some(Err(error));
     }
     let rows = call.cluster.records.entry(key.clone()).or_default();
-    let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
+    let Some((own, held)) = rows.iter_mut().find(|(name, _)| *name == id) else {
         return absent(list, &id, call.method);
     };
     // An alias is replaced as a whole.
@@ -407,7 +410,7 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .records
         .retain(|key, _| *key != below && !key.starts_with(&prefix));
     if let Some(rows) = call.cluster.records.get_mut(&key) {
-        rows.retain(|(key, _)| *key != id);
+        rows.retain(|(name, _)| *name != id);
     }
     Some(Ok(Reply::data(Value::Null)))
 }

@@ -271,7 +271,7 @@ pub(crate) fn absent(list: &List<'_>, id: &str, method: Method) -> Option<ApiRes
 
 /// The error for a second entry of the same id; the firewall refuses the parameter rather than the
 /// call.
-pub(crate) fn already_exists(list: &List<'_>, id: &str) -> ApiError {
+pub(crate) fn already_exists_error(list: &List<'_>, id: &str) -> ApiError {
     if let Some(error) = texts_of(list.path).and_then(|texts| refusal(texts.create, id)) {
         return error;
     }

@@ -24,7 +24,7 @@ use crate::state::access::roles::modifiers;
 fn needs<'a>(method: Method, path: &'a str) -> impl Iterator<Item = &'static Need> + 'a {
     TABLE
         .iter()
-        .filter(move |(verb, key, _)| *verb == method && *key == path)
+        .filter(move |(verb, template, _)| *verb == method && *template == path)
         .map(|(_, _, need)| need)
 }
 

@@ -90,7 +90,7 @@ impl Call<'_> {
         &self,
         vmid: Option<u32>,
         volid: &str,
-        wanted: Option<&str>,
+        expected: Option<&str>,
     ) -> ApiResult<()> {
         let Some((storage, name)) = volid.split_once(':') else {
             return Err(ApiError::die(
@@ -98,12 +98,12 @@ impl Call<'_> {
             ));
         };
         let (content, owner) = parse_volume_name(name);
-        if wanted.is_some_and(|wanted| {
-            wanted != content && !(wanted == "rootdir" && content == "images")
+        if expected.is_some_and(|expected| {
+            expected != content && !(expected == "rootdir" && content == "images")
         }) {
             return Err(ApiError::die(format!(
                 "unable to use volume {volid} - content type needs to be '{}'",
-                wanted.unwrap_or("")
+                expected.unwrap_or("")
             )));
         }
         let place = format!("/storage/{storage}");

@@ -433,12 +433,12 @@ mod tests {
                 false,
             ),
         ];
-        let caller = Identity {
+        let identity = Identity {
             user: "tfa@pve".into(),
             token: None,
         };
         let has =
-            |path: &str, privilege: &str| access.privileges(&caller, path).contains(privilege);
+            |path: &str, privilege: &str| access.privileges(&identity, path).contains(privilege);
         assert!(has("/vms/101", "VM.PowerMgmt"));
         assert!(!has("/vms/100", "VM.PowerMgmt"));
         assert!(has("/vms/100", "VM.Audit"));
@@ -456,11 +456,11 @@ mod tests {
         if let Some(root) = access.users.get_mut("root@pam") {
             root.tokens.insert("sep".into(), token);
         }
-        let caller = Identity {
+        let identity = Identity {
             user: "root@pam".into(),
             token: Some("sep".into()),
         };
-        assert!(access.privileges(&caller, "/").is_empty());
+        assert!(access.privileges(&identity, "/").is_empty());
         access.rules.push(Rule {
             path: "/".into(),
             subject: Subject::Token,
@@ -468,10 +468,14 @@ mod tests {
             role: "PVEAuditor".into(),
             propagate: true,
         });
-        assert!(access.privileges(&caller, "/vms/100").contains("VM.Audit"));
+        assert!(
+            access
+                .privileges(&identity, "/vms/100")
+                .contains("VM.Audit")
+        );
         assert!(
             !access
-                .privileges(&caller, "/vms/100")
+                .privileges(&identity, "/vms/100")
                 .contains("VM.Allocate")
         );
     }

@@ -153,8 +153,8 @@ impl Access {
     /// The rule nearest to the path decides; at one path a rule for the user precedes those for its
     /// groups. A token with privilege separation has only privileges that both it and its user
     /// have.
-    pub(crate) fn privileges(&self, caller: &Identity, path: &str) -> BTreeSet<String> {
-        let user = if caller.user == "root@pam" {
+    pub(crate) fn privileges(&self, identity: &Identity, path: &str) -> BTreeSet<String> {
+        let user = if identity.user == "root@pam" {
             self.roles
                 .get("Administrator")
                 .map(|role| role.privileges.clone())
@@ -163,24 +163,24 @@ impl Access {
             let groups: BTreeSet<&str> = self
                 .groups
                 .iter()
-                .filter(|(_, group)| group.users.contains(&caller.user))
+                .filter(|(_, group)| group.users.contains(&identity.user))
                 .map(|(name, _)| name.as_str())
                 .collect();
             self.rules_at(path, |rule| match rule.subject {
-                Subject::User => (rule.ugid == caller.user).then_some(1),
+                Subject::User => (rule.ugid == identity.user).then_some(1),
                 Subject::Group => groups.contains(rule.ugid.as_str()).then_some(0),
                 Subject::Token => None,
             })
         };
-        let separated = caller
+        let separated = identity
             .token
             .as_ref()
-            .and_then(|token| self.users.get(&caller.user)?.tokens.get(token))
+            .and_then(|token| self.users.get(&identity.user)?.tokens.get(token))
             .is_some_and(|token| token.privsep);
         if !separated {
             return user;
         }
-        let full = caller.full();
+        let full = identity.full();
         let token = self.rules_at(path, |rule| {
             (rule.subject == Subject::Token && rule.ugid == full).then_some(0)
         });
@@ -215,13 +215,13 @@ impl Access {
     }
 
     /// The `cap` map of a login answer.
-    pub(crate) fn capabilities(&self, caller: &Identity, major: u8) -> Value {
+    pub(crate) fn capabilities(&self, identity: &Identity, major: u8) -> Value {
         let all = all_privileges(major);
         PRIVILEGES
             .iter()
             .filter(|(area, _)| !area.is_empty())
             .map(|(area, privileges)| {
-                let has = self.privileges(caller, area_path(area));
+                let has = self.privileges(identity, area_path(area));
                 let shown: serde_json::Map<String, Value> = all
                     .iter()
                     .filter(|p| {

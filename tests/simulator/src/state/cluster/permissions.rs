@@ -36,8 +36,8 @@ fn check_user_name(userid: &str) -> ApiResult<()> {
 
 impl Cluster {
     /// The privileges of a user at a path, including those from pools.
-    pub(crate) fn privileges(&self, caller: &Identity, path: &str) -> BTreeSet<String> {
-        let mut held = self.access.privileges(caller, path);
+    pub(crate) fn privileges(&self, identity: &Identity, path: &str) -> BTreeSet<String> {
+        let mut held = self.access.privileges(identity, path);
         let pool = match path.trim_start_matches('/').split_once('/') {
             Some(("vms", vmid)) => vmid
                 .parse()
@@ -47,7 +47,7 @@ impl Cluster {
             _ => None,
         };
         if let Some(pool) = pool {
-            held.extend(self.access.privileges(caller, &format!("/pool/{pool}")));
+            held.extend(self.access.privileges(identity, &format!("/pool/{pool}")));
         }
         held
     }
@@ -62,7 +62,7 @@ impl Cluster {
     /// Whether an endpoint's rule admits a user.
     pub(crate) fn check(
         &self,
-        caller: &Identity,
+        identity: &Identity,
         check: &Check,
         params: &BTreeMap<String, String>,
     ) -> ApiResult<()> {
@@ -83,7 +83,7 @@ impl Cluster {
             Check::Or(choices) => {
                 let mut verdicts = choices
                     .iter()
-                    .map(|choice| self.check(caller, choice, params));
+                    .map(|choice| self.check(identity, choice, params));
                 match verdicts.any(|verdict| verdict.is_ok()) {
                     true => Ok(()),
                     false => refuse(""),
@@ -91,7 +91,7 @@ impl Cluster {
             }
             Check::And(all) => all
                 .iter()
-                .try_for_each(|check| self.check(caller, check, params)),
+                .try_for_each(|check| self.check(identity, check, params)),
             Check::Perm {
                 path,
                 privileges,
@@ -108,7 +108,7 @@ impl Cluster {
                 let path = permission_path(&fill(path));
                 let has = path
                     .as_ref()
-                    .map(|path| self.privileges(caller, path))
+                    .map(|path| self.privileges(identity, path))
                     .unwrap_or_default();
                 let path = path.unwrap_or_default();
                 if *any {
@@ -125,7 +125,7 @@ impl Cluster {
             Check::UserIdParam(name) if name == "self" => {
                 check_user_name(userid)?;
                 self.check_user_exists(userid)?;
-                match caller.full() == userid {
+                match identity.full() == userid {
                     true => Ok(()),
                     false => refuse(""),
                 }
@@ -135,7 +135,7 @@ impl Cluster {
                 let realm = userid.rsplit_once('@').map_or("", |(_, realm)| realm);
                 let path = format!("/access/realm/{realm}");
                 if self
-                    .privileges(caller, &path)
+                    .privileges(identity, &path)
                     .contains("Realm.AllocateUser")
                 {
                     Ok(())
@@ -148,7 +148,7 @@ impl Cluster {
                 groups_param,
             } => {
                 let may = |path: &str| {
-                    let has = self.privileges(caller, path);
+                    let has = self.privileges(identity, path);
                     privileges.iter().any(|p| has.contains(p))
                 };
                 let creates = groups_param.as_deref() == Some("create");
@@ -188,7 +188,7 @@ impl Cluster {
                 } else {
                     path
                 };
-                let held = self.privileges(caller, &path);
+                let held = self.privileges(identity, &path);
                 let any_of = modifiers(&path);
                 if any_of.iter().any(|p| held.contains(*p)) {
                     Ok(())

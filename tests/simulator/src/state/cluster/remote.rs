@@ -131,7 +131,8 @@ impl Target {
         };
         let (peer, fingerprint) = known.ok_or_else(|| lost("Connection refused"))?;
         let peer = peer.upgrade().ok_or_else(|| lost("Connection refused"))?;
-        if (self.fingerprint.as_ref()).is_none_or(|other| !other.eq_ignore_ascii_case(&fingerprint))
+        if (self.fingerprint.as_ref())
+            .is_none_or(|expected| !expected.eq_ignore_ascii_case(&fingerprint))
         {
             return Err(lost("hostname verification failed"));
         }

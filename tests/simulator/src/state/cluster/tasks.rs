@@ -21,7 +21,7 @@ impl Cluster {
             }
             plan.effect = Effect::Faulted(Box::new(plan.effect), task_fault);
         }
-        let mut task = self.task_of(plan.node, plan.kind, &plan.id, plan.caller);
+        let mut task = self.task_of(plan.node, plan.kind, &plan.id, plan.owner);
         let length = Duration::from_secs_f64((plan.seconds * self.factor).max(0.0));
         let steps = u32::try_from(plan.lines.len()).unwrap_or(u32::MAX).max(1);
         task.lines = plan
@@ -53,9 +53,9 @@ impl Cluster {
         node: &str,
         kind: &str,
         id: &str,
-        caller: &Identity,
+        owner: &Identity,
     ) -> String {
-        let task = self.task_of(node, kind, id, caller);
+        let task = self.task_of(node, kind, id, owner);
         let upid = task.upid.clone();
         self.tasks.push(task);
         upid
@@ -69,20 +69,20 @@ impl Cluster {
         }
     }
 
-    fn task_of(&mut self, node: &str, kind: &str, id: &str, caller: &Identity) -> Task {
+    fn task_of(&mut self, node: &str, kind: &str, id: &str, owner: &Identity) -> Task {
         self.counter += 1;
         let pid = 4_000 + u32::try_from(self.counter % 60_000).unwrap_or(0) * 3;
         let uptime = self.now.saturating_sub(self.started).as_millis() / 10;
         let pstart = 200_000 + u64::try_from(uptime).unwrap_or(0);
         Task {
-            upid: tasks::upid(node, pid, pstart, self.now, kind, id, caller),
+            upid: tasks::upid(node, pid, pstart, self.now, kind, id, owner),
             node: node.to_owned(),
             pid,
             pstart,
             start: self.now,
             kind: kind.to_owned(),
             id: id.to_owned(),
-            caller: caller.clone(),
+            owner: owner.clone(),
             lines: Vec::new(),
             end: None,
         }

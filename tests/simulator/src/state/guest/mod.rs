@@ -227,8 +227,8 @@ impl Guest {
         self.config.get("protection").is_some_and(|p| p == "1")
     }
 
-    /// The error for a taken number.
-    pub(crate) fn already_exists(&self, vmid: u32) -> String {
+    /// The error if the number exists already.
+    pub(crate) fn already_exists_text(&self, vmid: u32) -> String {
         format!(
             "{} {vmid} already exists on node '{}'",
             self.kind.noun(),

@@ -43,10 +43,10 @@ pub(crate) fn interfaces(vmid: u32, guest: &Guest) -> Vec<Interface> {
                 part("ip6"),
             ),
             Kind::Qemu => {
-                let ip_setting = guest.config.get(&format!("ipconfig{index}"));
-                let ip_setting = |name: &str| propstring::value(ip_setting?, name);
-                let fallback = ip_setting("ip").or(Some("dhcp"));
-                (format!("eth{index}"), fallback, ip_setting("ip6"))
+                let ipconfig = guest.config.get(&format!("ipconfig{index}"));
+                let part = |name: &str| propstring::value(ipconfig?, name);
+                let fallback = part("ip").or(Some("dhcp"));
+                (format!("eth{index}"), fallback, part("ip6"))
             }
         };
         let mut addresses = Vec::new();
