@@ -297,13 +297,15 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
             .iter()
             .any(|name| place.starts_with(&format!("{name}#")))
     };
-    for place in report
-        .required_unsourced
-        .iter()
+    let unsourced: Vec<&str> = (report.required_unsourced.iter())
+        .map(String::as_str)
         .filter(|place| is_new(place))
-    {
-        step.todo.push(format!(
-            "required.toml: `\"{place}\" = \"PACKAGE FILE:LINE\"` if it always comes (else nothing: it is optional, and counted)"
+        .collect();
+    if !unsourced.is_empty() {
+        step.notes.push(format!(
+            "optional here, because nothing shows that they always come: {} (one is required with `\"PLACE\" = \"PACKAGE FILE:LINE\"` in \
+             required.toml)",
+            unsourced.join(", ")
         ));
     }
     for endpoint in &report.privileges_unreviewed {
