@@ -14,7 +14,7 @@ pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) {
     }
     for (item, name) in api.items.iter().zip(&names.items) {
         check.name(name, "names.toml");
-        let scope = item.uses.first().map_or("", |at| at.path.as_str());
+        let scope = item.places.first().map_or("", |at| at.path.as_str());
         let section = format!("[names.\"{scope}\"]");
         match &item.kind {
             ItemKind::Enum(values) => {
@@ -73,7 +73,7 @@ fn members<'a>(
     members
         .iter()
         .map(move |member| (names::field_of(overlay, member), member.name.as_str()))
-        .chain([(reserved.to_owned(), "undeclared members")])
+        .chain([(reserved.to_owned(), "extra members")])
 }
 
 struct Check<'a> {

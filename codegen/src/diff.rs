@@ -47,7 +47,7 @@ pub struct Change {
     pub part: Part,
     /// The place within that part: `net[n].bridge`, `[].status`; empty for the whole.
     pub place: String,
-    pub what: What,
+    pub kind: ChangeKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ pub enum Part {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum ChangeKind {
     /// A short description.
     Added(String),
     Removed,
@@ -86,12 +86,12 @@ impl fmt::Display for Change {
         } else {
             " "
         };
-        match &self.what {
-            What::Added(what) if what.is_empty() => write!(f, "{gap}added"),
-            What::Added(what) => write!(f, "{gap}added: {what}"),
-            What::Removed => write!(f, "{gap}removed"),
-            What::Changed(aspects) if gap.is_empty() => f.write_str(&aspects.join("; ")),
-            What::Changed(aspects) => write!(f, ": {}", aspects.join("; ")),
+        match &self.kind {
+            ChangeKind::Added(text) if text.is_empty() => write!(f, "{gap}added"),
+            ChangeKind::Added(text) => write!(f, "{gap}added: {text}"),
+            ChangeKind::Removed => write!(f, "{gap}removed"),
+            ChangeKind::Changed(aspects) if gap.is_empty() => f.write_str(&aspects.join("; ")),
+            ChangeKind::Changed(aspects) => write!(f, ": {}", aspects.join("; ")),
         }
     }
 }
@@ -170,11 +170,11 @@ fn missing(of: &BTreeMap<Name, &Endpoint>, in_: &BTreeMap<Name, &Endpoint>) -> V
 
 fn formats(old: &Facts, new: &Facts) -> BTreeMap<String, Vec<Change>> {
     let names: BTreeSet<&String> = old.formats.keys().chain(new.formats.keys()).collect();
-    let whole = |what| {
+    let whole = |kind| {
         vec![Change {
             part: Part::Whole,
             place: String::new(),
-            what,
+            kind,
         }]
     };
     names
@@ -186,8 +186,8 @@ fn formats(old: &Facts, new: &Facts) -> BTreeMap<String, Vec<Change>> {
                     found.schemas("", old, new);
                     found.changes
                 }
-                (None, _) => whole(What::Added(String::new())),
-                (_, None) => whole(What::Removed),
+                (None, _) => whole(ChangeKind::Added(String::new())),
+                (_, None) => whole(ChangeKind::Removed),
             };
             (!changes.is_empty()).then(|| (name.clone(), changes))
         })
@@ -421,17 +421,17 @@ impl Found {
         Found { part, changes }
     }
 
-    fn push(&mut self, place: &str, what: What) {
+    fn push(&mut self, place: &str, kind: ChangeKind) {
         self.changes.push(Change {
             part: self.part,
             place: place.to_owned(),
-            what,
+            kind,
         });
     }
 
     fn aspects(&mut self, place: &str, aspects: Aspects) {
         if !aspects.0.is_empty() {
-            self.push(place, What::Changed(aspects.0));
+            self.push(place, ChangeKind::Changed(aspects.0));
         }
     }
 
@@ -445,8 +445,8 @@ impl Found {
             };
             match (old.get(name), new.get(name)) {
                 (Some(old), Some(new)) => self.schema(&place, old, new),
-                (None, Some(new)) => self.push(&place, What::Added(brief(new))),
-                (_, None) => self.push(&place, What::Removed),
+                (None, Some(new)) => self.push(&place, ChangeKind::Added(brief(new))),
+                (_, None) => self.push(&place, ChangeKind::Removed),
             }
         }
     }
@@ -513,8 +513,8 @@ impl Found {
         match (old, new) {
             (None, None) => {}
             (Some(old), Some(new)) => self.schema(place, old, new),
-            (None, Some(new)) => self.push(place, What::Added(brief(new))),
-            (Some(_), None) => self.push(place, What::Removed),
+            (None, Some(new)) => self.push(place, ChangeKind::Added(brief(new))),
+            (Some(_), None) => self.push(place, ChangeKind::Removed),
         }
     }
 
@@ -647,7 +647,7 @@ impl fmt::Display for Diff {
         if !wide.is_empty() {
             writeln!(f, "\n### Changed in several endpoints\n")?;
             for (change, names) in &wide {
-                let shown: Vec<String> = names
+                let first_names: Vec<String> = names
                     .iter()
                     .take(SHOWN)
                     .map(|name| format!("`{name}`"))
@@ -655,7 +655,7 @@ impl fmt::Display for Diff {
                 writeln!(
                     f,
                     "- {change} ({} and {} more)",
-                    shown.join(", "),
+                    first_names.join(", "),
                     names.len() - SHOWN
                 )?;
             }

@@ -71,7 +71,7 @@ fn method(facts: &Facts, verb: &str, endpoint: &Endpoint) -> Value {
         "name": endpoint.name.as_deref().unwrap_or("unnamed"),
         "allowtoken": u8::from(endpoint.allowtoken),
         "parameters": parameters(facts, &endpoint.parameters),
-        "returns": schema(facts, &endpoint.returns, Place::Returns),
+        "returns": schema(facts, &endpoint.returns, Position::Returns),
     });
     for (key, flag) in [
         ("protected", endpoint.protected),
@@ -106,7 +106,7 @@ fn parameters(facts: &Facts, parameters: &Parameters) -> Value {
         );
     }
     if !parameters.properties.is_empty() {
-        let properties = schemas(facts, &parameters.properties, Place::Parameter);
+        let properties = schemas(facts, &parameters.properties, Position::Parameter);
         out.insert("properties".to_owned(), properties);
     }
     Value::Object(out)
@@ -166,16 +166,16 @@ fn check(rule: &Check) -> Value {
     }
 }
 
-/// The place of a schema, as far as it decides how the schema is written.
+/// The position of a schema, as far as it decides how the schema is written.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+enum Position {
     Parameter,
     Returns,
     Field,
     Key,
 }
 
-impl Place {
+impl Position {
     fn inner(self) -> Self {
         match self {
             Self::Returns => Self::Field,
@@ -184,14 +184,14 @@ impl Place {
     }
 }
 
-fn schemas(facts: &Facts, of: &Schemas, place: Place) -> Value {
+fn schemas(facts: &Facts, of: &Schemas, position: Position) -> Value {
     let members = of
         .iter()
-        .map(|(name, of)| (name.clone(), schema(facts, of, place)));
+        .map(|(name, of)| (name.clone(), schema(facts, of, position)));
     Value::Object(members.collect())
 }
 
-fn schema(facts: &Facts, of: &Schema, place: Place) -> Value {
+fn schema(facts: &Facts, of: &Schema, position: Position) -> Value {
     let mut out = Map::new();
     let mut put = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -231,33 +231,33 @@ fn schema(facts: &Facts, of: &Schema, place: Place) -> Value {
     let properties = of.properties.as_ref();
     put(
         "properties",
-        properties.map(|of| schemas(facts, of, place.inner())),
+        properties.map(|of| schemas(facts, of, position.inner())),
     );
     put(
         "additionalProperties",
         of.additional.as_ref().map(|additional| match additional {
             Additional::Allowed(allowed) => json!(u8::from(*allowed)),
-            Additional::Schema(of) => schema(facts, of, place.inner()),
+            Additional::Schema(of) => schema(facts, of, position.inner()),
         }),
     );
     let items = of.items.as_ref();
-    put("items", items.map(|of| schema(facts, of, place.inner())));
+    put("items", items.map(|of| schema(facts, of, position.inner())));
     let one_of = of.one_of.as_ref();
     put(
         "oneOf",
-        one_of.map(|list| list.iter().map(|of| schema(facts, of, place)).collect()),
+        one_of.map(|list| list.iter().map(|of| schema(facts, of, position)).collect()),
     );
     match &of.format {
         Some(Format::Name(name)) => {
             put("format", Some(json!(name)));
             // A dump shows the keys of a named format in a usage line.
-            if place != Place::Returns
+            if position != Position::Returns
                 && let Some(keys) = facts.formats.get(name)
             {
                 put("typetext", Some(json!(usage(keys))));
             }
         }
-        Some(Format::Keys(keys)) => put("format", Some(schemas(facts, keys, Place::Key))),
+        Some(Format::Keys(keys)) => put("format", Some(schemas(facts, keys, Position::Key))),
         // Only the Rust products have it.
         Some(Format::List(_)) | None => {}
     }

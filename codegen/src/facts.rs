@@ -232,13 +232,13 @@ pub struct Schema {
     pub max_length: Option<u64>,
     pub pattern: Option<String>,
     pub format: Option<Format>,
-    /// A sibling that must be given, too.
+    /// Another parameter or key that must be given, too.
     pub requires: Option<String>,
     /// Property strings: this key is another spelling of that one.
     pub alias: Option<String>,
     /// Property strings: giving this key also sets that one to this key's name.
     pub key_alias: Option<String>,
-    /// Property strings: the key whose `key=` may be left out.
+    /// Property strings: the key whose `key=` may be omitted.
     pub default_key: bool,
     pub properties: Option<Schemas>,
     pub additional: Option<Additional>,
@@ -250,6 +250,17 @@ pub struct Schema {
     pub links: Option<Vec<String>>,
     /// A unit hint: `bytes`, `timestamp`, `duration` …
     pub renderer: Option<String>,
+}
+
+impl Schema {
+    /// A required value of a type, without constraints.
+    #[must_use]
+    pub fn of(ty: Type) -> Self {
+        Self {
+            ty: Some(ty),
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -209,7 +209,7 @@ fn write_check(check: &Check) -> Layout {
             out.put("userid_group", Json::strings(privileges));
             out.text("groups_param", groups_param);
         }
-        Check::UserIdParam(what) => out.put("userid_param", Json::string(what)),
+        Check::UserIdParam(privilege) => out.put("userid_param", Json::string(privilege)),
         Check::PermModify(path) => out.put("perm_modify", Json::string(path)),
         Check::UserParam(parameter) => out.put("user_param", Json::string(parameter)),
         Check::Roles(roles) => out.put("roles", Json::strings(roles)),
@@ -316,7 +316,7 @@ fn write_default(value: &Value) -> Json {
 /// The members of an object, taken one by one; remaining ones are an error.
 struct Members<'a> {
     pointer: String,
-    left: BTreeMap<&'a str, &'a Json>,
+    remaining: BTreeMap<&'a str, &'a Json>,
 }
 
 impl<'a> Members<'a> {
@@ -327,15 +327,15 @@ impl<'a> Members<'a> {
                 format!("expected an object, found {}", json.kind()),
             );
         };
-        let mut left = BTreeMap::new();
+        let mut remaining = BTreeMap::new();
         for (key, value) in list {
-            if left.insert(key.as_str(), value).is_some() {
+            if remaining.insert(key.as_str(), value).is_some() {
                 return error(&point(pointer, key), "the key appears twice");
             }
         }
         Ok(Members {
             pointer: pointer.to_owned(),
-            left,
+            remaining,
         })
     }
 
@@ -344,7 +344,7 @@ impl<'a> Members<'a> {
         key: &str,
         read: impl FnOnce(&str, &Json) -> Result<T>,
     ) -> Result<Option<T>> {
-        self.left
+        self.remaining
             .remove(key)
             .map(|json| read(&point(&self.pointer, key), json))
             .transpose()
@@ -362,11 +362,11 @@ impl<'a> Members<'a> {
     }
 
     fn has(&self, key: &str) -> bool {
-        self.left.contains_key(key)
+        self.remaining.contains_key(key)
     }
 
     fn finish(self) -> Result<()> {
-        match self.left.keys().next() {
+        match self.remaining.keys().next() {
             None => Ok(()),
             Some(key) => error(&point(&self.pointer, key), format!("unknown key {key:?}")),
         }
@@ -470,7 +470,7 @@ fn map<T>(
 ) -> impl Fn(&str, &Json) -> Result<BTreeMap<String, T>> {
     move |pointer, json| {
         Members::new(pointer, json)?
-            .left
+            .remaining
             .into_iter()
             .map(|(key, json)| Ok((key.to_owned(), read(&point(pointer, key), json)?)))
             .collect()
@@ -479,7 +479,7 @@ fn map<T>(
 
 fn methods(pointer: &str, json: &Json) -> Result<BTreeMap<Method, Endpoint>> {
     Members::new(pointer, json)?
-        .left
+        .remaining
         .into_iter()
         .map(|(verb, json)| {
             let pointer = point(pointer, verb);
@@ -492,74 +492,74 @@ fn methods(pointer: &str, json: &Json) -> Result<BTreeMap<Method, Endpoint>> {
 }
 
 fn endpoint(pointer: &str, json: &Json) -> Result<Endpoint> {
-    let mut m = Members::new(pointer, json)?;
+    let mut members = Members::new(pointer, json)?;
     let endpoint = Endpoint {
-        name: m.optional("name", string)?,
-        protected: m.flag("protected")?,
-        proxyto: m
+        name: members.optional("name", string)?,
+        protected: members.flag("protected")?,
+        proxyto: members
             .optional("proxyto", nullable(string))?
             .map(|parameter| parameter.map_or(ProxyTo::NoNode, ProxyTo::Parameter)),
-        allowtoken: m.optional("allowtoken", bool)?.unwrap_or(true),
-        download: m.flag("download")?,
-        upload: m.flag("upload")?,
-        unstable: m.flag("unstable")?,
-        expose_credentials: m.flag("expose_credentials")?,
-        permissions: m.optional("permissions", permissions)?,
+        allowtoken: members.optional("allowtoken", bool)?.unwrap_or(true),
+        download: members.flag("download")?,
+        upload: members.flag("upload")?,
+        unstable: members.flag("unstable")?,
+        expose_credentials: members.flag("expose_credentials")?,
+        permissions: members.optional("permissions", permissions)?,
         parameters: Parameters {
-            properties: m.optional("parameters", schemas)?.unwrap_or_default(),
-            additional: m
+            properties: members.optional("parameters", schemas)?.unwrap_or_default(),
+            additional: members
                 .optional("additional_parameters", nullable(bool))?
                 .unwrap_or(Some(false)),
         },
-        returns: m.required("returns", schema)?,
+        returns: members.required("returns", schema)?,
     };
-    m.finish()?;
+    members.finish()?;
     Ok(endpoint)
 }
 
 fn permissions(pointer: &str, json: &Json) -> Result<Permissions> {
-    let mut m = Members::new(pointer, json)?;
+    let mut members = Members::new(pointer, json)?;
     let permissions = Permissions {
-        user: m.optional("user", string)?,
-        check: m.optional("check", check)?,
-        described: m.flag("described")?,
+        user: members.optional("user", string)?,
+        check: members.optional("check", check)?,
+        described: members.flag("described")?,
     };
-    m.finish()?;
+    members.finish()?;
     Ok(permissions)
 }
 
 fn check(pointer: &str, json: &Json) -> Result<Check> {
-    let mut m = Members::new(pointer, json)?;
+    let mut members = Members::new(pointer, json)?;
     let strings = list(string);
-    let read = if m.has("or") {
-        Check::Or(m.required("or", list(check))?)
-    } else if m.has("and") {
-        Check::And(m.required("and", list(check))?)
-    } else if m.has("perm") {
+    let parsed = if members.has("or") {
+        Check::Or(members.required("or", list(check))?)
+    } else if members.has("and") {
+        Check::And(members.required("and", list(check))?)
+    } else if members.has("perm") {
         Check::Perm {
-            path: m.required("perm", string)?,
-            privileges: m.required("privileges", strings)?,
-            any: m.flag("any")?,
-            require_param: m.optional("require_param", string)?,
+            path: members.required("perm", string)?,
+            privileges: members.required("privileges", strings)?,
+            any: members.flag("any")?,
+            require_param: members.optional("require_param", string)?,
         }
-    } else if m.has("userid_group") {
+    } else if members.has("userid_group") {
         Check::UserIdGroup {
-            privileges: m.required("userid_group", strings)?,
-            groups_param: m.optional("groups_param", string)?,
+            privileges: members.required("userid_group", strings)?,
+            groups_param: members.optional("groups_param", string)?,
         }
-    } else if m.has("userid_param") {
-        Check::UserIdParam(m.required("userid_param", string)?)
-    } else if m.has("perm_modify") {
-        Check::PermModify(m.required("perm_modify", string)?)
-    } else if m.has("user_param") {
-        Check::UserParam(m.required("user_param", string)?)
-    } else if m.has("roles") {
-        Check::Roles(m.required("roles", strings)?)
+    } else if members.has("userid_param") {
+        Check::UserIdParam(members.required("userid_param", string)?)
+    } else if members.has("perm_modify") {
+        Check::PermModify(members.required("perm_modify", string)?)
+    } else if members.has("user_param") {
+        Check::UserParam(members.required("user_param", string)?)
+    } else if members.has("roles") {
+        Check::Roles(members.required("roles", strings)?)
     } else {
         return error(pointer, "not a permission check");
     };
-    m.finish()?;
-    Ok(read)
+    members.finish()?;
+    Ok(parsed)
 }
 
 /// Reads one schema in the notation of the files; `pointer` names it in errors.
@@ -575,33 +575,33 @@ fn schemas(pointer: &str, json: &Json) -> Result<Schemas> {
 }
 
 fn schema(pointer: &str, json: &Json) -> Result<Schema> {
-    let mut m = Members::new(pointer, json)?;
+    let mut members = Members::new(pointer, json)?;
     let strings = list(string);
     let schema = Schema {
-        ty: m.optional("type", ty)?,
-        optional: m.flag("optional")?,
-        default: m.optional("default", scalar)?,
-        values: m.optional("enum", &strings)?,
-        minimum: m.optional("minimum", number)?,
-        maximum: m.optional("maximum", number)?,
-        min_length: m.optional("min_length", length)?,
-        max_length: m.optional("max_length", length)?,
-        pattern: m.optional("pattern", string)?,
-        format: m.optional("format", format)?,
-        requires: m.optional("requires", string)?,
-        alias: m.optional("alias", string)?,
-        key_alias: m.optional("key_alias", string)?,
-        default_key: m.flag("default_key")?,
-        properties: m.optional("properties", schemas)?,
-        additional: m.optional("additional", additional)?,
-        items: m.optional("items", schema)?.map(Box::new),
-        one_of: m.optional("one_of", list(schema))?,
-        type_property: m.optional("type_property", string)?,
-        instance_types: m.optional("instance_types", &strings)?,
-        links: m.optional("links", &strings)?,
-        renderer: m.optional("renderer", string)?,
+        ty: members.optional("type", ty)?,
+        optional: members.flag("optional")?,
+        default: members.optional("default", scalar)?,
+        values: members.optional("enum", &strings)?,
+        minimum: members.optional("minimum", number)?,
+        maximum: members.optional("maximum", number)?,
+        min_length: members.optional("min_length", length)?,
+        max_length: members.optional("max_length", length)?,
+        pattern: members.optional("pattern", string)?,
+        format: members.optional("format", format)?,
+        requires: members.optional("requires", string)?,
+        alias: members.optional("alias", string)?,
+        key_alias: members.optional("key_alias", string)?,
+        default_key: members.flag("default_key")?,
+        properties: members.optional("properties", schemas)?,
+        additional: members.optional("additional", additional)?,
+        items: members.optional("items", schema)?.map(Box::new),
+        one_of: members.optional("one_of", list(schema))?,
+        type_property: members.optional("type_property", string)?,
+        instance_types: members.optional("instance_types", &strings)?,
+        links: members.optional("links", &strings)?,
+        renderer: members.optional("renderer", string)?,
     };
-    m.finish()?;
+    members.finish()?;
     Ok(schema)
 }
 

@@ -135,12 +135,12 @@ impl fmt::Display for Report {
 /// All problems of the run, each naming its file and place.
 pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
-    let (product, mut releases) = corrected(input, &overlay)?;
-    overlay.rename(&mut releases);
-    let mut union = union::merge(product, &releases);
-    settings::settle(&mut union, &overlay);
-    let api = ir::lower::lower(&union, &overlay);
-    let names = names::decide(&api, &overlay, input.lock.as_deref());
+    let Prepared {
+        releases,
+        union,
+        api,
+        names,
+    } = prepare(input, &overlay, true)?;
     check::check(&api, &names, &overlay);
     // Continues after any problem, because writing the crate also finds unused entries of the
     // overlay.
@@ -206,7 +206,7 @@ fn wrong_features(manifest: &str, wanted: &BTreeMap<String, Vec<String>>) -> Vec
 /// # Errors
 /// All problems of the run, as of [`generate`].
 pub fn catalog(input: &Input) -> Result<Catalog, Vec<String>> {
-    prepared(input, true, |api, names, overlay, _| {
+    with_prepared(input, true, |api, names, overlay, _| {
         Ok(emit::catalog(api, names, overlay))
     })
 }
@@ -227,7 +227,7 @@ pub struct Explanation {
 /// # Errors
 /// All problems of the run, as of [`generate`], or that there is no such endpoint.
 pub fn explain(input: &Input, endpoint: &str) -> Result<Explanation, Vec<String>> {
-    prepared(input, true, |api, names, overlay, releases| {
+    with_prepared(input, true, |api, names, overlay, releases| {
         // Documentation is looked up while the crate is written.
         emit::emit(api, names, overlay, releases);
         let catalog = emit::catalog(api, names, overlay);
@@ -252,7 +252,7 @@ pub fn explain(input: &Input, endpoint: &str) -> Result<Explanation, Vec<String>
 /// All problems of the run, as of [`generate`], or a release that is not among those given.
 pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Value, Vec<String>> {
     // A document of one release has the names of that release.
-    prepared(input, release.is_none(), |api, names, overlay, _| {
+    with_prepared(input, release.is_none(), |api, names, overlay, _| {
         let index = match release {
             None => None,
             Some(release) => {
@@ -270,24 +270,44 @@ pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Va
     })
 }
 
+/// The API with its names, and what it was made from.
+struct Prepared {
+    releases: Vec<Facts>,
+    union: Union,
+    api: Api,
+    names: names::Names,
+}
+
+/// The steps before anything is written; with `renamed`, parameters have the names that callers
+/// know.
+fn prepare(input: &Input, overlay: &Overlay, renamed: bool) -> Result<Prepared, Vec<String>> {
+    let (product, mut releases) = corrected(input, overlay)?;
+    if renamed {
+        overlay.rename(&mut releases);
+    }
+    let mut union = union::merge(product, &releases);
+    settings::unify(&mut union, overlay);
+    let api = ir::lower::lower(&union, overlay);
+    let names = names::decide(&api, overlay, input.lock.as_deref());
+    Ok(Prepared {
+        releases,
+        union,
+        api,
+        names,
+    })
+}
+
 /// Passes on the API once its names are decided.
-fn prepared<T>(
+fn with_prepared<T>(
     input: &Input,
     renamed: bool,
     then: impl FnOnce(&Api, &names::Names, &Overlay, &[Facts]) -> Result<T, Vec<String>>,
 ) -> Result<T, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
-    let (product, mut releases) = corrected(input, &overlay)?;
-    if renamed {
-        overlay.rename(&mut releases);
-    }
-    let mut union = union::merge(product, &releases);
-    settings::settle(&mut union, &overlay);
-    let api = ir::lower::lower(&union, &overlay);
-    let names = names::decide(&api, &overlay, input.lock.as_deref());
+    let prepared = prepare(input, &overlay, renamed)?;
     let problems = overlay.problems();
     match problems.is_empty() {
-        true => then(&api, &names, &overlay, &releases),
+        true => then(&prepared.api, &prepared.names, &overlay, &prepared.releases),
         false => Err(problems),
     }
 }
@@ -359,8 +379,10 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
             .count(),
         ..Report::default()
     };
-    report.required = api.sourced;
-    report.required_unsourced.clone_from(&api.unsourced);
+    report.required = api.required_with_reason;
+    report
+        .required_unsourced
+        .clone_from(&api.required_without_reason);
     for (index, release) in api.releases.iter().enumerate() {
         let count = api
             .endpoints
@@ -399,7 +421,7 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
                 report.tasks += 1;
                 report.returns_typed += 1;
             }
-            Returns::Data(ty) if is_open(ty) => match overlay.open(&key) {
+            Returns::Data(ty) if is_open(ty) => match overlay.untyped_reason(&key) {
                 Some(reason) => {
                     report.returns_open.insert(key, reason.to_owned());
                 }
@@ -409,7 +431,7 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
             },
             _ => {
                 report.returns_typed += 1;
-                if let Some(reason) = overlay.open(&key) {
+                if let Some(reason) = overlay.untyped_reason(&key) {
                     report.returns_open.insert(key, reason.to_owned());
                     report.returns_typed -= 1;
                 }

@@ -34,13 +34,18 @@ impl Limits {
 
     /// The values that one of the two accepts.
     pub(crate) fn widen(self, other: Self) -> Self {
-        fn least<T>(
+        // A bound that one side lacks bounds nothing.
+        fn wider<T>(
             left: Option<T>,
             right: Option<T>,
-            first: impl Fn(&T, &T) -> bool,
+            left_is_wider: impl Fn(&T, &T) -> bool,
         ) -> Option<T> {
             let (left, right) = (left?, right?);
-            Some(if first(&left, &right) { left } else { right })
+            Some(if left_is_wider(&left, &right) {
+                left
+            } else {
+                right
+            })
         }
         let number = |n: &Number| n.as_f64().unwrap_or_default();
         let mut patterns = Vec::new();
@@ -53,10 +58,10 @@ impl Limits {
             }
         }
         Self {
-            minimum: least(self.minimum, other.minimum, |a, b| number(a) <= number(b)),
-            maximum: least(self.maximum, other.maximum, |a, b| number(a) >= number(b)),
-            min_length: least(self.min_length, other.min_length, |a, b| a <= b),
-            max_length: least(self.max_length, other.max_length, |a, b| a >= b),
+            minimum: wider(self.minimum, other.minimum, |a, b| number(a) <= number(b)),
+            maximum: wider(self.maximum, other.maximum, |a, b| number(a) >= number(b)),
+            min_length: wider(self.min_length, other.min_length, |a, b| a <= b),
+            max_length: wider(self.max_length, other.max_length, |a, b| a >= b),
             patterns,
             format: self
                 .format
@@ -70,12 +75,12 @@ impl Limits {
 pub(crate) fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
-    let mut class = false;
+    let mut in_class = false;
     while let Some(c) = rest.chars().next() {
-        let taken = if let Some(tail) = rest.strip_prefix("(?^") {
+        let length = if let Some(tail) = rest.strip_prefix("(?^") {
             let flags = tail.split(':').next().unwrap_or_default();
-            let kept: String = flags.chars().filter(|c| "imsx".contains(*c)).collect();
-            out.push_str(&format!("(?{kept}:"));
+            let supported: String = flags.chars().filter(|c| "imsx".contains(*c)).collect();
+            out.push_str(&format!("(?{supported}:"));
             "(?^:".len() + flags.len()
         } else if rest.starts_with("(?>") {
             out.push_str("(?:");
@@ -84,7 +89,7 @@ pub(crate) fn translate(pattern: &str) -> String {
             out.push_str("{0,");
             2
         } else if rest.starts_with("\\w") {
-            out.push_str(match class {
+            out.push_str(match in_class {
                 true => r"\w\x{80}-\x{10FFFF}",
                 false => r"[\w\x{80}-\x{10FFFF}]",
             });
@@ -101,22 +106,22 @@ pub(crate) fn translate(pattern: &str) -> String {
             length
         } else {
             match c {
-                '[' if class => out.push_str("\\["),
+                '[' if in_class => out.push_str("\\["),
                 '[' => {
-                    class = true;
+                    in_class = true;
                     out.push(c);
                 }
                 ']' => {
-                    class = false;
+                    in_class = false;
                     out.push(c);
                 }
                 // Some classes have `-` where it cannot start a range.
-                '&' | '~' if class => out.extend(['\\', c]),
+                '&' | '~' if in_class => out.extend(['\\', c]),
                 _ => out.push(c),
             }
             c.len_utf8()
         };
-        rest = &rest[taken..];
+        rest = &rest[length..];
     }
     out
 }

@@ -12,7 +12,7 @@ use heck::{ToSnakeCase, ToUpperCamelCase};
 use crate::facts::Method;
 use crate::ir::{Api, Item, ItemKind, Member, Parameter};
 use crate::overlay::Overlay;
-use crate::place::{Use, camel_field};
+use crate::place::{Place, camel_field};
 
 /// The names of items, and the lock that keeps them.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Names {
 }
 
 /// Names that generated files import from the core.
-const TAKEN: &[&str] = &[
+const CORE_NAMES: &[&str] = &[
     "ApiRequest",
     "ApiValue",
     "Between",
@@ -117,7 +117,7 @@ pub(crate) fn is_plain(name: &str) -> bool {
 }
 
 /// The maximum length of a type's name.
-const LONGEST: usize = 40;
+const MAX_LENGTH: usize = 40;
 
 /// The methods of request types that are not setters.
 const REQUEST_METHODS: &[&str] = &[
@@ -148,16 +148,16 @@ pub(crate) fn field(overlay: &Overlay, wire: &str) -> String {
 
 /// The field of a member, or the argument for a parameter, with the name for its place.
 pub(crate) fn field_of(overlay: &Overlay, of: &impl Named) -> String {
-    match of.code() {
-        Some(code) => code.to_owned(),
+    match of.rust_name() {
+        Some(name) => name.to_owned(),
         None => field(overlay, &of.wire()),
     }
 }
 
 /// The setter of a request's parameter, with the name for its place.
 pub(crate) fn setter_of(overlay: &Overlay, parameter: &Parameter) -> String {
-    match &parameter.code {
-        Some(code) => code.clone(),
+    match &parameter.rust_name {
+        Some(name) => name.clone(),
         None => setter(overlay, &parameter.name),
     }
 }
@@ -166,7 +166,7 @@ pub(crate) fn setter_of(overlay: &Overlay, parameter: &Parameter) -> String {
 pub(crate) trait Named {
     /// With `[n]` for indexed parameters.
     fn wire(&self) -> Cow<'_, str>;
-    fn code(&self) -> Option<&str>;
+    fn rust_name(&self) -> Option<&str>;
 }
 
 impl Named for Parameter {
@@ -174,8 +174,8 @@ impl Named for Parameter {
         Cow::Borrowed(&self.name)
     }
 
-    fn code(&self) -> Option<&str> {
-        self.code.as_deref()
+    fn rust_name(&self) -> Option<&str> {
+        self.rust_name.as_deref()
     }
 }
 
@@ -184,8 +184,8 @@ impl Named for Member {
         Cow::Owned(self.full_name())
     }
 
-    fn code(&self) -> Option<&str> {
-        self.code.as_deref()
+    fn rust_name(&self) -> Option<&str> {
+        self.rust_name.as_deref()
     }
 }
 
@@ -226,7 +226,7 @@ pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
 }
 
 /// The type of a path node.
-pub(crate) fn place(overlay: &Overlay, path: &str) -> String {
+pub(crate) fn path_node(overlay: &Overlay, path: &str) -> String {
     match path {
         "" | "/" => "Root".to_owned(),
         path => format!("{}Path", overlay.stem(path, true)),
@@ -252,86 +252,48 @@ pub(crate) fn verb(method: Method) -> &'static str {
     }
 }
 
-/// Names every item.
-pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names {
-    let mut taken: BTreeMap<String, String> = TAKEN
-        .iter()
-        .map(|name| ((*name).to_owned(), "the core".to_owned()))
-        .collect();
-    let mut claim = |name: String, by: String, overlay: &Overlay| {
-        if let Some(first) = taken.get(&name) {
-            overlay.problem(format!(
+/// The names of types that are in use, each with what has it.
+struct Claims<'a> {
+    owners: BTreeMap<String, String>,
+    overlay: &'a Overlay,
+}
+
+impl Claims<'_> {
+    /// Takes a name; a name that is in use already is a problem.
+    fn claim(&mut self, name: String, by: String) {
+        if let Some(first) = self.owners.get(&name) {
+            self.overlay.problem(format!(
                 "the name {name} is wanted by {first} and by {by}; name one of them in names.toml: `{name}2 = \"{by}\"` \
                  under [items]"
             ));
         }
-        taken.insert(name, by);
-    };
-    let mut paths: BTreeSet<&str> = BTreeSet::new();
-    for endpoint in &api.endpoints {
-        let mut path = endpoint.path.as_str();
-        while !path.is_empty() && paths.insert(path) {
-            path = path.rfind('/').map_or("", |cut| &path[..cut]);
-        }
-        claim(
-            request(overlay, &endpoint.path, endpoint.method),
-            endpoint.key(),
-            overlay,
-        );
-        if api.is_named(endpoint) {
-            claim(
-                stage(overlay, &endpoint.path, endpoint.method),
-                endpoint.key(),
-                overlay,
-            );
-        }
+        self.owners.insert(name, by);
     }
-    // The root of the tree is taken already.
-    for path in paths.into_iter().filter(|path| *path != "/") {
-        claim(place(overlay, path), path.to_owned(), overlay);
-    }
+}
 
+/// Names every item.
+pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names {
+    let owners = CORE_NAMES
+        .iter()
+        .map(|name| ((*name).to_owned(), "the core".to_owned()));
+    let mut claims = Claims {
+        owners: owners.collect(),
+        overlay,
+    };
+    claim_requests_and_paths(api, &mut claims);
     let locked = read_lock(lock.unwrap_or_default(), overlay);
     let mut names: Vec<Option<String>> = api
         .items
         .iter()
         .map(|item| {
-            let name = match &item.kind {
-                ItemKind::PropertyString(string) => Some(string.name.clone()),
-                kind => enum_name(overlay, kind, item)
-                    .or_else(|| overlay.item_name(&item.uses))
-                    .map(str::to_owned)
-                    .or_else(|| {
-                        item.uses
-                            .iter()
-                            .find_map(|at| locked.get(&at.key()).cloned())
-                    }),
-            };
+            let name = given_name(item, &locked, overlay);
             if let Some(name) = &name {
-                claim(name.clone(), describe(item), overlay);
+                claims.claim(name.clone(), first_place(item));
             }
             name
         })
         .collect();
-
-    // A name with one candidate item is assigned; the other items try their next candidate.
-    let candidates: Vec<Vec<String>> = (api.items.iter())
-        .map(|item| candidates(overlay, item))
-        .collect();
-    for round in 0..candidates.iter().map(Vec::len).max().unwrap_or(0) {
-        let mut wanted: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
-        for (item, candidates) in candidates.iter().enumerate() {
-            if let (None, Some(name)) = (&names[item], candidates.get(round)) {
-                wanted.entry(name).or_default().push(item);
-            }
-        }
-        for (name, items) in wanted {
-            if let ([item], false) = (items.as_slice(), taken.contains_key(name)) {
-                taken.insert(name.clone(), describe(&api.items[*item]));
-                names[*item] = Some(name.clone());
-            }
-        }
-    }
+    assign_candidates(api, &mut names, &mut claims);
     let items: Vec<String> = names
         .into_iter()
         .zip(&api.items)
@@ -339,42 +301,89 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
             name.unwrap_or_else(|| {
                 overlay.problem(format!(
                     "{0}: needs a name in names.toml: `A Name = \"{0}\"` under [items]",
-                    describe(item)
+                    first_place(item)
                 ));
                 String::from("Unnamed")
             })
         })
         .collect();
     for (name, item) in items.iter().zip(&api.items) {
-        if name.len() > LONGEST {
+        if name.len() > MAX_LENGTH {
             overlay.mismatch(format!(
                 "{0}: the name {name} is too long; give it another one in names.toml: `A Name = \"{0}\"` under [items]",
-                describe(item)
+                first_place(item)
             ));
         }
     }
-    let mut lines: Vec<String> = items
-        .iter()
-        .zip(&api.items)
-        .filter(|(_, item)| !matches!(item.kind, ItemKind::PropertyString(_)))
-        .map(|(name, item)| format!("{name} {}\n", describe(item)))
-        .collect();
-    lines.sort();
-    Names {
-        items,
-        lock: lines.concat(),
+    let lock = write_lock(&items, &api.items);
+    Names { items, lock }
+}
+
+fn claim_requests_and_paths(api: &Api, claims: &mut Claims<'_>) {
+    let overlay = claims.overlay;
+    let mut paths: BTreeSet<&str> = BTreeSet::new();
+    for endpoint in &api.endpoints {
+        let mut path = endpoint.path.as_str();
+        while !path.is_empty() && paths.insert(path) {
+            path = path.rfind('/').map_or("", |cut| &path[..cut]);
+        }
+        let name = request(overlay, &endpoint.path, endpoint.method);
+        claims.claim(name, endpoint.key());
+        if api.is_named(endpoint) {
+            let name = stage(overlay, &endpoint.path, endpoint.method);
+            claims.claim(name, endpoint.key());
+        }
+    }
+    // The core has the root of the tree.
+    for path in paths.into_iter().filter(|path| *path != "/") {
+        claims.claim(path_node(overlay, path), path.to_owned());
     }
 }
 
-fn enum_name<'a>(overlay: &'a Overlay, kind: &ItemKind, item: &Item) -> Option<&'a str> {
-    let ItemKind::Enum(_) = kind else {
-        return None;
-    };
-    item.uses.iter().find_map(|at| overlay.enum_name(at))
+/// The name of an item in the overlay, or else in the lock.
+fn given_name(item: &Item, locked: &BTreeMap<String, String>, overlay: &Overlay) -> Option<String> {
+    if let ItemKind::PropertyString(string) = &item.kind {
+        return Some(string.name.clone());
+    }
+    let in_lock = || item.places.iter().find_map(|at| locked.get(&at.key()));
+    enum_name(overlay, item)
+        .or_else(|| overlay.item_name(&item.places))
+        .map(str::to_owned)
+        .or_else(|| in_lock().cloned())
 }
 
-fn describe(item: &Item) -> String {
-    item.uses.first().map(Use::key).unwrap_or_default()
+/// Names the other items: a name with one candidate item is assigned, and the other items try their
+/// next candidate.
+fn assign_candidates(api: &Api, names: &mut [Option<String>], claims: &mut Claims<'_>) {
+    let candidates: Vec<Vec<String>> = (api.items.iter())
+        .map(|item| candidates(claims.overlay, item))
+        .collect();
+    for round in 0..candidates.iter().map(Vec::len).max().unwrap_or(0) {
+        let mut by_name: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
+        for (item, candidates) in candidates.iter().enumerate() {
+            if let (None, Some(name)) = (&names[item], candidates.get(round)) {
+                by_name.entry(name).or_default().push(item);
+            }
+        }
+        for (name, items) in by_name {
+            if let ([item], false) = (items.as_slice(), claims.owners.contains_key(name)) {
+                claims.claim(name.clone(), first_place(&api.items[*item]));
+                names[*item] = Some(name.clone());
+            }
+        }
+    }
+}
+
+fn enum_name<'a>(overlay: &'a Overlay, item: &Item) -> Option<&'a str> {
+    let ItemKind::Enum(_) = item.kind else {
+        return None;
+    };
+    item.places.iter().find_map(|at| overlay.enum_name(at))
+}
+
+/// What messages and the lock call an item.
+fn first_place(item: &Item) -> String {
+    item.places.first().map(Place::key).unwrap_or_default()
 }
 
 fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
@@ -388,7 +397,7 @@ fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
         for word in [name, place] {
             if let Some(first) = lines.insert(word, number) {
                 overlay.problem(format!(
-                    "names.lock: {word} stands in line {first} and in line {number}: keep the line that callers know, \
+                    "names.lock: {word} is in line {first} and in line {number}: keep the line that callers know, \
                      delete the other"
                 ));
             }
@@ -398,11 +407,22 @@ fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
     names
 }
 
+fn write_lock(names: &[String], items: &[Item]) -> String {
+    let mut lines: Vec<String> = names
+        .iter()
+        .zip(items)
+        .filter(|(_, item)| !matches!(item.kind, ItemKind::PropertyString(_)))
+        .map(|(name, item)| format!("{name} {}\n", first_place(item)))
+        .collect();
+    lines.sort();
+    lines.concat()
+}
+
 /// Possible names of an item, the best first.
 fn candidates(overlay: &Overlay, item: &Item) -> Vec<String> {
-    let mut uses: Vec<&Use> = item.uses.iter().collect();
-    uses.sort_by_key(|at| (at.fields.len(), at.path.matches('/').count(), at.key()));
-    let Some(first) = uses.first() else {
+    let mut places: Vec<&Place> = item.places.iter().collect();
+    places.sort_by_key(|at| (at.fields.len(), at.path.matches('/').count(), at.key()));
+    let Some(first) = places.first() else {
         return Vec::new();
     };
     let parents = first
@@ -418,11 +438,11 @@ fn candidates(overlay: &Overlay, item: &Item) -> Vec<String> {
     let mut names = Vec::new();
     if let (ItemKind::Enum(_), Some(leaf)) = (&item.kind, first.fields.last()) {
         let leaf = camel_field(leaf);
-        let owners: BTreeSet<_> = uses.iter().map(|at| at.owner.as_deref()).collect();
+        let owners: BTreeSet<_> = places.iter().map(|at| at.owner.as_deref()).collect();
         match owners.first() {
             Some(Some(owner)) if owners.len() == 1 => names.push(format!("{owner}{leaf}")),
             _ => {
-                let common = uses.iter().fold(first.path.clone(), |common, at| {
+                let common = places.iter().fold(first.path.clone(), |common, at| {
                     common_path(&common, &at.path)
                 });
                 if !common.is_empty() && common != "/nodes/{node}" && common != "/nodes" {

@@ -4,12 +4,12 @@ use heck::ToUpperCamelCase;
 
 use crate::facts::Method;
 
-/// A place where an item stands.
+/// The place of an item or of a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Use {
+pub(crate) struct Place {
     pub(crate) path: String,
     pub(crate) method: Method,
-    /// Names down to it; empty for a result itself.
+    /// The names of the members that lead to it; empty for a result itself.
     pub(crate) fields: Vec<String>,
     /// It is an element of the array at that place.
     pub(crate) element: bool,
@@ -19,7 +19,7 @@ pub(crate) struct Use {
     pub(crate) owner: Option<String>,
 }
 
-impl Use {
+impl Place {
     /// `GET /pools`
     pub(crate) fn endpoint(&self) -> String {
         format!("{} {}", self.method, self.path)

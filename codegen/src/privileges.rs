@@ -13,10 +13,10 @@ pub(crate) const MODIFY: &str = "Permissions.Modify";
 pub(crate) struct Privilege {
     /// Endpoints, as `POST /path`.
     pub(crate) at: Vec<String>,
-    /// Made only if the request has one of these parameters.
+    /// The check is made only if the request has one of these parameters.
     #[serde(default)]
     pub(crate) given: Vec<String>,
-    /// The case in which it is made, if the parameters do not decide it.
+    /// The case in which the check is made, if the parameters do not decide it.
     pub(crate) when: Option<String>,
     /// Nothing is refused: these parts of the answer are omitted, or these objects skipped.
     pub(crate) rows: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct Modifier {
 
 /// A condition for a caller.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "Raw")]
+#[serde(try_from = "NeedTable")]
 pub(crate) enum Need {
     /// All of these.
     And(Vec<Need>),
@@ -65,7 +65,7 @@ pub(crate) enum Need {
 /// The file's notation, like that of the schema files.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct NeedTable {
     and: Option<Vec<Need>>,
     or: Option<Vec<Need>>,
     perm: Option<String>,
@@ -77,32 +77,33 @@ struct Raw {
     other: Option<String>,
 }
 
-impl TryFrom<Raw> for Need {
+impl TryFrom<NeedTable> for Need {
     type Error = &'static str;
 
-    fn try_from(raw: Raw) -> Result<Self, Self::Error> {
-        if raw.perm.is_none()
-            && (raw.privileges.is_some() || raw.any.is_some() || raw.require_param.is_some())
+    fn try_from(table: NeedTable) -> Result<Self, Self::Error> {
+        if table.perm.is_none()
+            && (table.privileges.is_some() || table.any.is_some() || table.require_param.is_some())
         {
             return Err("privileges belong to a perm");
         }
         let mut found = Vec::new();
-        found.extend(raw.and.map(Need::And));
-        found.extend(raw.or.map(Need::Or));
-        if let Some(path) = raw.perm {
+        found.extend(table.and.map(Need::And));
+        found.extend(table.or.map(Need::Or));
+        if let Some(path) = table.perm {
             found.push(Need::Check(Check::Perm {
                 path,
-                privileges: raw.privileges.unwrap_or_default(),
-                any: raw.any.unwrap_or(false),
-                require_param: raw.require_param,
+                privileges: table.privileges.unwrap_or_default(),
+                any: table.any.unwrap_or(false),
+                require_param: table.require_param,
             }));
         }
         found.extend(
-            raw.perm_modify
+            table
+                .perm_modify
                 .map(|path| Need::Check(Check::PermModify(path))),
         );
-        found.extend(raw.root.filter(|root| *root).map(|_| Need::Root));
-        found.extend(raw.other.map(Need::Other));
+        found.extend(table.root.filter(|root| *root).map(|_| Need::Root));
+        found.extend(table.other.map(Need::Other));
         match (found.pop(), found.is_empty()) {
             (Some(need), true) => Ok(need),
             _ => Err("a check is one of and, or, perm, perm_modify, root and other"),
@@ -120,7 +121,7 @@ mod tests {
             toml::from_str::<Privilege>(&format!(
                 "at = [\"GET /a\"]\nsource = \"a b.pm:1\"\ncheck = {text}"
             ))
-            .map(|read| read.check)
+            .map(|privilege| privilege.check)
         };
         let perm = |path: &str, any| {
             Need::Check(Check::Perm {

@@ -1,5 +1,5 @@
-//! Comparison of recorded answers with the generated shapes: undeclared members, and how often each
-//! member occurs.
+//! Comparison of recorded answers with the generated shapes: extra members, and how often each member
+//! occurs.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct Shapes {
     json: Value,
     /// Places, with the reason.
     open: BTreeMap<String, String>,
-    /// Members that always come, with the reason.
+    /// Members that answers always have, with the reason.
     required: BTreeMap<String, String>,
     /// Placeholders whose value may hold slashes.
     rest_of_path: Vec<String>,
@@ -25,17 +25,17 @@ pub struct Shapes {
 pub struct Observed {
     pub answers: usize,
     /// Members that are neither declared nor listed as open, and how often they occurred.
-    pub undeclared: BTreeMap<String, usize>,
+    pub extra: BTreeMap<String, usize>,
     /// Those that are listed as open.
     pub open: BTreeMap<String, usize>,
-    /// Declared members of real answers: the number of objects that could have them, and of those
+    /// Declared members of answers from servers: the number of objects that could have them, and of those
     /// that have them.
-    pub members: BTreeMap<String, Presence>,
+    pub members: BTreeMap<String, Occurrence>,
 }
 
 /// The occurrences of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Presence {
+pub struct Occurrence {
     pub objects: usize,
     /// With a value that is not null.
     pub present: usize,
@@ -74,20 +74,21 @@ impl Shapes {
     #[must_use]
     pub fn endpoint(&self, method: &str, path: &str) -> Option<&str> {
         let path = path.split(['?', '#']).next().unwrap_or_default();
-        let given: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let fits = |template: &str| -> Option<usize> {
-            let wanted: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
-            let last = wanted
+        let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let matching_literals = |template: &str| -> Option<usize> {
+            let parts: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
+            let last = parts
                 .last()
                 .and_then(|last| last.strip_prefix('{')?.strip_suffix('}'));
-            let greedy = last.is_some_and(|last| self.rest_of_path.iter().any(|name| name == last));
-            if wanted.len() != given.len() && !(greedy && given.len() > wanted.len()) {
+            let takes_rest =
+                last.is_some_and(|last| self.rest_of_path.iter().any(|name| name == last));
+            if parts.len() != segments.len() && !(takes_rest && segments.len() > parts.len()) {
                 return None;
             }
-            let pairs = || wanted.iter().zip(&given);
+            let pairs = || parts.iter().zip(&segments);
             pairs()
-                .all(|(wanted, given)| wanted == given || wanted.starts_with('{'))
-                .then(|| pairs().filter(|(wanted, given)| wanted == given).count())
+                .all(|(part, segment)| part == segment || part.starts_with('{'))
+                .then(|| pairs().filter(|(part, segment)| part == segment).count())
         };
         let answers = self.json["answers"].as_object()?;
         answers
@@ -95,7 +96,7 @@ impl Shapes {
             .filter_map(|key| {
                 let (verb, template) = key.split_once(' ')?;
                 (verb == method)
-                    .then(|| fits(template))
+                    .then(|| matching_literals(template))
                     .flatten()
                     .map(|literals| (literals, key))
             })
@@ -103,23 +104,29 @@ impl Shapes {
             .map(|(_, key)| key.as_str())
     }
 
-    /// Counts the `data` of an answer. An answer that is not from a server (not `real`) does not
+    /// Counts the `data` of an answer. A made-up answer (not `from_server`) does not
     /// count for the occurrence of members.
-    pub fn observe(&self, endpoint: &str, data: &Value, real: bool, observed: &mut Observed) {
+    pub fn observe(
+        &self,
+        endpoint: &str,
+        data: &Value,
+        from_server: bool,
+        observed: &mut Observed,
+    ) {
         let mut seen = Observed::default();
         if let Some(ty) = self.json["answers"][endpoint].get("data") {
             self.value(ty, data, &format!("{endpoint}#"), &mut seen);
         }
         observed.answers += 1;
         for (into, from) in [
-            (&mut observed.undeclared, seen.undeclared),
+            (&mut observed.extra, seen.extra),
             (&mut observed.open, seen.open),
         ] {
             for (place, count) in from {
                 *into.entry(place).or_default() += count;
             }
         }
-        for (place, count) in seen.members.into_iter().filter(|_| real) {
+        for (place, count) in seen.members.into_iter().filter(|_| from_server) {
             let known = observed.members.entry(place).or_default();
             known.objects += count.objects;
             known.present += count.present;
@@ -129,32 +136,32 @@ impl Shapes {
     /// The members that the overlay requires because of recordings, and that these recordings do
     /// not confirm.
     #[must_use]
-    pub fn unproved(&self, observed: &Observed) -> Vec<String> {
+    pub fn unconfirmed(&self, observed: &Observed) -> Vec<String> {
         // The overlay's places do not distinguish elements.
-        let mut seen: BTreeMap<String, Presence> = BTreeMap::new();
-        for (place, presence) in &observed.members {
+        let mut seen: BTreeMap<String, Occurrence> = BTreeMap::new();
+        for (place, occurrence) in &observed.members {
             let all = seen
                 .entry(place.replace("[]", "").replace("#.", "#"))
                 .or_default();
-            all.objects += presence.objects;
-            all.present += presence.present;
+            all.objects += occurrence.objects;
+            all.present += occurrence.present;
         }
         let mut problems = Vec::new();
         for (place, reason) in &self.required {
-            let presence = seen.get(place).copied().unwrap_or_default();
-            if presence.present < presence.objects {
+            let recorded = seen.get(place).copied().unwrap_or_default();
+            if recorded.present < recorded.objects {
                 problems.push(format!(
-                    "{place}: called required, but recorded in {} of {} objects",
-                    presence.present, presence.objects
+                    "{place}: listed as required, but recorded in {} of {} objects",
+                    recorded.present, recorded.objects
                 ));
             } else if let Some(count) = reason.strip_prefix("recorded ")
                 && count
                     .parse::<usize>()
-                    .is_ok_and(|count| count > presence.objects)
+                    .is_ok_and(|count| count > recorded.objects)
             {
                 problems.push(format!(
-                    "{place}: said to be recorded {count} times, but is so {} times",
-                    presence.objects
+                    "{place}: listed as recorded {count} times, but recorded {} times",
+                    recorded.objects
                 ));
             }
         }
@@ -194,7 +201,7 @@ impl Shapes {
         place: &str,
         observed: &mut Observed,
     ) {
-        for member in members.iter().filter(|member| !is_family(member)) {
+        for member in members.iter().filter(|member| !is_indexed(member)) {
             let name = member["name"].as_str().unwrap_or_default();
             let seen = observed.members.entry(below(place, name)).or_default();
             seen.objects += 1;
@@ -202,7 +209,7 @@ impl Shapes {
         }
         for (key, value) in object {
             let base = key.trim_end_matches(|c: char| c.is_ascii_digit());
-            let member = members.iter().find(|member| match is_family(member) {
+            let member = members.iter().find(|member| match is_indexed(member) {
                 true => member["name"] == base && base != key,
                 false => member["name"] == *key,
             });
@@ -212,14 +219,14 @@ impl Shapes {
                 None if self.open.contains_key(&place) => {
                     *observed.open.entry(place).or_default() += 1;
                 }
-                None => *observed.undeclared.entry(place).or_default() += 1,
+                None => *observed.extra.entry(place).or_default() += 1,
             }
         }
     }
 }
 
-fn is_family(member: &Value) -> bool {
-    member["family"] == Value::Bool(true)
+fn is_indexed(member: &Value) -> bool {
+    member["indexed"] == Value::Bool(true)
 }
 
 fn below(place: &str, name: &str) -> String {
@@ -236,12 +243,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_counted_and_undeclared_ones_are_listed() {
+    fn members_are_counted_and_extra_ones_are_listed() {
         let shapes = json!({
             "items": {
                 "Thing": { "struct": [
                     { "name": "id", "required": true, "ty": "text" },
-                    { "name": "net", "family": true, "ty": "text" },
+                    { "name": "net", "indexed": true, "ty": "text" },
                     { "name": "parts", "ty": { "array": { "item": "Thing" } } },
                 ] },
             },
@@ -281,7 +288,7 @@ mod tests {
         shapes.observe("GET /things", &list, true, &mut observed);
         let made_up = json!({ "k": { "odd": 1 } });
         shapes.observe("GET /things/all", &made_up, false, &mut observed);
-        let names: Vec<_> = observed.undeclared.keys().map(String::as_str).collect();
+        let names: Vec<_> = observed.extra.keys().map(String::as_str).collect();
         assert_eq!(
             names,
             [
@@ -299,10 +306,10 @@ mod tests {
         assert_eq!((id.objects, id.present), (2, 1));
         assert!(!observed.members.contains_key("GET /things/all#*.id"));
         assert_eq!(
-            shapes.unproved(&observed),
+            shapes.unconfirmed(&observed),
             [
-                "GET /things#id: called required, but recorded in 1 of 2 objects",
-                "GET /things#parts.id: said to be recorded 2 times, but is so 1 times",
+                "GET /things#id: listed as required, but recorded in 1 of 2 objects",
+                "GET /things#parts.id: listed as recorded 2 times, but recorded 1 times",
             ]
         );
         assert_eq!(observed.answers, 2);

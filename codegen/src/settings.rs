@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::facts::Method;
 use crate::overlay::Overlay;
-use crate::union::{Endpoint, Fields, Kind, Node, Pair, Union};
+use crate::union::{Endpoint, Fields, Kind, Node, Presence, SettingsPair, Union};
 
 /// All pairs, in the order of the requests.
-fn pairs(union: &Union, overlay: &Overlay) -> Vec<Pair> {
+fn settings_pairs(union: &Union, overlay: &Overlay) -> Vec<SettingsPair> {
     let mut found = Vec::new();
     let at = |path: &str, method| union.endpoints.get(&(path.to_owned(), method));
     // The paths of single entries by that of their list.
@@ -30,7 +30,7 @@ fn pairs(union: &Union, overlay: &Overlay) -> Vec<Pair> {
         let mut answers: Vec<&str> = vec![path];
         match method {
             Method::Put => answers.extend(path.rsplit_once('/').and_then(|(list, last)| {
-                (last.starts_with('{') && lists(at(list, Method::Get)?)).then_some(list)
+                (last.starts_with('{') && is_list(at(list, Method::Get)?)).then_some(list)
             })),
             _ => answers.extend(entries.get(path.as_str()).into_iter().flatten()),
         }
@@ -39,10 +39,11 @@ fn pairs(union: &Union, overlay: &Overlay) -> Vec<Pair> {
             let Some(answer) = at(get, Method::Get) else {
                 continue;
             };
-            // A list beside a PUT has other elements; beside a POST it has what the POST creates,
-            // if that can be changed.
-            let beside = get == path && lists(answer);
-            if beside && (*method == Method::Put || !entries.contains_key(path.as_str())) {
+            // The list at the path of a PUT has other elements than the PUT sets. The list at the path
+            // of a POST has what the POST creates, but matters only if an entry can be changed.
+            let list_of_same_path = get == path && is_list(answer);
+            if list_of_same_path && (*method == Method::Put || !entries.contains_key(path.as_str()))
+            {
                 continue;
             }
             let Some(members) = members(answer) else {
@@ -52,7 +53,7 @@ fn pairs(union: &Union, overlay: &Overlay) -> Vec<Pair> {
                 .filter(|name| *name != "digest" && request.parameters.contains_key(*name))
                 .filter(|name| !path.ends_with(&format!("{{{name}}}")));
             if common.count() > 0 {
-                found.push(Pair {
+                found.push(SettingsPair {
                     path: path.clone(),
                     method: *method,
                     get: get.to_owned(),
@@ -63,7 +64,7 @@ fn pairs(union: &Union, overlay: &Overlay) -> Vec<Pair> {
     found
 }
 
-fn lists(answer: &Endpoint) -> bool {
+fn is_list(answer: &Endpoint) -> bool {
     matches!(answer.returns.kind, Kind::Array(_))
 }
 
@@ -79,14 +80,25 @@ fn members(answer: &Endpoint) -> Option<&Fields> {
     }
 }
 
+fn members_mut(answer: &mut Endpoint) -> Option<&mut Fields> {
+    match &mut answer.returns.kind {
+        Kind::Object(members) => Some(members),
+        Kind::Array(of) => match &mut of.kind {
+            Kind::Object(members) => Some(members),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Whether a required value of this kind cannot express "not set".
 fn is_always_set(kind: &Kind) -> bool {
     matches!(kind, Kind::Boolean | Kind::Integer | Kind::Number)
 }
 
 /// Gives both sides of each pair the same types, as far as the dumps allow it.
-pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
-    let pairs = pairs(union, overlay);
+pub(crate) fn unify(union: &mut Union, overlay: &Overlay) {
+    let pairs = settings_pairs(union, overlay);
     for pair in &pairs {
         let Some(request) = (union.endpoints).get(&(pair.path.clone(), pair.method)) else {
             continue;
@@ -95,18 +107,13 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
         let Some(answer) = (union.endpoints).get_mut(&(pair.get.clone(), Method::Get)) else {
             continue;
         };
-        let members = match &mut answer.returns.kind {
-            Kind::Object(members) => members,
-            Kind::Array(of) => match &mut of.kind {
-                Kind::Object(members) => members,
-                _ => continue,
-            },
-            _ => continue,
+        let Some(members) = members_mut(answer) else {
+            continue;
         };
         let mut changed: Vec<(String, Node)> = Vec::new();
         for (name, member) in members {
-            // A configuration made by a program has no digest. What it does not set has to be told from
-            // what it sets to 0 or false.
+            // A configuration that a program builds has no digest, and must distinguish a value that is
+            // not set from 0 and false.
             let settable = parameters.get(name).is_some_and(|parameter| {
                 parameter.node.optional && is_always_set(&member.node.kind)
             });
@@ -117,25 +124,25 @@ pub(crate) fn settle(union: &mut Union, overlay: &Overlay) {
                 && !overlay.is_apart(&format!("{} {}?{name}", pair.method, pair.path))
                 && !overlay.is_apart(&format!("GET {}#{name}", pair.get))
             {
-                agree(&mut member.node, &parameter.node);
+                refine_answer(&mut member.node, &parameter.node);
                 changed.push((name.clone(), member.node.clone()));
             }
         }
         if let Some(request) = (union.endpoints).get_mut(&(pair.path.clone(), pair.method)) {
             for (name, member) in changed {
                 if let Some(parameter) = request.parameters.get_mut(&name) {
-                    widen(&mut parameter.node, &member);
+                    refine_parameter(&mut parameter.node, &member);
                 }
             }
         }
     }
-    union.pairs = pairs;
+    union.settings_pairs = pairs;
 }
 
-/// Gives an answer's value the type of the parameter.
-fn agree(value: &mut Node, parameter: &Node) {
-    let more_telling = match (&mut value.kind, &parameter.kind) {
-        (Kind::Array(items), Kind::Array(parameters)) => return agree(items, parameters),
+/// Gives an answer's value the type of the parameter, if that is more precise.
+fn refine_answer(value: &mut Node, parameter: &Node) {
+    let more_precise = match (&mut value.kind, &parameter.kind) {
+        (Kind::Array(items), Kind::Array(parameters)) => return refine_answer(items, parameters),
         // The format, or the overlay, marks a list in one text.
         (Kind::Array(items), Kind::String) => {
             if let (Kind::String, None) = (&items.kind, &items.format) {
@@ -145,12 +152,8 @@ fn agree(value: &mut Node, parameter: &Node) {
             }
             false
         }
-        (Kind::Enum(known), Kind::Enum(taken)) => {
-            for (text, presence) in taken {
-                if !known.iter().any(|(other, _)| other == text) {
-                    known.push((text.clone(), *presence));
-                }
-            }
+        (Kind::Enum(values), Kind::Enum(accepted)) => {
+            add_missing(values, accepted);
             false
         }
         (Kind::String, Kind::String) => value.format.is_none() && parameter.format.is_some(),
@@ -161,26 +164,29 @@ fn agree(value: &mut Node, parameter: &Node) {
         (Kind::String | Kind::Enum(_) | Kind::Object(_), Kind::Properties(_)) => true,
         _ => false,
     };
-    if more_telling {
+    if more_precise {
         value.kind = parameter.kind.clone();
         value.format.clone_from(&parameter.format);
     }
 }
 
 /// Gives a parameter the type of an answer's value, if the dump describes it less precisely.
-fn widen(parameter: &mut Node, value: &Node) {
+fn refine_parameter(parameter: &mut Node, value: &Node) {
     match (&mut parameter.kind, &value.kind) {
-        (Kind::Array(parameters), Kind::Array(items)) => widen(parameters, items),
-        (Kind::Enum(taken), Kind::Enum(known)) => {
-            for (text, presence) in known {
-                if !taken.iter().any(|(other, _)| other == text) {
-                    taken.push((text.clone(), *presence));
-                }
-            }
-        }
+        (Kind::Array(parameters), Kind::Array(items)) => refine_parameter(parameters, items),
+        (Kind::Enum(accepted), Kind::Enum(values)) => add_missing(accepted, values),
         (Kind::String, Kind::String) if parameter.format.is_none() => {
             parameter.format.clone_from(&value.format);
         }
         _ => {}
+    }
+}
+
+/// Adds the values that an enum lacks.
+fn add_missing(values: &mut Vec<(String, Presence)>, more: &[(String, Presence)]) {
+    for (text, presence) in more {
+        if !values.iter().any(|(value, _)| value == text) {
+            values.push((text.clone(), *presence));
+        }
     }
 }

@@ -15,14 +15,14 @@ pub(crate) fn parse(text: &str) -> Result<Schemas, String> {
     let mut keys = Schemas::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let (name, schema, left) = part(rest)?;
+        let (name, schema, after) = part(rest)?;
         if schema.default_key && keys.values().any(|known| known.default_key) {
             return Err(format!("{name:?} is the second key that may be omitted"));
         }
         if keys.insert(name.to_owned(), schema).is_some() {
             return Err(format!("the key {name:?} appears twice"));
         }
-        rest = left.trim_start();
+        rest = after.trim_start();
     }
     if keys.is_empty() {
         return Err("no key found".to_owned());
@@ -37,11 +37,11 @@ fn part(text: &str) -> Result<(&str, Schema, &str), String> {
         schema.default_key = default_key;
         return Ok((name, schema, rest));
     }
-    let found = text.strip_prefix('[').and_then(|inner| {
+    let optional = text.strip_prefix('[').and_then(|inner| {
         let inner = inner.strip_prefix(',').unwrap_or(inner);
         key(inner)
     });
-    let Some((name, default_key, rest)) = found else {
+    let Some((name, default_key, rest)) = optional else {
         return Err(format!("expected `key=` at {text:?}"));
     };
     let (mut schema, rest) = value(rest, ']')?;
@@ -94,17 +94,17 @@ fn value(text: &str, end: char) -> Result<(Schema, &str), String> {
     } else {
         Type::String
     };
-    Ok((of(ty), rest))
+    Ok((Schema::of(ty), rest))
 }
 
 fn in_brackets(hint: &str) -> Schema {
     match hint {
-        "1|0" | "boolean" => of(Type::Boolean),
-        "number" => of(Type::Number),
-        _ if INTEGERS.contains(&hint) => of(Type::Integer),
+        "1|0" | "boolean" => Schema::of(Type::Boolean),
+        "number" => Schema::of(Type::Number),
+        _ if INTEGERS.contains(&hint) => Schema::of(Type::Integer),
         _ => Schema {
             values: choices(hint),
-            ..of(Type::String)
+            ..Schema::of(Type::String)
         },
     }
 }
@@ -119,13 +119,6 @@ fn choices(hint: &str) -> Option<Vec<String>> {
     let list: Vec<&str> = hint.split('|').collect();
     (list.len() > 1 && list.iter().all(|text| literal(text)))
         .then(|| list.into_iter().map(str::to_owned).collect())
-}
-
-fn of(ty: Type) -> Schema {
-    Schema {
-        ty: Some(ty),
-        ..Schema::default()
-    }
 }
 
 #[cfg(test)]

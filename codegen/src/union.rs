@@ -33,9 +33,9 @@ impl Presence {
         self.0 & (1 << release) != 0
     }
 
-    /// Whether every release of `whole` is in it.
-    pub(crate) fn covers(self, whole: Self) -> bool {
-        self.0 & whole.0 == whole.0
+    /// Whether every release of `other` is in it.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// Index of the oldest release.
@@ -64,12 +64,22 @@ pub(crate) struct Union {
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: BTreeMap<(String, Method), Endpoint>,
     /// Requests that set the values of answers.
-    pub(crate) pairs: Vec<Pair>,
+    pub(crate) settings_pairs: Vec<SettingsPair>,
+}
+
+/// Adds the values that an enum has at a further place.
+pub(crate) fn add_values(values: &mut Vec<(String, Presence)>, more: &[(String, Presence)]) {
+    for (text, presence) in more {
+        match values.iter_mut().find(|(value, _)| value == text) {
+            Some((_, known)) => *known = known.or(*presence),
+            None => values.push((text.clone(), *presence)),
+        }
+    }
 }
 
 /// A request that sets the values of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Pair {
+pub(crate) struct SettingsPair {
     /// The path of the request.
     pub(crate) path: String,
     pub(crate) method: Method,
@@ -170,7 +180,7 @@ pub(crate) fn merge(product: &'static Product, releases: &[Facts]) -> Union {
         product,
         releases: releases.iter().map(|facts| facts.release).collect(),
         endpoints,
-        pairs: Vec::new(),
+        settings_pairs: Vec::new(),
     }
 }
 
@@ -204,10 +214,10 @@ fn merge_endpoint(releases: &[Facts], parts: &[(usize, &crate::facts::Endpoint)]
     }
 }
 
-/// Merges named schemas; `whole` are the releases of their owner.
+/// Merges named schemas; `owner` are the releases that have the object or call they belong to.
 fn merge_fields<'a>(
     releases: impl Iterator<Item = (usize, &'a BTreeMap<String, Schemas>, &'a Schemas)>,
-    whole: Presence,
+    owner: Presence,
 ) -> Fields {
     let mut parts: BTreeMap<&String, Vec<Part<'a>>> = BTreeMap::new();
     for (release, formats, schemas) in releases {
@@ -234,7 +244,7 @@ fn merge_fields<'a>(
                 .iter()
                 .fold(Presence::default(), |all, part| all.with(part.release));
             let mut node = merge_schema(&parts);
-            node.optional |= !presence.covers(whole);
+            node.optional |= !presence.covers(owner);
             (name.clone(), Field { presence, node })
         })
         .collect()
@@ -415,11 +425,11 @@ fn merge_properties(parts: &[Part<'_>]) -> Option<Properties> {
     if keyed.is_empty() {
         return None;
     }
-    let whole = keyed
+    let owner = keyed
         .iter()
         .fold(Presence::default(), |all, (release, ..)| all.with(*release));
     let mut properties = Properties {
-        fields: merge_fields(keyed.iter().copied(), whole),
+        fields: merge_fields(keyed.iter().copied(), owner),
         ..Properties::default()
     };
     for (_, _, keys) in keyed.iter().rev() {

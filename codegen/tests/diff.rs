@@ -24,13 +24,6 @@ fn empty(release: &str) -> Facts {
     }
 }
 
-fn of(ty: Type) -> Schema {
-    Schema {
-        ty: Some(ty),
-        ..Schema::default()
-    }
-}
-
 fn keys(list: &[(&str, Schema)]) -> Schemas {
     list.iter()
         .map(|(name, schema)| (name.to_string(), schema.clone()))
@@ -50,9 +43,9 @@ fn endpoint() -> Endpoint {
         permissions: None,
         parameters: Parameters {
             additional: Some(false),
-            properties: keys(&[("p", of(Type::String))]),
+            properties: keys(&[("p", Schema::of(Type::String))]),
         },
-        returns: of(Type::Null),
+        returns: Schema::of(Type::Null),
     }
 }
 
@@ -167,7 +160,7 @@ fn every_aspect_of_an_endpoint_is_seen() {
             "unknown parameters not specified → refused",
         ),
         (
-            |e| e.returns = of(Type::String),
+            |e| e.returns = Schema::of(Type::String),
             "result: type null → string",
             "result: type string → null",
         ),
@@ -230,7 +223,7 @@ fn every_aspect_of_a_schema_is_seen() {
             "parameter `p`: format none → keys",
         ),
         (
-            |p| p.format = Some(Format::List(Box::new(of(Type::Array)))),
+            |p| p.format = Some(Format::List(Box::new(Schema::of(Type::Array)))),
             "parameter `p`: format none → list",
         ),
         (
@@ -250,7 +243,7 @@ fn every_aspect_of_a_schema_is_seen() {
             "parameter `p`: its key may be omitted",
         ),
         (
-            |p| p.properties = Some(keys(&[("q", of(Type::Boolean))])),
+            |p| p.properties = Some(keys(&[("q", Schema::of(Type::Boolean))])),
             "parameter `p.q` added: boolean, required",
         ),
         (
@@ -258,11 +251,11 @@ fn every_aspect_of_a_schema_is_seen() {
             "parameter `p`: further fields none → allowed",
         ),
         (
-            |p| p.additional = Some(Additional::Schema(Box::new(of(Type::Number)))),
+            |p| p.additional = Some(Additional::Schema(Box::new(Schema::of(Type::Number)))),
             "parameter `p.*` added: number, required",
         ),
         (
-            |p| p.items = Some(Box::new(of(Type::Integer))),
+            |p| p.items = Some(Box::new(Schema::of(Type::Integer))),
             "parameter `p[]` added: integer, required",
         ),
         (
@@ -270,7 +263,7 @@ fn every_aspect_of_a_schema_is_seen() {
                 p.one_of = Some(vec![Schema {
                     instance_types: Some(vec!["x".into()]),
                     optional: true,
-                    ..of(Type::Array)
+                    ..Schema::of(Type::Array)
                 }]);
             },
             "parameter `p|x` added: array",
@@ -305,7 +298,7 @@ fn nested_changes_name_their_place() {
         let inner = Schema {
             maximum: Some(maximum.into()),
             values: Some(values.iter().map(ToString::to_string).collect()),
-            ..of(Type::Integer)
+            ..Schema::of(Type::Integer)
         };
         let keys_of = |name: &str| keys(&[(name, inner.clone())]);
         Schema {
@@ -313,14 +306,14 @@ fn nested_changes_name_their_place() {
             properties: Some(keys_of("field")),
             items: Some(Box::new(Schema {
                 properties: Some(keys_of("item")),
-                ..of(Type::Object)
+                ..Schema::of(Type::Object)
             })),
             additional: Some(Additional::Schema(Box::new(inner.clone()))),
             one_of: Some(vec![Schema {
                 instance_types: Some(vec!["x".into(), "y".into()]),
                 ..inner.clone()
             }]),
-            ..of(Type::Object)
+            ..Schema::of(Type::Object)
         }
     };
     let (mut old, mut new) = (empty("9.1"), empty("9.2"));
@@ -375,10 +368,13 @@ fn as_markdown() {
     let (mut old, mut new) = (empty("9.1"), empty("9.2"));
     old.formats.insert("gone".into(), Schemas::new());
     old.formats
-        .insert("some".into(), keys(&[("a", of(Type::String))]));
+        .insert("some".into(), keys(&[("a", Schema::of(Type::String))]));
     new.formats.insert(
         "some".into(),
-        keys(&[("a", of(Type::Integer)), ("b", of(Type::String))]),
+        keys(&[
+            ("a", Schema::of(Type::Integer)),
+            ("b", Schema::of(Type::String)),
+        ]),
     );
     with(&mut old, "/old", Method::Delete, endpoint());
     with(&mut new, "/new", Method::Get, endpoint());
@@ -388,7 +384,7 @@ fn as_markdown() {
         minimum: Some(1.into()),
         maximum: Some(9.into()),
         default: Some(3.into()),
-        ..of(Type::Integer)
+        ..Schema::of(Type::Integer)
     };
     for n in 0..5 {
         let path = format!("/each/{n}");

@@ -131,7 +131,7 @@ fn the_committed_schema_gives_the_same_bytes_every_time_and_every_endpoint() {
 #[test]
 fn privileges_match_the_checks_of_handlers() {
     let catalog = catalog(&committed()).unwrap();
-    let mut asked = 0;
+    let mut checked = 0;
     let mut wrong = Vec::new();
     let lines = include_str!("privileges.txt").lines();
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -148,7 +148,7 @@ fn privileges_match_the_checks_of_handlers() {
             .unwrap_or_else(|| panic!("{key} is not a call"))
             .privileges
             .join("\n");
-        asked += 1;
+        checked += 1;
         for words in expected.split("; ") {
             if !text.contains(words) {
                 wrong.push(format!("{key} does not say: {words}\n    but: {text}"));
@@ -164,7 +164,7 @@ fn privileges_match_the_checks_of_handlers() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(asked >= 60, "{asked} calls");
+    assert!(checked >= 60, "{checked} calls");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_property_string_needs_a_name_and_gets_its_keys() {
         found.iter().any(|p| p.contains("PUT /card?net[n]")),
         "{found:?}"
     );
-    let names = "[property_strings.\"/card\"]\n\"net[n]\" = \"Card\"\n[families.\"/card\"]\n\"net[n]\" = 31\n";
+    let names = "[property_strings.\"/card\"]\n\"net[n]\" = \"Card\"\n[last_index.\"/card\"]\n\"net[n]\" = 31\n";
     let text = written(&input(&[("9.0", endpoints)], &[("names.toml", names)]));
     assert!(text.contains("pub struct Card {"), "{text}");
     assert!(text.contains("pub fn e1000() -> Self"), "{text}");
@@ -431,7 +431,7 @@ fn a_renamed_parameter_has_one_setter_and_is_sent_under_the_servers_name() {
     assert!(
         found
             .iter()
-            .any(|problem| problem.contains("release 9.1 has new-id beside it")),
+            .any(|problem| problem.contains("release 9.1 has new-id as well")),
         "{found:?}"
     );
     let back = one.replace("\"new-id\" = \"newid\"", "newid = \"new-id\"");
@@ -603,11 +603,11 @@ fn an_inconsistent_lock_is_refused() {
     input.lock = Some(format!("{lock}{name}Two {place}\n{name} {place}#other\n"));
     let problems = problems(&input).join("\n");
     assert!(
-        problems.contains(&format!("names.lock: {place} stands in line 1 and")),
+        problems.contains(&format!("names.lock: {place} is in line 1 and")),
         "{problems}"
     );
     assert!(
-        problems.contains(&format!("names.lock: {name} stands in line 1 and")),
+        problems.contains(&format!("names.lock: {name} is in line 1 and")),
         "{problems}"
     );
 }
@@ -822,8 +822,11 @@ fn an_openapi_document_has_the_calls_of_its_release_and_no_dangling_reference() 
                 assert!(operation["summary"].is_string(), "{name}: {method} {path}");
                 for parameter in endpoint.parameters.properties.keys() {
                     // An indexed parameter is a pattern, such as `^net[0-9]+$`.
-                    let shown = parameter.replace("[n]", "[0-9]+");
-                    assert!(text.contains(&shown), "{name}: {method} {path} {parameter}");
+                    let pattern = parameter.replace("[n]", "[0-9]+");
+                    assert!(
+                        text.contains(&pattern),
+                        "{name}: {method} {path} {parameter}"
+                    );
                 }
             }
         }

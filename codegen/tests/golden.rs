@@ -127,7 +127,7 @@ fn the_code_of_typical_endpoints_equals_the_golden_files() {
     }
     for (endpoint, shows) in ENDPOINTS {
         let text = format!("`{endpoint}`");
-        let shown = output.files.values().any(|file| file.contains(&text));
-        assert!(shown, "{endpoint} ({shows}) is in no golden file");
+        let in_golden_file = output.files.values().any(|file| file.contains(&text));
+        assert!(in_golden_file, "{endpoint} ({shows}) is in no golden file");
     }
 }

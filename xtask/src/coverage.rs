@@ -73,8 +73,8 @@ pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
         let mut worse = compare(&counts[product.name], &json);
         worse.extend(refusals.unexplained.iter().cloned());
         if let Some(recorded) = &recorded {
-            worse.extend(recorded.unproved.iter().cloned());
-            let named = recorded.observed.undeclared.keys();
+            worse.extend(recorded.unconfirmed.iter().cloned());
+            let named = recorded.observed.extra.keys();
             worse.extend(named.map(|place| format!("{place}: recorded, but not declared")));
         }
         if !worse.is_empty() {
@@ -308,7 +308,7 @@ fn describe(product: &Product, report: &Report, recorded: Option<&Recorded>) -> 
             Some(observed) => format!(
                 "{}: {} members of them not declared, {} listed as open",
                 observed.answers,
-                observed.undeclared.len(),
+                observed.extra.len(),
                 observed.open.len()
             ),
             None => "there are none beside the workspace".to_owned(),
@@ -319,7 +319,7 @@ fn describe(product: &Product, report: &Report, recorded: Option<&Recorded>) -> 
         section(
             &mut text,
             "Recorded members that are not declared",
-            &observed.undeclared.iter().map(times).collect(),
+            &observed.extra.iter().map(times).collect(),
         );
     }
     section(

@@ -48,13 +48,6 @@ pub(crate) fn run(args: &Args) -> Outcome {
     ))
 }
 
-fn of(ty: Type) -> Schema {
-    Schema {
-        ty: Some(ty),
-        ..Schema::default()
-    }
-}
-
 fn optional(schema: Schema) -> Schema {
     Schema {
         optional: true,
@@ -65,7 +58,7 @@ fn optional(schema: Schema) -> Schema {
 fn text(format: &str) -> Schema {
     Schema {
         format: Some(Format::Name(format.to_owned())),
-        ..of(Type::String)
+        ..Schema::of(Type::String)
     }
 }
 
@@ -73,14 +66,14 @@ fn object<const N: usize>(members: [(&str, Schema); N]) -> Schema {
     let members = members.map(|(name, schema)| (name.to_owned(), schema));
     Schema {
         properties: Some(Schemas::from(members)),
-        ..of(Type::Object)
+        ..Schema::of(Type::Object)
     }
 }
 
 fn list(items: Schema) -> Schema {
     Schema {
         items: Some(Box::new(items)),
-        ..of(Type::Array)
+        ..Schema::of(Type::Array)
     }
 }
 
@@ -135,7 +128,7 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
     let node = || ("node", text("pve-node"));
 
     note("GET /cluster/multipath: an index, in an area that is none of its own");
-    let mut index = list(object([("name", of(Type::String))]));
+    let mut index = list(object([("name", Schema::of(Type::String))]));
     index.links = Some(vec!["{name}".to_owned()]);
     add(
         facts,
@@ -146,9 +139,9 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
 
     note("GET /cluster/multipath/status: a list of objects");
     let row = object([
-        ("name", of(Type::String)),
-        ("paths", of(Type::Integer)),
-        ("healthy", optional(of(Type::Boolean))),
+        ("name", Schema::of(Type::String)),
+        ("paths", Schema::of(Type::Integer)),
+        ("healthy", optional(Schema::of(Type::Boolean))),
     ]);
     let status = endpoint("status", [], list(row));
     add(facts, "/cluster/multipath/status", Method::Get, status);
@@ -159,14 +152,14 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
         [
             node(),
             ("targets", text("pve-storage-id-list")),
-            ("passphrase", optional(of(Type::String))),
+            ("passphrase", optional(Schema::of(Type::String))),
         ],
-        of(Type::String),
+        Schema::of(Type::String),
     );
     add(facts, "/nodes/{node}/multipath/scan", Method::Post, scan);
 
     note("GET /nodes/{node}/multipath/report: a text that is no task");
-    let report = endpoint("report", [node()], of(Type::String));
+    let report = endpoint("report", [node()], Schema::of(Type::String));
     add(facts, "/nodes/{node}/multipath/report", Method::Get, report);
 
     note("vfio[n], a numbered property string of virtual machines, on three sides");
@@ -175,15 +168,15 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
             "host".to_owned(),
             Schema {
                 default_key: true,
-                ..of(Type::String)
+                ..Schema::of(Type::String)
             },
         ),
-        ("migratable".to_owned(), optional(of(Type::Boolean))),
+        ("migratable".to_owned(), optional(Schema::of(Type::Boolean))),
     ]);
     let vfio = || {
         optional(Schema {
             format: Some(Format::Keys(keys.clone())),
-            ..of(Type::String)
+            ..Schema::of(Type::String)
         })
     };
     let config = "/nodes/{node}/qemu/{vmid}/config";
@@ -231,10 +224,10 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
             Schema {
                 values: Some(vec!["failover".to_owned(), "spread".to_owned()]),
                 default_key: true,
-                ..of(Type::String)
+                ..Schema::of(Type::String)
             },
         ),
-        ("queue".to_owned(), optional(of(Type::Integer))),
+        ("queue".to_owned(), optional(Schema::of(Type::Integer))),
     ]);
     facts
         .formats
@@ -268,7 +261,8 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
     comment.ok_or("comment is gone; change the mock")?.optional = false;
 
     note("DELETE /nodes/{node}/tasks/{upid} has an answer");
-    method(facts, "/nodes/{node}/tasks/{upid}", Method::Delete)?.returns = of(Type::Boolean);
+    method(facts, "/nodes/{node}/tasks/{upid}", Method::Delete)?.returns =
+        Schema::of(Type::Boolean);
 
     note("GET /nodes/{node}/hosts is gone");
     if let Some(methods) = facts.endpoints.get_mut("/nodes/{node}/hosts") {

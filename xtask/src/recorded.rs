@@ -14,7 +14,7 @@ use crate::{files, regen};
 pub(crate) struct Recorded {
     pub(crate) observed: Observed,
     /// Claims of the overlay that the recordings disprove.
-    pub(crate) unproved: Vec<String>,
+    pub(crate) unconfirmed: Vec<String>,
 }
 
 /// The recorded answers compared with the generated shapes; `None` without recordings.
@@ -51,6 +51,9 @@ pub(crate) fn observe(
             shapes.observe(endpoint, data, real, &mut observed);
         }
     }
-    let unproved = shapes.unproved(&observed);
-    Ok(Some(Recorded { observed, unproved }))
+    let unconfirmed = shapes.unconfirmed(&observed);
+    Ok(Some(Recorded {
+        observed,
+        unconfirmed,
+    }))
 }

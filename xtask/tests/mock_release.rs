@@ -181,7 +181,7 @@ fn a_made_up_release_goes_from_import_to_green() {
     for text in [
         "`\"multipath\" = \"ClusterOptionsMultipath\"` under [property_strings.\"/cluster/options\"]",
         "`\"vfio[n]\" = \"QemuVfio\"` under [property_strings.\"/nodes/{node}/qemu\"]",
-        "`\"vfio[n]\" = 31` under [families.\"/nodes/{node}/qemu\"]",
+        "`\"vfio[n]\" = 31` under [last_index.\"/nodes/{node}/qemu\"]",
         "`\"POST /nodes/{node}/multipath/scan\",` in `tasks`",
         "under [texts]",
         "`passphrase = \"what it is\"` under [secret.names] or [public.names]",

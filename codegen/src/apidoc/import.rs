@@ -36,13 +36,13 @@ impl Import {
     }
 
     pub(super) fn expected(&mut self, at: &str, what: &str, found: &Json) {
-        let shown = match found {
+        let found_text = match found {
             Json::String(text) if text.chars().count() <= 40 => format!("{text:?}"),
             Json::Number(number) => number.to_string(),
             Json::Bool(value) => value.to_string(),
             other => other.kind().to_owned(),
         };
-        self.problem(at, format!("expected {what}, found {shown}"));
+        self.problem(at, format!("expected {what}, found {found_text}"));
     }
 
     pub(super) fn unknown(&mut self, at: &str, key: &str, place: &str) {

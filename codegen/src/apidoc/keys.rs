@@ -4,7 +4,7 @@ use crate::product::Dialect;
 
 /// The position of a schema, which determines its allowed keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Position {
     Parameters,
     Parameter,
     Returns,
@@ -17,25 +17,25 @@ pub(super) enum Place {
     Tag,
 }
 
-impl Place {
+impl Position {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Place::Parameters => "at the root of parameters",
-            Place::Parameter => "on a parameter",
-            Place::Returns => "at the root of returns",
-            Place::Field => "on a field of the result",
-            Place::Key => "on a key of a property string",
-            Place::Format => "on the schema of a property string",
-            Place::Tag => "on the schema of a union's tag",
+            Position::Parameters => "at the root of parameters",
+            Position::Parameter => "on a parameter",
+            Position::Returns => "at the root of returns",
+            Position::Field => "on a field of the result",
+            Position::Key => "on a key of a property string",
+            Position::Format => "on the schema of a property string",
+            Position::Tag => "on the schema of a union's tag",
         }
     }
 
-    /// The place of nested schemas.
-    pub(super) fn inner(self) -> Place {
+    /// The position of nested schemas.
+    pub(super) fn inner(self) -> Position {
         match self {
-            Place::Parameters | Place::Parameter => Place::Parameter,
-            Place::Returns | Place::Field => Place::Field,
-            Place::Key | Place::Format | Place::Tag => Place::Key,
+            Position::Parameters | Position::Parameter => Position::Parameter,
+            Position::Returns | Position::Field => Position::Field,
+            Position::Key | Position::Format | Position::Tag => Position::Key,
         }
     }
 
@@ -54,10 +54,10 @@ impl Place {
             "format",
         ];
         let more: &[&str] = match (dialect, self) {
-            (Dialect::Perl, Place::Parameters) => {
+            (Dialect::Perl, Position::Parameters) => {
                 return ["type", "properties", "additionalProperties"].contains(&key);
             }
-            (Dialect::Perl, Place::Parameter) => &[
+            (Dialect::Perl, Position::Parameter) => &[
                 "verbose_description",
                 "format_description",
                 "title",
@@ -68,14 +68,14 @@ impl Place {
                 "type-property",
                 "instance-types",
             ],
-            (Dialect::Perl, Place::Returns) => &[
+            (Dialect::Perl, Position::Returns) => &[
                 "properties",
                 "additionalProperties",
                 "items",
                 "links",
                 "renderer",
             ],
-            (Dialect::Perl, Place::Field) => &[
+            (Dialect::Perl, Position::Field) => &[
                 "verbose_description",
                 "format_description",
                 "title",
@@ -91,7 +91,7 @@ impl Place {
                 "type-property",
                 "instance-types",
             ],
-            (Dialect::Perl, Place::Key) => &[
+            (Dialect::Perl, Position::Key) => &[
                 "verbose_description",
                 "format_description",
                 "typetext",
@@ -102,15 +102,15 @@ impl Place {
                 "min",
                 "max",
             ],
-            (Dialect::Perl, Place::Format | Place::Tag) => return false,
-            (Dialect::Rust, Place::Parameters) => {
+            (Dialect::Perl, Position::Format | Position::Tag) => return false,
+            (Dialect::Rust, Position::Parameters) => {
                 return ["description", "properties", "additionalProperties"].contains(&key);
             }
-            (Dialect::Rust, Place::Parameter) => {
+            (Dialect::Rust, Position::Parameter) => {
                 &["typetext", "properties", "additionalProperties", "items"]
             }
-            (Dialect::Rust, Place::Returns) => &["properties", "additionalProperties", "items"],
-            (Dialect::Rust, Place::Field) => &[
+            (Dialect::Rust, Position::Returns) => &["properties", "additionalProperties", "items"],
+            (Dialect::Rust, Position::Field) => &[
                 "title",
                 "typetext",
                 "properties",
@@ -120,8 +120,8 @@ impl Place {
                 "typeProperty",
                 "typeSchema",
             ],
-            (Dialect::Rust, Place::Key) => &["typetext"],
-            (Dialect::Rust, Place::Format) => {
+            (Dialect::Rust, Position::Key) => &["typetext"],
+            (Dialect::Rust, Position::Format) => {
                 let known = [
                     "type",
                     "description",
@@ -134,7 +134,9 @@ impl Place {
                 ];
                 return known.contains(&key);
             }
-            (Dialect::Rust, Place::Tag) => return ["type", "description", "enum"].contains(&key),
+            (Dialect::Rust, Position::Tag) => {
+                return ["type", "description", "enum"].contains(&key);
+            }
         };
         VALUE.contains(&key) || more.contains(&key)
     }

@@ -1,7 +1,7 @@
 //! The tree of paths and its methods.
 
 use super::import::Import;
-use super::keys::Place;
+use super::keys::Position;
 use crate::facts::{Additional, Endpoint, Method, Parameters, ProxyTo, Schema, Type};
 use crate::json::{Json, point};
 use crate::product::Dialect;
@@ -110,7 +110,7 @@ impl Import {
                     _ => self.expected(at, &format!("{verb:?}"), value),
                 },
                 "parameters" => endpoint.parameters = self.parameters(at, value),
-                "returns" => endpoint.returns = self.schema(at, value, Place::Returns),
+                "returns" => endpoint.returns = self.schema(at, value, Position::Returns),
                 "permissions" => endpoint.permissions = Some(self.permissions(at, value)),
                 "unstable" => endpoint.unstable = self.flag(at, value),
                 "name" if perl => endpoint.name = self.owned(at, value),
@@ -144,7 +144,7 @@ impl Import {
     }
 
     fn parameters(&mut self, at: &str, json: &Json) -> Parameters {
-        let schema = self.schema(at, json, Place::Parameters);
+        let schema = self.schema(at, json, Position::Parameters);
         if !matches!(schema.ty, None | Some(Type::Object)) {
             self.problem(&point(at, "type"), "parameters have to be an object");
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::import::{Import, Usage, boolean, number};
-use super::keys::Place;
+use super::keys::Position;
 use super::problems::Problem;
 use crate::facts::{Additional, Format, Schema, Schemas, Type};
 use crate::json::{Json, point};
@@ -13,20 +13,25 @@ use crate::product::Dialect;
 use crate::typetext;
 
 impl Import {
-    fn schemas(&mut self, at: &str, json: &Json, place: Place) -> Schemas {
+    fn schemas(&mut self, at: &str, json: &Json, position: Position) -> Schemas {
         self.members(at, json)
             .into_iter()
-            .map(|(name, json)| (name.to_owned(), self.schema(&point(at, name), json, place)))
+            .map(|(name, json)| {
+                (
+                    name.to_owned(),
+                    self.schema(&point(at, name), json, position),
+                )
+            })
             .collect()
     }
 
-    pub(super) fn schema(&mut self, at: &str, json: &Json, place: Place) -> Schema {
+    pub(super) fn schema(&mut self, at: &str, json: &Json, position: Position) -> Schema {
         let mut schema = Schema::default();
         let (mut default, mut usage, mut tag) = (None, None, None);
         for (key, value) in self.members(at, json) {
             let at = &point(at, key);
-            if !place.allows(self.dialect, key) {
-                self.unknown(at, key, place.name());
+            if !position.allows(self.dialect, key) {
+                self.unknown(at, key, position.name());
                 continue;
             }
             match key {
@@ -58,32 +63,32 @@ impl Import {
                 "alias" => schema.alias = self.owned(at, value),
                 "keyAlias" => schema.key_alias = self.owned(at, value),
                 "default_key" => schema.default_key = self.flag(at, value),
-                "properties" => schema.properties = Some(self.schemas(at, value, place.inner())),
+                "properties" => schema.properties = Some(self.schemas(at, value, position.inner())),
                 "additionalProperties" => {
                     schema.additional = Some(match value {
                         Json::Object(_) => {
-                            Additional::Schema(Box::new(self.schema(at, value, place.inner())))
+                            Additional::Schema(Box::new(self.schema(at, value, position.inner())))
                         }
                         value => Additional::Allowed(self.flag(at, value)),
                     });
                 }
-                "items" => schema.items = Some(Box::new(self.schema(at, value, place.inner()))),
+                "items" => schema.items = Some(Box::new(self.schema(at, value, position.inner()))),
                 "oneOf" => {
                     let list = self.array(at, value);
                     schema.one_of = Some(
                         list.iter()
                             .enumerate()
-                            .map(|(n, json)| self.alternative(&point(at, n), json, place))
+                            .map(|(n, json)| self.alternative(&point(at, n), json, position))
                             .collect(),
                     );
                 }
                 "type-property" | "typeProperty" => schema.type_property = self.owned(at, value),
                 "instance-types" => schema.instance_types = Some(self.strings(at, value)),
-                "typeSchema" => tag = Some(self.schema(at, value, Place::Tag)),
+                "typeSchema" => tag = Some(self.schema(at, value, Position::Tag)),
                 "links" => schema.links = Some(self.links(at, value)),
                 "renderer" => schema.renderer = self.owned(at, value),
-                // Reached only if `Place::allows` and this match disagree.
-                _ => self.unknown(at, key, place.name()),
+                // Reached only if `Position::allows` and this match disagree.
+                _ => self.unknown(at, key, position.name()),
             }
         }
         schema.default =
@@ -131,8 +136,8 @@ impl Import {
     }
 
     /// One alternative of a union. The Rust products name its tag in the title.
-    fn alternative(&mut self, at: &str, json: &Json, place: Place) -> Schema {
-        let mut schema = self.schema(at, json, place);
+    fn alternative(&mut self, at: &str, json: &Json, position: Position) -> Schema {
+        let mut schema = self.schema(at, json, position);
         if let (Dialect::Rust, Json::Object(members)) = (self.dialect, json) {
             schema.instance_types =
                 members
@@ -175,7 +180,7 @@ impl Import {
         match (json, self.dialect) {
             (Json::String(name), Dialect::Perl) => Some(Format::Name(name.clone())),
             (Json::Object(_), Dialect::Perl) => {
-                Some(Format::Keys(self.schemas(at, json, Place::Key)))
+                Some(Format::Keys(self.schemas(at, json, Position::Key)))
             }
             (Json::Object(_), Dialect::Rust) => self.rust_format(at, json),
             (_, Dialect::Perl) => {
@@ -203,7 +208,7 @@ impl Import {
                 rest.push((key.clone(), value.clone()));
             }
         }
-        let schema = self.schema(at, &Json::Object(rest), Place::Format);
+        let schema = self.schema(at, &Json::Object(rest), Position::Format);
         match schema.ty {
             Some(Type::Array) => Some(Format::List(Box::new(schema))),
             Some(Type::Object) => {

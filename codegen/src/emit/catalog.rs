@@ -54,7 +54,7 @@ impl Emitter<'_> {
                 ),
                 false => format!(
                     "struct.{}.html#method.{}",
-                    names::place(self.overlay, &endpoint.path),
+                    names::path_node(self.overlay, &endpoint.path),
                     names::verb(endpoint.method).to_lowercase()
                 ),
             },

@@ -10,7 +10,7 @@ use super::Emitter;
 use super::permissions::describe_permissions;
 use crate::ir::{Endpoint, ItemId, Returns, ValueFacts};
 use crate::overlay::Split;
-use crate::place::Use;
+use crate::place::Place;
 use crate::product::Product;
 use crate::union::Presence;
 
@@ -51,12 +51,12 @@ pub(super) fn aliases<'a>(name: &str, texts: impl IntoIterator<Item = &'a str>) 
 }
 
 impl Emitter<'_> {
-    /// `Since 8.1.` and the like; empty if every release of `whole` has it.
-    pub(super) fn availability(&self, presence: Presence, whole: Presence) -> String {
+    /// `Since 8.1.` and the like; empty if every release of the owner has it.
+    pub(super) fn availability(&self, presence: Presence, owner: Presence) -> String {
         let release = |index: usize| self.api.releases[index];
         let mut text = String::new();
-        let later = presence.first() > whole.first();
-        let gone = presence.last() < whole.last();
+        let later = presence.first() > owner.first();
+        let gone = presence.last() < owner.last();
         let (first, last) = (release(presence.first()), release(presence.last()));
         match (later, gone) {
             (true, true) if first == last => text.push_str(&format!("Only in {first}.")),
@@ -68,7 +68,7 @@ impl Emitter<'_> {
         let gaps: Vec<String> = presence
             .gaps()
             .into_iter()
-            .filter(|gap| whole.has(*gap))
+            .filter(|gap| owner.has(*gap))
             .map(|gap| release(gap).to_string())
             .collect();
         if !gaps.is_empty() {
@@ -80,8 +80,8 @@ impl Emitter<'_> {
     /// The documentation of a value at these places: that of an answer, which describes the value,
     /// before that of a parameter, which describes its effect. All places are looked up, so that
     /// texts of later places count as used, too.
-    pub(super) fn meaning(&self, uses: &[Use]) -> Option<&str> {
-        let found: Vec<_> = uses
+    pub(super) fn meaning(&self, places: &[Place]) -> Option<&str> {
+        let found: Vec<_> = places
             .iter()
             .filter_map(|at| Some((!at.result, self.overlay.meaning(at)?)))
             .collect();
@@ -92,24 +92,24 @@ impl Emitter<'_> {
     /// The documentation of a type: its own, or that of its fields. That of a field with several
     /// values covers all of them.
     pub(super) fn type_meaning(&mut self, id: ItemId) -> Option<String> {
-        let uses = &self.api.items[id].uses;
+        let places = &self.api.items[id].places;
         let name = &self.names.items[id];
-        let meanings: BTreeSet<&str> = (uses.iter())
+        let meanings: BTreeSet<&str> = (places.iter())
             .filter_map(|at| self.overlay.meaning(at))
             .collect();
         if let Some(own) = self.overlay.type_meaning(name) {
             return Some(own.to_owned());
         }
-        let leaves: BTreeSet<_> = uses.iter().filter_map(|at| at.fields.last()).collect();
+        let leaves: BTreeSet<_> = places.iter().filter_map(|at| at.fields.last()).collect();
         if meanings.len() > 1 && leaves.len() > 1 {
             // The words of one field would say something else of the others.
             self.undocumented += 1;
             self.undocumented_places.insert(format!("type {name}"));
         }
-        let meaning = self.meaning(uses).map(str::to_owned)?;
-        let field = uses.first().and_then(|at| at.fields.last());
+        let meaning = self.meaning(places).map(str::to_owned)?;
+        let field = places.first().and_then(|at| at.fields.last());
         Some(match field {
-            Some(field) if uses.iter().all(|at| at.element) => format!(
+            Some(field) if places.iter().all(|at| at.element) => format!(
                 "One element of the list `{field}` ({}).",
                 within(&meaning).trim_end_matches('.')
             ),
@@ -120,30 +120,30 @@ impl Emitter<'_> {
     /// A parameter's or field's line; counts undocumented ones.
     pub(super) fn value_doc(
         &mut self,
-        uses: &[Use],
+        places: &[Place],
         wire: &str,
         facts: &ValueFacts,
         presence: Presence,
-        whole: Presence,
+        owner: Presence,
     ) -> TokenStream {
-        doc(&[self.value_text(uses, wire, facts, presence, whole)])
+        doc(&[self.value_text(places, wire, facts, presence, owner)])
     }
 
     /// The line itself.
     pub(super) fn value_text(
         &mut self,
-        uses: &[Use],
+        places: &[Place],
         wire: &str,
         facts: &ValueFacts,
         presence: Presence,
-        whole: Presence,
+        owner: Presence,
     ) -> String {
-        let meaning = self.meaning(uses).map(str::to_owned);
+        let meaning = self.meaning(places).map(str::to_owned);
         let mut text = match meaning {
             Some(meaning) => meaning,
             None => {
                 self.undocumented += 1;
-                if let Some(at) = uses.first() {
+                if let Some(at) = places.first() {
                     self.undocumented_places.insert(at.key());
                 }
                 format!("The member `{wire}`.")
@@ -153,13 +153,13 @@ impl Emitter<'_> {
         let indexes = wire
             .ends_with("[n]")
             .then(|| {
-                let last = uses
+                let last = places
                     .iter()
                     .filter_map(|at| self.overlay.last_index(&at.path, wire));
                 last.max().map(|last| format!("Indexes 0 to {last}."))
             })
             .flatten();
-        let several = uses.iter().find_map(|at| self.overlay.several(at));
+        let several = places.iter().find_map(|at| self.overlay.several(at));
         let mentioned = text.contains("separated") || text.contains("joined");
         let several = several.filter(|_| !mentioned).map(|split| match split {
             Split::Any | Split::Comma => "Several are separated by commas.".to_owned(),
@@ -181,7 +181,7 @@ impl Emitter<'_> {
             .requires
             .as_ref()
             .map(|other| format!("Only together with `{other}`."));
-        let availability = self.availability(presence, whole);
+        let availability = self.availability(presence, owner);
         let more = [
             several,
             indexes,
@@ -218,7 +218,7 @@ impl Emitter<'_> {
             }
             _ => {}
         }
-        let availability = self.availability(endpoint.presence, self.whole());
+        let availability = self.availability(endpoint.presence, self.all_releases());
         facts.extend((!availability.is_empty()).then_some(availability));
         facts.extend(self.remarks(endpoint));
         if !facts.is_empty() {
@@ -237,12 +237,12 @@ impl Emitter<'_> {
         };
         let gives = format!("* Gives: {}{how}", self.answer_words(&endpoint.returns));
         let (needs, cases) = describe_permissions(self.overlay, endpoint);
-        let whole = self.whole();
-        let availability = self.availability(endpoint.presence, whole);
+        let all = self.all_releases();
+        let availability = self.availability(endpoint.presence, all);
         let releases = match availability.is_empty() {
             true => {
                 let release = |index: usize| self.api.releases[index];
-                format!("{} to {}", release(whole.first()), release(whole.last()))
+                format!("{} to {}", release(all.first()), release(all.last()))
             }
             false => availability.trim_end_matches('.').to_lowercase(),
         };
@@ -270,7 +270,7 @@ impl Emitter<'_> {
     fn remarks(&self, endpoint: &Endpoint) -> Vec<String> {
         let token = (!endpoint.allowtoken)
             .then(|| "Not with an API token: it requires a ticket.".to_owned());
-        let open = self.overlay.open(&endpoint.key());
+        let open = self.overlay.untyped_reason(&endpoint.key());
         let open = open.map(|reason| format!("The answer is open: {reason}"));
         token.into_iter().chain(open).collect()
     }
@@ -343,10 +343,10 @@ fn bullets(lines: &[String], indent: &str) -> String {
 }
 
 /// Example code, which is compiled with the documentation.
-pub(super) fn example_block(product: &Product, code: &str, uses: bool) -> String {
+pub(super) fn example_block(product: &Product, code: &str, with_imports: bool) -> String {
     // Imports come before the hidden lines around the calls.
     let (imports, code): (Vec<&str>, Vec<&str>) =
-        (code.trim().lines()).partition(|line| uses && line.starts_with("use "));
+        (code.trim().lines()).partition(|line| with_imports && line.starts_with("use "));
     let mut lines = vec!["```no_run".to_owned()];
     lines.extend(imports.iter().map(|line| (*line).to_owned()));
     if !imports.is_empty() {

@@ -10,12 +10,12 @@ use crate::ir::{Endpoint, Parameter, Returns, Ty};
 use crate::limits::Limits;
 use crate::names;
 use crate::overlay::Overlay;
-use crate::place::Use;
+use crate::place::Place;
 use crate::privileges::{Need, Privilege};
 
 impl Emitter<'_> {
     /// A path node with its verbs, and the method of the node above that leads to it.
-    pub(super) fn place(&mut self, path: &str) -> TokenStream {
+    pub(super) fn path_node(&mut self, path: &str) -> TokenStream {
         let api = self.api;
         let is_root = path == "/";
         let calls = self.calls_of(path);
@@ -35,26 +35,26 @@ impl Emitter<'_> {
             .iter()
             .map(|endpoint| self.verb(endpoint))
             .collect();
-        let place = match is_root {
-            true => self.place_path(""),
-            false => self.place_path(path),
+        let node_type = match is_root {
+            true => self.path_node_type(""),
+            false => self.path_node_type(path),
         };
         let verbs = (!verbs.is_empty()).then(|| {
             quote! {
-                impl #place {
+                impl #node_type {
                     #(#verbs)*
                 }
             }
         });
         // The root is there whatever its calls.
         let node = (!is_root).then(|| {
-            let way = self.way(path);
+            let step = self.step_to(path);
             quote! {
                 #about
                 #aliases
                 #[derive(Clone, Debug)]
-                pub struct #place(pub(crate) PathNode);
-                #way
+                pub struct #node_type(pub(crate) PathNode);
+                #step
             }
         });
         let requests = endpoints
@@ -72,10 +72,10 @@ impl Emitter<'_> {
     }
 
     /// The method of the path node above that leads to `path`.
-    fn way(&self, path: &str) -> TokenStream {
-        let name = ident(&names::place(self.overlay, path));
+    fn step_to(&self, path: &str) -> TokenStream {
+        let name = ident(&names::path_node(self.overlay, path));
         let (above, segment) = path.rsplit_once('/').unwrap_or(("", path));
-        let parent = self.place_path(above);
+        let parent = self.path_node_type(above);
         let placeholder = segment
             .strip_prefix('{')
             .and_then(|rest| rest.strip_suffix('}'));
@@ -92,14 +92,14 @@ impl Emitter<'_> {
             None => doc(&[leads]),
             Some(placeholder) => {
                 // Any endpoint of the path or below it may document the value.
-                let uses: Vec<Use> = self
+                let places: Vec<Place> = self
                     .api
                     .endpoints
                     .iter()
                     .filter(|endpoint| below(&endpoint.path, path))
                     .map(|endpoint| argument_place(endpoint, placeholder))
                     .collect();
-                let meaning = self.meaning(&uses).map(str::to_owned);
+                let meaning = self.meaning(&places).map(str::to_owned);
                 let mut paragraphs = vec![leads];
                 paragraphs.extend(meaning);
                 doc(&paragraphs)
@@ -498,7 +498,7 @@ impl Emitter<'_> {
             set,
         } = input;
         match wire.strip_suffix("[n]") {
-            Some(family) => {
+            Some(prefix) => {
                 let ty = self.ty(&parameter.ty);
                 quote! {
                     #about
@@ -509,7 +509,7 @@ impl Emitter<'_> {
                         index: impl IntoValue<u8, Which>,
                         #name: impl IntoSetting<#ty, How>,
                     ) -> Self {
-                        self.0.call.set_member::<#ty, Which, How>(#family, index, #name);
+                        self.0.call.set_member::<#ty, Which, How>(#prefix, index, #name);
                         self
                     }
                 }
@@ -563,18 +563,18 @@ impl Emitter<'_> {
         let path = &endpoint.path;
         let permission = permission(endpoint.permissions.as_ref(), &endpoint.privileges);
         let mut description = quote!(Endpoint::new(Method::#method, #path, #permission));
-        let whole = self.whole();
+        let known = self.all_releases();
         let release = |index: usize| {
             let release = self.api.releases[index];
             let major = proc_macro2::Literal::u8_unsuffixed(release.major);
             let minor = proc_macro2::Literal::u8_unsuffixed(release.minor);
             quote!(#major, #minor)
         };
-        if endpoint.presence.first() > whole.first() {
+        if endpoint.presence.first() > known.first() {
             let since = release(endpoint.presence.first());
             description = quote!(#description.since(#since));
         }
-        if endpoint.presence.last() < whole.last() {
+        if endpoint.presence.last() < known.last() {
             let until = release(endpoint.presence.last());
             description = quote!(#description.until(#until));
         }
@@ -637,7 +637,7 @@ impl Emitter<'_> {
                     false => quote!(None),
                 };
                 let (own, all) = (parameter.presence, endpoint.presence);
-                let since = bound(own.first() > whole.first(), own.first());
+                let since = bound(own.first() > known.first(), own.first());
                 let until = bound(own.last() < all.last(), own.last());
                 quote!(Partial::new(#name, #since, #until))
             })
@@ -657,8 +657,8 @@ impl Emitter<'_> {
         description
     }
 
-    fn place_path(&self, path: &str) -> TokenStream {
-        let name = ident(&names::place(self.overlay, path));
+    fn path_node_type(&self, path: &str) -> TokenStream {
+        let name = ident(&names::path_node(self.overlay, path));
         let home = self.path_area(path);
         if path.is_empty() {
             quote!(super::#name)
@@ -689,11 +689,11 @@ pub(super) fn limits(overlay: &Overlay, name: &str, ty: &Ty, limits: &Limits) ->
     let bound = |number: &Option<serde_json::Number>| number.as_ref().and_then(|n| n.as_f64());
     match ty {
         Ty::Integer | Ty::GuestNumber | Ty::Bytes | Ty::Time => {
-            let whole = |number: &Option<serde_json::Number>| {
+            let integer = |number: &Option<serde_json::Number>| {
                 let number = number.as_ref()?;
                 number.as_i64().or_else(|| Some(number.as_f64()? as i64))
             };
-            let (least, most) = (whole(&limits.minimum), whole(&limits.maximum));
+            let (least, most) = (integer(&limits.minimum), integer(&limits.maximum));
             if least.is_some() || most.is_some() {
                 let literal = |bound: Option<i64>, open: &str| match bound {
                     Some(bound) => {
@@ -756,8 +756,8 @@ pub(super) fn limits(overlay: &Overlay, name: &str, ty: &Ty, limits: &Limits) ->
     found
 }
 
-pub(super) fn argument_place(endpoint: &Endpoint, name: &str) -> Use {
-    Use {
+pub(super) fn argument_place(endpoint: &Endpoint, name: &str) -> Place {
+    Place {
         path: endpoint.path.clone(),
         method: endpoint.method,
         fields: vec![name.to_owned()],

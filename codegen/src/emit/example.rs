@@ -30,7 +30,7 @@ impl Emitter<'_> {
             inside: false,
             owner: "",
             path: false,
-            shown: Some(&used),
+            named_types: Some(&used),
         };
         let module = self.module();
         let mut code = match endpoint.path.as_str() {

@@ -101,8 +101,8 @@ pub(super) struct SampleContext<'a> {
     pub(super) owner: &'a str,
     /// The value is part of the path.
     pub(super) path: bool,
-    /// The value is for people: plain and short. Collects the types that it names.
-    pub(super) shown: Option<&'a RefCell<BTreeSet<usize>>>,
+    /// If the value is for people, plain and short: the types that it names.
+    pub(super) named_types: Option<&'a RefCell<BTreeSet<usize>>>,
 }
 
 impl SampleContext<'_> {
@@ -153,7 +153,7 @@ fn context<'a>(
         inside: false,
         owner: "",
         path: false,
-        shown: None,
+        named_types: None,
     }
 }
 
@@ -275,8 +275,8 @@ impl Emitter<'_> {
             let mut value = self.parameter(endpoint, parameter, context);
             let given = value.code;
             match parameter.name.strip_suffix("[n]") {
-                Some(family) => {
-                    let name = format!("{family}1");
+                Some(prefix) => {
+                    let name = format!("{prefix}1");
                     code = quote!(#code.#setter(1, #given));
                     sent.push(self.arrival(&name, parameter, context, &value.sent));
                 }
@@ -349,11 +349,7 @@ impl Emitter<'_> {
                 let name = ident(&format!("{request}Of{item}").to_snake_case());
                 let mut singly = Vec::new();
                 for member in members {
-                    let (wire, is_family) = (&member.name, member.family);
-                    let full = match is_family {
-                        true => format!("{wire}[n]"),
-                        false => wire.clone(),
-                    };
+                    let full = member.full_name();
                     let parameter = endpoint.parameters.iter().find(|p| p.name == full);
                     let optional = parameter.is_some_and(|parameter| !parameter.required);
                     if !optional || full == "digest" || settings.left_out.contains(&full) {
@@ -364,7 +360,7 @@ impl Emitter<'_> {
                     };
                     let setter = ident(&names::setter_of(self.overlay, parameter));
                     let field = ident(&names::field_of(self.overlay, member));
-                    singly.push(match is_family {
+                    singly.push(match member.indexed {
                         true => quote! {
                             for (index, member) in &value.#field {
                                 singly = singly.#setter(index, member);
@@ -465,13 +461,13 @@ impl Emitter<'_> {
             Ty::Integer | Ty::Bytes | Ty::Time => {
                 let known = known.and_then(|text| text.parse().ok());
                 let value = known.unwrap_or_else(|| sample::integer(self.overlay, schema));
-                let literal = match context.shown {
+                let literal = match context.named_types {
                     Some(_) => Literal::i64_unsuffixed(value),
                     None => Literal::i64_suffixed(value),
                 };
                 Sent::one(quote!(#literal), value.to_string())
             }
-            Ty::GuestNumber if context.shown.is_some() => Sent::one(quote!(100), "100"),
+            Ty::GuestNumber if context.named_types.is_some() => Sent::one(quote!(100), "100"),
             Ty::GuestNumber => Sent::one(quote!(100_u32), "100"),
             Ty::Number => {
                 let value = sample::number(schema);
@@ -482,7 +478,9 @@ impl Emitter<'_> {
                 let separator = context.separator.to_string();
                 let separator = separator.as_str();
                 match **of {
-                    Ty::GuestNumber if context.shown.is_some() => Sent::one(quote!([100, 101]), ""),
+                    Ty::GuestNumber if context.named_types.is_some() => {
+                        Sent::one(quote!([100, 101]), "")
+                    }
                     Ty::GuestNumber => {
                         let text = ["100", "101"].join(separator);
                         Sent::one(quote!([100_u32, 101_u32]), text)
@@ -493,9 +491,9 @@ impl Emitter<'_> {
                             str::to_owned,
                         );
                         let sent = [text.as_str(), text.as_str()].join(separator);
-                        match context.shown {
+                        match context.named_types {
                             Some(_) => {
-                                let text = sample::chosen(self.overlay, name, &text);
+                                let text = sample::readable(self.overlay, name, &text);
                                 Sent::one(quote!([#text]), text)
                             }
                             None => Sent::one(quote!([#text, #text]), sent),
@@ -510,7 +508,7 @@ impl Emitter<'_> {
                     self.value(name, of, items, context),
                 );
                 let (one, two) = (first.code, second.code);
-                let code = match context.shown {
+                let code = match context.named_types {
                     Some(_) => quote!([#one]),
                     None => quote!([#one, #two]),
                 };
@@ -537,18 +535,18 @@ impl Emitter<'_> {
                 ItemKind::Struct(_) => Sent::one(quote!(""), ""),
             },
             // The core encodes it.
-            Ty::TextType(name) if name == "EncodedText" => match context.shown {
+            Ty::TextType(name) if name == "EncodedText" => match context.named_types {
                 Some(_) => Sent::one(quote!("abcd"), "abcd"),
                 None => Sent::one(quote!("abc d"), "abc%20d"),
             },
             _ => {
-                let inside = context.inside || context.shown.is_some();
+                let inside = context.inside || context.named_types.is_some();
                 let mut text = known.map_or_else(
                     || sample::text(self.overlay, name, schema, inside),
                     str::to_owned,
                 );
-                if context.shown.is_some() {
-                    text = sample::chosen(self.overlay, name, &text);
+                if context.named_types.is_some() {
+                    text = sample::readable(self.overlay, name, &text);
                 }
                 if context.path {
                     // No server accepts white space in a path.
@@ -577,14 +575,14 @@ impl Emitter<'_> {
             inside: true,
             owner: &string.name,
             path: false,
-            shown: context.shown,
+            named_types: context.named_types,
         };
         let mut set: Vec<(&str, String)> = Vec::new();
         let mut arguments = Vec::new();
         let mut code = TokenStream::new();
         let members = string.members.iter().filter(|member| {
-            (member.required || context.shown.is_none() && keys.contains_key(&member.name))
-                && !self.overlay.is_left_out(&string.name, &member.name)
+            (member.required || context.named_types.is_none() && keys.contains_key(&member.name))
+                && !self.overlay.is_omitted(&string.name, &member.name)
         });
         for member in members {
             let value = self.value(&member.name, &member.ty, keys.get(&member.name), &inside);
@@ -631,7 +629,7 @@ impl Emitter<'_> {
 
     /// The name of a type at the place of the value.
     fn home_path(&self, id: usize, context: &SampleContext<'_>) -> TokenStream {
-        let Some(used) = context.shown else {
+        let Some(used) = context.named_types else {
             return self.outside_path(id);
         };
         used.borrow_mut().insert(id);
@@ -735,8 +733,8 @@ impl Emitter<'_> {
             .map(|member| {
                 let wire = &member.name;
                 let field = format_ident!("{}", names::field_of(self.overlay, member));
-                match member.family {
-                    true => quote!(out.family(#wire, &self.#field);),
+                match member.indexed {
+                    true => quote!(out.indexed(#wire, &self.#field);),
                     false => quote!(out.put(#wire, &self.#field);),
                 }
             })
@@ -807,7 +805,7 @@ impl Emitter<'_> {
             .iter()
             .map(|member| {
                 let mut shape = json!({ "name": member.name, "ty": self.ty_shape(&member.ty) });
-                for (flag, is) in [("family", member.family), ("required", member.required)] {
+                for (flag, is) in [("indexed", member.indexed), ("required", member.required)] {
                     if is {
                         shape[flag] = Value::Bool(true);
                     }

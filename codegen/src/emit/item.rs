@@ -9,7 +9,7 @@ use super::{Emitter, OUTSIDE, ident};
 use crate::facts::Method;
 use crate::ir::{Endpoint, ItemId, ItemKind, Member, PropertyString, Ty};
 use crate::names;
-use crate::place::Use;
+use crate::place::Place;
 use crate::union::Presence;
 
 impl Emitter<'_> {
@@ -26,24 +26,24 @@ impl Emitter<'_> {
     fn open_enum(&mut self, id: ItemId, values: &[(String, Presence)]) -> TokenStream {
         let api = self.api;
         let name = ident(&self.names.items[id]);
-        let whole = values
+        let all = values
             .iter()
             .fold(Presence::default(), |all, (_, presence)| all.or(*presence));
-        let uses = &api.items[id].uses;
+        let places = &api.items[id].places;
         let about = match self.type_meaning(id) {
             Some(meaning) => meaning,
-            None => format!("A value of `{}`.", leaf(uses)),
+            None => format!("A value of `{}`.", leaf(places)),
         };
-        let about = doc(&[about, self.places(uses)]);
+        let about = doc(&[about, self.calls_with_type(places)]);
         let texts: Vec<&String> = values.iter().map(|(text, _)| text).collect();
         let variants: Vec<_> = texts
             .iter()
             .map(|text| ident(&names::variant(self.overlay, text)))
             .collect();
         let docs = values.iter().map(|(text, presence)| {
-            let availability = self.availability(*presence, whole);
+            let availability = self.availability(*presence, all);
             let line = format!("The value `{text}`. {availability}");
-            let line = format!("{} {}", line.trim_end(), self.set_by(uses, text));
+            let line = format!("{} {}", line.trim_end(), self.set_by(places, text));
             let about = doc(&[line.trim_end().to_owned()]);
             let name = names::variant(self.overlay, text);
             let aliases = aliased(&found_by(&name, [text.as_str()]));
@@ -65,15 +65,15 @@ impl Emitter<'_> {
     fn property_string(&mut self, id: ItemId, string: &PropertyString) -> TokenStream {
         let api = self.api;
         let name = ident(&string.name);
-        let uses = &api.items[id].uses;
+        let places = &api.items[id].places;
         let about = match self.type_meaning(id) {
             Some(meaning) => meaning,
-            None => format!("A value of `{}`.", leaf(uses)),
+            None => format!("A value of `{}`.", leaf(places)),
         };
         let kind = "A property string: it is written and read as one text.".to_owned();
-        let about = doc(&[about, kind, self.places(uses)]);
-        let inside: Vec<Use> = (uses.iter().cloned())
-            .map(|at| Use {
+        let about = doc(&[about, kind, self.calls_with_type(places)]);
+        let inside: Vec<Place> = (places.iter().cloned())
+            .map(|at| Place {
                 owner: Some(string.name.clone()),
                 ..at
             })
@@ -87,11 +87,11 @@ impl Emitter<'_> {
             let setter = ident(&property_setter(self.overlay, &member.name));
             let ty = self.ty(&member.ty);
             let docs = self.member_doc(&inside, member);
-            let held = match member.required {
+            let field_type = match member.required {
                 true => quote!(#ty),
                 false => quote!(Option<#ty>),
             };
-            fields.push(quote!(#docs pub #field: #held));
+            fields.push(quote!(#docs pub #field: #field_type));
             let Input { generic, bound, .. } = self.input(&member.ty, member.required, "How");
             let set = set(member);
             let wire = &member.name;
@@ -107,6 +107,39 @@ impl Emitter<'_> {
                 }
             });
         }
+        let new = self.constructor(&required);
+        let shortcuts = self.shortcuts(string, &required);
+        let plain_value = self.plain_value(string, &required);
+        let members = |members: &[&Member]| -> Vec<(String, String)> {
+            members
+                .iter()
+                .map(|member| (member.name.clone(), names::field_of(self.overlay, *member)))
+                .collect()
+        };
+        let (required, optional) = (members(&required), members(&optional));
+        let rules = self.property_string_rules(string);
+        let table = self.table(&string.name, &required, &optional, &[], &rules, "unknown");
+        quote! {
+            #about
+            #[non_exhaustive]
+            pub struct #name {
+                #(#fields,)*
+                /// Unknown keys, or the whole text if it did not parse.
+                pub unknown: UnknownKeys,
+            }
+            impl #name {
+                #new
+                #shortcuts
+                #(#setters)*
+            }
+            #plain_value
+            #table
+            property_string_impls!(#name);
+        }
+    }
+
+    /// The constructor of a property string.
+    fn constructor(&self, required: &[&Member]) -> TokenStream {
         let inputs: Vec<Input> = (required.iter().enumerate())
             .map(|(position, member)| self.input(&member.ty, true, &format!("How{position}")))
             .collect();
@@ -130,23 +163,18 @@ impl Emitter<'_> {
                 new
             },
         };
-        let new = quote! {
+        quote! {
             /// Starts a value from its required keys.
             #[inline]
             #[must_use]
             pub fn new #generics(#(#arguments),*) -> Self {
                 #start
             }
-        };
-        let shortcuts = self.shortcuts(string, &required);
-        let plain_value = self.plain_value(string, &required);
-        let members = |members: &[&Member]| -> Vec<(String, String)> {
-            members
-                .iter()
-                .map(|member| (member.name.clone(), names::field_of(self.overlay, *member)))
-                .collect()
-        };
-        let (required, optional) = (members(&required), members(&optional));
+        }
+    }
+
+    /// What the core needs to know of a property string apart from its keys.
+    fn property_string_rules(&self, string: &PropertyString) -> TokenStream {
         let default_key = match &string.default_key {
             Some(key) => quote!(Some(#key)),
             None => quote!(None),
@@ -161,7 +189,7 @@ impl Emitter<'_> {
             .key_aliases
             .iter()
             .map(|(name, value, kind)| quote!((#name, #value, #kind)));
-        let rules = quote! {
+        quote! {
             property_string: {
                 default_key: #default_key,
                 aliases: &[#(#aliases),*],
@@ -169,24 +197,6 @@ impl Emitter<'_> {
                 limits: &[#(#limits),*],
                 between: &[#(#between),*],
             },
-        };
-        let table = self.table(&string.name, &required, &optional, &[], &rules, "unknown");
-        quote! {
-            #about
-            #[non_exhaustive]
-            pub struct #name {
-                #(#fields,)*
-                /// Undeclared keys, or the whole text if it did not parse.
-                pub unknown: UnknownKeys,
-            }
-            impl #name {
-                #new
-                #shortcuts
-                #(#setters)*
-            }
-            #plain_value
-            #table
-            property_string_impls!(#name);
         }
     }
 
@@ -284,7 +294,7 @@ impl Emitter<'_> {
         let name = ident(&string.name);
         let field = ident(&names::field_of(self.overlay, member));
         let ty = self.ty(&member.ty);
-        let held = match member.required {
+        let field_value = match member.required {
             true => quote!(value),
             false => quote!(Some(value)),
         };
@@ -302,7 +312,7 @@ impl Emitter<'_> {
             impl From<#ty> for #name {
                 #[inline]
                 fn from(value: #ty) -> Self {
-                    Self { #field: #held, ..<Self as Object>::empty() }
+                    Self { #field: #field_value, ..<Self as Object>::empty() }
                 }
             }
             #integers
@@ -336,20 +346,20 @@ impl Emitter<'_> {
     fn response(&mut self, id: ItemId, members: &[Member]) -> TokenStream {
         let api = self.api;
         let name = ident(&self.names.items[id]);
-        let uses = &api.items[id].uses;
+        let places = &api.items[id].places;
         let about = match self.type_meaning(id) {
             Some(meaning) => meaning,
-            None if uses.first().is_some_and(|at| at.element) => {
-                format!("One element of {}{}.", origin(uses), self.purpose(uses))
+            None if places.first().is_some_and(|at| at.element) => {
+                format!("One element of {}{}.", origin(places), self.purpose(places))
             }
-            None if uses.iter().any(|at| at.fields.is_empty()) => {
-                let mut answer = origin(uses);
+            None if places.iter().any(|at| at.fields.is_empty()) => {
+                let mut answer = origin(places);
                 answer.replace_range(..1, "T");
-                format!("{answer}{}.", self.purpose(uses))
+                format!("{answer}{}.", self.purpose(places))
             }
-            None => format!("Part of {}.", origin(uses)),
+            None => format!("Part of {}.", origin(places)),
         };
-        let mut about = vec![about, self.places(uses)];
+        let mut about = vec![about, self.calls_with_type(places)];
         let calls = self.calls_with_settings(id, None);
         if !calls.is_empty() {
             about.push(format!("Accepted as `settings` by {}.", calls.join(", ")));
@@ -357,22 +367,22 @@ impl Emitter<'_> {
         let about = doc(&about);
         let mut fields = Vec::new();
         // In the order of the schema.
-        let (mut required, mut optional, mut families) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut required, mut optional, mut indexed) = (Vec::new(), Vec::new(), Vec::new());
         for member in members {
             let wire = &member.name;
             let field = ident(&names::field_of(self.overlay, member));
             let ty = self.ty(&member.ty);
-            let docs = self.member_doc(uses, member);
-            let (kind, held) = if member.family {
-                (&mut families, quote!(IndexedMap<#ty>))
+            let docs = self.member_doc(places, member);
+            let (group, field_type) = if member.indexed {
+                (&mut indexed, quote!(IndexedMap<#ty>))
             } else if member.required {
                 (&mut required, quote!(#ty))
             } else {
                 (&mut optional, quote!(Option<#ty>))
             };
             let aliases = aliased(&found_by(&field.to_string(), [wire.as_str()]));
-            fields.push(quote!(#docs #aliases pub #field: #held));
-            kind.push((wire, field));
+            fields.push(quote!(#docs #aliases pub #field: #field_type));
+            group.push((wire, field));
         }
         if required.len() > 64 {
             self.overlay.problem(format!(
@@ -389,7 +399,7 @@ impl Emitter<'_> {
             &self.names.items[id],
             &pairs(&required),
             &pairs(&optional),
-            &pairs(&families),
+            &pairs(&indexed),
             &TokenStream::new(),
             "extra",
         );
@@ -399,7 +409,7 @@ impl Emitter<'_> {
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
-                /// Undeclared members, and values that did not fit their field.
+                /// Members that the crate does not declare, and values that did not fit their field.
                 pub extra: Extra,
             }
             #building
@@ -408,17 +418,18 @@ impl Emitter<'_> {
     }
 
     /// The setter for a value that is the name of an indexed parameter, such as `scsi0`.
-    fn set_by(&self, uses: &[Use], value: &str) -> String {
-        let Some(family) = value.strip_suffix('0').filter(|name| !name.is_empty()) else {
+    fn set_by(&self, places: &[Place], value: &str) -> String {
+        let Some(prefix) = value.strip_suffix('0').filter(|name| !name.is_empty()) else {
             return String::new();
         };
-        let family = format!("{family}[n]");
+        let indexed = format!("{prefix}[n]");
         let near = |path: &str| {
-            uses.iter()
+            places
+                .iter()
                 .any(|at| self.path_area(&at.path) == self.path_area(path))
         };
         let takes = |call: &&Endpoint| {
-            call.method != Method::Get && call.parameters.iter().any(|p| p.name == family)
+            call.method != Method::Get && call.parameters.iter().any(|p| p.name == indexed)
         };
         let calls: Vec<String> = (self.api.endpoints.iter())
             .filter(takes)
@@ -432,8 +443,8 @@ impl Emitter<'_> {
     }
 
     /// The effect of the call whose answer has this type.
-    fn purpose(&self, uses: &[Use]) -> String {
-        let at = uses.first().filter(|at| at.fields.is_empty());
+    fn purpose(&self, places: &[Place]) -> String {
+        let at = places.first().filter(|at| at.fields.is_empty());
         let summary = at.and_then(|at| self.overlay.summary(&at.endpoint()));
         let summary = summary.and_then(|text| text.split(['.', ';', ',']).next());
         summary.map_or_else(String::new, |text| format!(", which {}", within(text)))
@@ -502,16 +513,16 @@ impl Emitter<'_> {
         let setters = settable.map(|member| {
             let (field, ty, wire) = (field(member), self.ty(&member.ty), &member.name);
             let setter = ident(&property_setter(self.overlay, &field.to_string()));
-            let (shown, name) = match member.family {
-                true => (format!("one of `{wire}0` and so on"), format!("{wire}[n]")),
-                false => (format!("`{wire}`"), wire.clone()),
+            let subject = match member.indexed {
+                true => format!("one of `{wire}0` and so on"),
+                false => format!("`{wire}`"),
             };
-            let calls = self.calls_with_settings(id, Some(&name));
+            let calls = self.calls_with_settings(id, Some(&member.full_name()));
             let about = doc(&[match calls.is_empty() {
-                true => format!("Sets {shown}."),
-                false => format!("Sets {shown}, for {}.", calls.join(", ")),
+                true => format!("Sets {subject}."),
+                false => format!("Sets {subject}, for {}.", calls.join(", ")),
             }]);
-            if member.family {
+            if member.indexed {
                 return quote! {
                     #about
                     #[inline]
@@ -612,14 +623,16 @@ impl Emitter<'_> {
         }
     }
 
-    fn member_doc(&mut self, uses: &[Use], member: &Member) -> TokenStream {
-        let name = if member.family {
-            format!("{}[n]", member.name)
-        } else {
-            member.name.clone()
-        };
-        let places: Vec<Use> = uses.iter().map(|at| at.down(&name)).collect();
-        self.value_doc(&places, &name, &member.facts, member.presence, member.whole)
+    fn member_doc(&mut self, places: &[Place], member: &Member) -> TokenStream {
+        let name = member.full_name();
+        let places: Vec<Place> = places.iter().map(|at| at.down(&name)).collect();
+        self.value_doc(
+            &places,
+            &name,
+            &member.facts,
+            member.presence,
+            member.owner_presence,
+        )
     }
 
     /// A type reference.
@@ -703,14 +716,15 @@ pub(super) fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> 
     }
 }
 
-fn leaf(uses: &[Use]) -> &str {
-    uses.first()
+fn leaf(places: &[Place]) -> &str {
+    places
+        .first()
         .and_then(|at| at.fields.last())
         .map_or("the answer", String::as_str)
 }
 
-fn origin(uses: &[Use]) -> String {
-    match uses.first() {
+fn origin(places: &[Place]) -> String {
+    match places.first() {
         Some(at) if at.fields.is_empty() => format!("the answer to `{} {}`", at.method, at.path),
         Some(at) => format!("`{}` in `{} {}`", at.fields.join("."), at.method, at.path),
         None => "an answer".to_owned(),

@@ -5,7 +5,7 @@ use super::permissions::privileges_in_short;
 use super::{Emitter, INDEX, has_setters};
 use crate::ir::{Endpoint, ItemId, Returns, Ty};
 use crate::names;
-use crate::place::Use;
+use crate::place::Place;
 
 /// The number of places that a type's page names; some types are used in dozens.
 const PLACES: usize = 8;
@@ -20,7 +20,7 @@ impl Emitter<'_> {
             true => names::request(self.overlay, &endpoint.path, endpoint.method),
             false => {
                 let verb = names::verb(endpoint.method).to_lowercase();
-                format!("{}::{verb}", names::place(self.overlay, &endpoint.path))
+                format!("{}::{verb}", names::path_node(self.overlay, &endpoint.path))
             }
         };
         let path = match endpoint.path.as_str() {
@@ -84,11 +84,11 @@ impl Emitter<'_> {
     }
 
     /// The calls that return and accept a type.
-    pub(super) fn places(&self, uses: &[Use]) -> String {
+    pub(super) fn calls_with_type(&self, places: &[Place]) -> String {
         let lines = [(true, "Given by"), (false, "Taken by")];
         let lines = lines.iter().filter_map(|(result, verb)| {
             let mut calls: Vec<String> = Vec::new();
-            for at in uses.iter().filter(|at| at.result == *result) {
+            for at in places.iter().filter(|at| at.result == *result) {
                 let mut endpoints = self.api.endpoints.iter();
                 let found = endpoints.find(|e| e.path == at.path && e.method == at.method);
                 let link = self.call_link(found?);
@@ -135,7 +135,7 @@ impl Emitter<'_> {
                     self.rust_call(endpoint).replace(").", ")<wbr>."),
                     self.answer_words(&endpoint.returns),
                     privileges_in_short(endpoint),
-                    self.availability(endpoint.presence, self.whole())
+                    self.availability(endpoint.presence, self.all_releases())
                         .trim_end_matches('.'),
                 )
             })
@@ -189,10 +189,10 @@ impl Emitter<'_> {
     /// Names on the wire that are search terms for the Rust name `name`.
     pub(super) fn wire_names(&self, path: &str, wire: &str, name: &str) -> Vec<String> {
         match wire.strip_suffix("[n]") {
-            Some(family) => {
+            Some(prefix) => {
                 let last = self.overlay.last_index(path, wire).unwrap_or(0);
                 (0..=last.min(INDEXES))
-                    .map(|index| format!("{family}{index}"))
+                    .map(|index| format!("{prefix}{index}"))
                     .collect()
             }
             None => aliases(name, [wire]),

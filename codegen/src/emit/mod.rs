@@ -21,7 +21,7 @@ use crate::facts::Facts;
 use crate::ir::Api;
 use crate::names::{self, Names};
 use crate::overlay::{Area, Overlay};
-use crate::place::Use;
+use crate::place::Place;
 use crate::render;
 use crate::union::Presence;
 
@@ -116,27 +116,27 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
             overlay,
         ),
     );
-    let shared = ident(SHARED);
+    files.insert(format!("{INDEX}.rs"), emitter.index_file());
+    files.insert("mod.rs".to_owned(), root_file(api, overlay, &modules));
+    Emitted {
+        files,
+        features,
+        undescribed: emitter.undescribed,
+        documented: emitter.documented,
+        undocumented: emitter.undocumented,
+        undocumented_places: emitter.undocumented_places,
+    }
+}
+
+/// The module with the path tree's root, which declares all other modules.
+fn root_file(api: &Api, overlay: &Overlay, modules: &[TokenStream]) -> String {
+    let (shared, index) = (ident(SHARED), ident(INDEX));
     let releases = api.releases.iter().map(|release| {
         let (major, minor) = (release.major, release.minor);
         let major = proc_macro2::Literal::u8_unsuffixed(major);
         let minor = proc_macro2::Literal::u8_unsuffixed(minor);
         quote!(Release::new(#major, #minor))
     });
-    INDEX.clone_into(&mut emitter.current);
-    let mut about = vec![
-        "All calls of the API, by path.".to_owned(),
-        String::new(),
-        "Each leads to the page that says what it does, takes, gives and needs. The code starts at a [`Client`](crate::Client). \
-         Dots stand for privileges that only some calls need.".to_owned(),
-        String::new(),
-    ];
-    about.extend(emitter.table_of_calls(None));
-    files.insert(
-        format!("{}.rs", INDEX),
-        render::file(&about, &TokenStream::new(), overlay),
-    );
-    let index = ident(INDEX);
     let about_releases = format!(
         " The {} releases whose schemas this crate is made of, oldest first.",
         api.product.title
@@ -180,15 +180,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
         "[`index`] lists all calls by their path, and each area those of its own.",
     ];
     let about = about.map(str::to_owned);
-    files.insert("mod.rs".to_owned(), render::file(&about, &root, overlay));
-    Emitted {
-        files,
-        features,
-        undescribed: emitter.undescribed,
-        documented: emitter.documented,
-        undocumented: emitter.undocumented,
-        undocumented_places: emitter.undocumented_places,
-    }
+    render::file(&about, &root, overlay)
 }
 
 /// A name that `check` refused is replaced: nothing is written then, but further problems are
@@ -218,7 +210,7 @@ impl<'a> Emitter<'a> {
         emitter.item_areas = api
             .items
             .iter()
-            .map(|item| emitter.home(&item.uses))
+            .map(|item| emitter.home(&item.places))
             .collect();
         emitter
     }
@@ -230,7 +222,21 @@ impl Emitter<'_> {
         ident(self.api.product.name)
     }
 
-    fn whole(&self) -> Presence {
+    /// The page that lists all calls.
+    fn index_file(&mut self) -> String {
+        INDEX.clone_into(&mut self.current);
+        let mut about = vec![
+            "All calls of the API, by path.".to_owned(),
+            String::new(),
+            "Each leads to the page that says what it does, takes, gives and needs. The code starts at a [`Client`](crate::Client). \
+             Dots stand for privileges that only some calls need.".to_owned(),
+            String::new(),
+        ];
+        about.extend(self.table_of_calls(None));
+        render::file(&about, &TokenStream::new(), self.overlay)
+    }
+
+    fn all_releases(&self) -> Presence {
         self.api
             .endpoints
             .iter()
@@ -247,8 +253,8 @@ impl Emitter<'_> {
     }
 
     /// The area of all places, or the shared one.
-    fn home(&self, uses: &[Use]) -> String {
-        let areas: BTreeSet<String> = uses.iter().map(|at| self.path_area(&at.path)).collect();
+    fn home(&self, places: &[Place]) -> String {
+        let areas: BTreeSet<String> = places.iter().map(|at| self.path_area(&at.path)).collect();
         match areas.into_iter().collect::<Vec<_>>().as_slice() {
             [only] => only.clone(),
             _ => SHARED.to_owned(),
@@ -281,7 +287,7 @@ impl Emitter<'_> {
                 path = path.rfind('/').map_or("", |cut| &path[..cut]);
             }
         }
-        let places: Vec<TokenStream> = paths.into_iter().map(|path| self.place(path)).collect();
+        let nodes: Vec<TokenStream> = paths.into_iter().map(|path| self.path_node(path)).collect();
         let mut items: Vec<usize> = (0..api.items.len())
             .filter(|id| self.item_areas[*id] == name)
             .collect();
@@ -290,7 +296,7 @@ impl Emitter<'_> {
         quote! {
             use crate::support::*;
 
-            #(#places)*
+            #(#nodes)*
             #(#items)*
         }
     }

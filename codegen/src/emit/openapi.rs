@@ -12,7 +12,7 @@ use crate::ir::{
 };
 use crate::names::{self, Names};
 use crate::overlay::Overlay;
-use crate::place::Use;
+use crate::place::Place;
 use crate::privileges::Need;
 use crate::union::Presence;
 
@@ -352,13 +352,13 @@ impl Writer<'_> {
                     .collect();
                 json!({"type": "string", "enum": values})
             }
-            ItemKind::PropertyString(string) => self.property_string(&item.uses, string),
+            ItemKind::PropertyString(string) => self.property_string(&item.places, string),
             ItemKind::Struct(members) => {
                 let mut object = ObjectSchema::default();
                 for member in members {
                     if self.has(member.presence) {
-                        let schema = self.member(&item.uses, member, request);
-                        object.add(&wire_name(member), member.required, schema);
+                        let schema = self.member(&item.places, member, request);
+                        object.add(&member.full_name(), member.required, schema);
                     }
                 }
                 object.finish(true)
@@ -372,9 +372,9 @@ impl Writer<'_> {
         schema
     }
 
-    fn member(&mut self, uses: &[Use], member: &Member, request: bool) -> Value {
-        let name = wire_name(member);
-        let places: Vec<Use> = uses
+    fn member(&mut self, places: &[Place], member: &Member, request: bool) -> Value {
+        let name = member.full_name();
+        let places: Vec<Place> = places
             .iter()
             .map(|at| {
                 let mut at = at.clone();
@@ -382,9 +382,13 @@ impl Writer<'_> {
                 at
             })
             .collect();
-        let text =
-            self.emitter
-                .value_text(&places, &name, &member.facts, member.presence, member.whole);
+        let text = self.emitter.value_text(
+            &places,
+            &name,
+            &member.facts,
+            member.presence,
+            member.owner_presence,
+        );
         let mut schema = self.schema(&member.ty, request);
         bounds(&mut schema, &member.facts);
         annotate(&mut schema, "description", text.into());
@@ -392,14 +396,14 @@ impl Writer<'_> {
     }
 
     /// One text on the wire; its keys are described and, for tools of this project, listed.
-    fn property_string(&mut self, uses: &[Use], string: &PropertyString) -> Value {
+    fn property_string(&mut self, places: &[Place], string: &PropertyString) -> Value {
         let mut lines = vec!["A property string, `key=value,key=value`:".to_owned()];
         let mut keys = Map::new();
         for member in &string.members {
             if !self.has(member.presence) {
                 continue;
             }
-            let schema = self.member(uses, member, true);
+            let schema = self.member(places, member, true);
             let text = schema["description"].as_str().unwrap_or_default();
             let required = match member.required {
                 true => " (required)",
@@ -413,13 +417,6 @@ impl Writer<'_> {
             "description": lines.join("\n"),
             "x-property-string": {"default_key": string.default_key, "keys": keys},
         })
-    }
-}
-
-fn wire_name(member: &Member) -> String {
-    match member.family {
-        true => format!("{}[n]", member.name),
-        false => member.name.clone(),
     }
 }
 
@@ -548,15 +545,15 @@ fn check_json(check: &Check) -> Value {
 #[derive(Default)]
 struct ObjectSchema {
     properties: Map<String, Value>,
-    families: Map<String, Value>,
+    indexed: Map<String, Value>,
     required: Vec<String>,
 }
 
 impl ObjectSchema {
     fn add(&mut self, name: &str, required: bool, schema: Value) {
         match name.strip_suffix("[n]") {
-            Some(family) => {
-                self.families.insert(format!("^{family}[0-9]+$"), schema);
+            Some(prefix) => {
+                self.indexed.insert(format!("^{prefix}[0-9]+$"), schema);
             }
             None => {
                 self.properties.insert(name.to_owned(), schema);
@@ -568,15 +565,15 @@ impl ObjectSchema {
     }
 
     fn is_empty(&self) -> bool {
-        self.properties.is_empty() && self.families.is_empty()
+        self.properties.is_empty() && self.indexed.is_empty()
     }
 
     fn finish(self, open: bool) -> Value {
         let mut schema = Map::new();
         schema.insert("type".to_owned(), "object".into());
         schema.insert("properties".to_owned(), Value::Object(self.properties));
-        if !self.families.is_empty() {
-            schema.insert("patternProperties".to_owned(), Value::Object(self.families));
+        if !self.indexed.is_empty() {
+            schema.insert("patternProperties".to_owned(), Value::Object(self.indexed));
         }
         if !self.required.is_empty() {
             schema.insert("required".to_owned(), self.required.into());

@@ -200,13 +200,13 @@ fn describe_check(overlay: &Overlay, check: &Check) -> String {
             privileges,
             groups_param,
         } => {
-            let where_else = match groups_param.as_deref() {
+            let on_groups = match groups_param.as_deref() {
                 None => "on a group of the user",
                 Some("create") => "on each group in `groups`",
                 Some(_) => "on a group of the user and each group in `groups`",
             };
             let privileges = list(privileges, true);
-            format!("{privileges} on path `/access/groups`, or {where_else}")
+            format!("{privileges} on path `/access/groups`, or {on_groups}")
         }
         Check::UserIdParam(what) if what == "self" => "to be that user".to_owned(),
         Check::UserIdParam(privilege) => format!("`{privilege}` on the user's realm"),

@@ -6,7 +6,7 @@ use crate::facts::{Format, Schema, Schemas};
 use crate::overlay::Overlay;
 
 /// Unconstrained text, full of characters with a meaning in a form or a path.
-const FREE: &str = "a b&c=d;e+f%41/ü";
+const FREE_TEXT: &str = "a b&c=d;e+f%41/ü";
 
 /// The value of a key whose schema is missing in the dumps.
 pub(super) fn key<'a>(overlay: &'a Overlay, owner: &str, name: &str) -> Option<&'a str> {
@@ -14,12 +14,12 @@ pub(super) fn key<'a>(overlay: &'a Overlay, owner: &str, name: &str) -> Option<&
 }
 
 /// A readable text, if the schema leaves the choice to people.
-pub(super) fn chosen(overlay: &Overlay, name: &str, valid: &str) -> String {
+pub(super) fn readable(overlay: &Overlay, name: &str, valid: &str) -> String {
     if !["text", "item1"].contains(&valid) {
         return valid.to_owned();
     }
-    let known = overlay.sample("chosen", name);
-    known.map_or_else(|| name.replace(['-', '_'], ""), str::to_owned)
+    let readable = overlay.sample("chosen", name);
+    readable.map_or_else(|| name.replace(['-', '_'], ""), str::to_owned)
 }
 
 /// The value of a placeholder whose schema is too weak, or that must be more than valid.
@@ -40,15 +40,15 @@ pub(super) fn unset(overlay: &Overlay, delete: Option<&Schema>, siblings: &Schem
 fn removable(overlay: &Overlay, siblings: &Schemas, number: usize) -> String {
     // A setting cannot be set and removed in the same call; of an indexed parameter only one index
     // is set.
-    let mut families = siblings.keys().filter(|name| name.ends_with("[n]"));
-    if let Some(family) = families.find_map(|name| overlay.sample("removed", name)) {
-        return format!("{family}{}", number + 4);
+    let mut indexed = siblings.keys().filter(|name| name.ends_with("[n]"));
+    if let Some(prefix) = indexed.find_map(|name| overlay.sample("removed", name)) {
+        return format!("{prefix}{}", number + 4);
     }
     let settings = siblings
         .iter()
         .filter(|(name, schema)| schema.optional && !name.contains('[') && *name != "delete");
     let names: Vec<&String> = settings.map(|(name, _)| name).collect();
-    // The last ones are the least special.
+    // The last settings have the fewest side effects.
     let choice = names.iter().rev().nth(number).or(names.last());
     choice.map_or("comment", |name| name).to_owned()
 }
@@ -117,28 +117,32 @@ pub(super) fn text(overlay: &Overlay, name: &str, schema: Option<&Schema>, insid
             .strip_suffix("-list")
             .or_else(|| format.strip_suffix("-opt"))
             .unwrap_or(format);
-        let known = overlay
+        let value = overlay
             .sample("formats", &format!("{base} {name}"))
             .or_else(|| overlay.sample("formats", base));
-        return known.unwrap_or("item1").to_owned();
+        return value.unwrap_or("item1").to_owned();
     }
     if let Some(pattern) = &schema.pattern {
-        let known = overlay.sample_of_pattern(name, pattern);
-        return known.unwrap_or("item1").to_owned();
+        let value = overlay.sample_of_pattern(name, pattern);
+        return value.unwrap_or("item1").to_owned();
     }
-    let least = usize::try_from(schema.min_length.unwrap_or(0)).unwrap_or(0);
-    let most = schema.max_length.unwrap_or(u64::MAX);
+    let min_length = usize::try_from(schema.min_length.unwrap_or(0)).unwrap_or(0);
+    let max_length = schema.max_length.unwrap_or(u64::MAX);
     let text = match &schema.default {
         Some(Value::String(default)) if !default.is_empty() && !inside => default.as_str(),
         _ if inside => "text",
         _ => match overlay.sample("texts", name) {
             Some(text) => text,
-            None if most < 20 => "text",
-            None => FREE,
+            None if max_length < 20 => "text",
+            None => FREE_TEXT,
         },
     };
-    let missing = least.saturating_sub(text.chars().count());
+    let missing = min_length.saturating_sub(text.chars().count());
     let mut text = format!("{text}{}", "x".repeat(missing));
-    text.truncate(usize::try_from(most).unwrap_or(usize::MAX).min(text.len()));
+    text.truncate(
+        usize::try_from(max_length)
+            .unwrap_or(usize::MAX)
+            .min(text.len()),
+    );
     text
 }

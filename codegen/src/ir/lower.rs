@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::properties::{absorb_fields, collect_properties};
+use super::properties::{collect_properties, merge_fields};
 use super::settings::with_settings;
 use super::{
     Api, Endpoint, Item, ItemId, ItemKind, Member, Parameter, PropertyString, Returns, Ty,
@@ -12,9 +12,9 @@ use super::{
 use crate::facts::Method;
 use crate::limits::Limits;
 use crate::overlay::{Overlay, Split};
-use crate::place::Use;
+use crate::place::Place;
 use crate::privileges::Privilege;
-use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
+use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union, add_values};
 
 /// The key by which equal items become one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -35,8 +35,8 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         properties: collect_properties(union, overlay),
         shapes: BTreeMap::new(),
         items: Vec::new(),
-        sourced: 0,
-        unsourced: BTreeSet::new(),
+        required_with_reason: 0,
+        required_without_reason: BTreeSet::new(),
     };
     let endpoints = union
         .endpoints
@@ -45,16 +45,16 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         .collect();
     let endpoints = with_settings(endpoints, union, &lowering.items, overlay);
     for item in &mut lowering.items {
-        item.uses.sort();
-        item.uses.dedup();
+        item.places.sort();
+        item.places.dedup();
     }
     Api {
         product: union.product,
         releases: union.releases.clone(),
         endpoints,
         items: lowering.items,
-        sourced: lowering.sourced,
-        unsourced: lowering.unsourced,
+        required_with_reason: lowering.required_with_reason,
+        required_without_reason: lowering.required_without_reason,
     }
 }
 
@@ -65,8 +65,8 @@ struct Lowering<'a> {
     properties: BTreeMap<String, Properties>,
     shapes: BTreeMap<Shape, ItemId>,
     items: Vec<Item>,
-    sourced: usize,
-    unsourced: BTreeSet<String>,
+    required_with_reason: usize,
+    required_without_reason: BTreeSet<String>,
 }
 
 impl Lowering<'_> {
@@ -76,7 +76,7 @@ impl Lowering<'_> {
         method: Method,
         endpoint: &crate::union::Endpoint,
     ) -> Endpoint {
-        let at = Use {
+        let at = Place {
             path: path.to_owned(),
             method,
             fields: Vec::new(),
@@ -94,7 +94,7 @@ impl Lowering<'_> {
                 // The dump omits a few, although they are part of the path.
                 None => Parameter {
                     name: name.to_owned(),
-                    code: None,
+                    rust_name: None,
                     ty: Ty::Text,
                     required: true,
                     presence: endpoint.presence,
@@ -125,7 +125,7 @@ impl Lowering<'_> {
             )
         };
         parameters.sort_by_key(rank);
-        let returns = self.returns(&Use { result: true, ..at }, &key, endpoint);
+        let returns = self.returns(&Place { result: true, ..at }, &key, endpoint);
         let known: Vec<&str> = placeholders
             .iter()
             .chain(&parameters)
@@ -137,12 +137,12 @@ impl Lowering<'_> {
             .into_iter()
             .map(Cow::into_owned)
             .collect();
-        let hinted = endpoint
+        let may_check_more = endpoint
             .permissions
             .as_ref()
             .is_some_and(|permissions| permissions.described || permissions.check.is_none());
         let declared = self.overlay.is_declared(&key);
-        if declared && !(hinted && privileges.is_empty()) {
+        if declared && !(may_check_more && privileges.is_empty()) {
             self.overlay.mismatch(format!(
                 "privileges.toml: {key} has checks, so it cannot be declared"
             ));
@@ -155,7 +155,7 @@ impl Lowering<'_> {
             allowtoken: endpoint.allowtoken,
             download: endpoint.download,
             permissions: endpoint.permissions.clone(),
-            unreviewed: newest && hinted && !declared && privileges.is_empty(),
+            unreviewed: newest && may_check_more && !declared && privileges.is_empty(),
             privileges,
             placeholders,
             parameters,
@@ -165,7 +165,13 @@ impl Lowering<'_> {
         }
     }
 
-    fn parameter(&mut self, at: &Use, name: &str, field: &Field, whole: Presence) -> Parameter {
+    fn parameter(
+        &mut self,
+        at: &Place,
+        name: &str,
+        field: &Field,
+        owner_presence: Presence,
+    ) -> Parameter {
         let at = at.down(name);
         let ty = self.ty(&at, &field.node);
         let is_secret = self.overlay.is_secret(&at, &field.node);
@@ -176,9 +182,9 @@ impl Lowering<'_> {
         };
         Parameter {
             name: name.to_owned(),
-            code: self.overlay.name_at(&at),
+            rust_name: self.overlay.name_at(&at),
             ty: if is_secret { hidden(ty) } else { ty },
-            required: !field.node.optional && field.presence.covers(whole),
+            required: !field.node.optional && field.presence.covers(owner_presence),
             presence: field.presence,
             secret,
             separator,
@@ -187,7 +193,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn returns(&mut self, at: &Use, key: &str, endpoint: &crate::union::Endpoint) -> Returns {
+    fn returns(&mut self, at: &Place, key: &str, endpoint: &crate::union::Endpoint) -> Returns {
         let node = &endpoint.returns;
         if self.overlay.answers_bytes(key) {
             return Returns::Bytes;
@@ -220,7 +226,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn ty(&mut self, at: &Use, node: &Node) -> Ty {
+    fn ty(&mut self, at: &Place, node: &Node) -> Ty {
         match &node.kind {
             Kind::Null | Kind::Any => Ty::Json,
             Kind::Boolean => Ty::Boolean,
@@ -243,7 +249,7 @@ impl Lowering<'_> {
                     }
                 };
                 let id = self.intern(shape, at, || ItemKind::Enum(values.clone()));
-                self.agree(id, values, at);
+                self.add_enum_values(id, values, at);
                 Ty::Item(id)
             }
             Kind::Properties(_) => self.property_string(at, node),
@@ -253,88 +259,85 @@ impl Lowering<'_> {
                 self.recursive(at, fields)
             }
             Kind::Object(fields) => {
-                let whole = fields
+                let owner_presence = fields
                     .values()
                     .fold(Presence::default(), |all, field| all.or(field.presence));
-                let members = self.members(at, fields, whole);
-                let shape = members
-                    .iter()
-                    .map(|m| (m.shape_name(), m.family, m.ty.clone(), m.required))
-                    .collect();
-                let mut fresh = Some(members);
-                let id = match self.shapes.get(&Shape::Struct(shape)) {
-                    Some(id) => *id,
-                    None => {
-                        let members = fresh.take().unwrap_or_default();
-                        let shape = members
-                            .iter()
-                            .map(|m| (m.shape_name(), m.family, m.ty.clone(), m.required))
-                            .collect();
-                        self.intern(Shape::Struct(shape), at, || ItemKind::Struct(members))
-                    }
-                };
-                self.items[id].uses.push(at.clone());
-                if let (ItemKind::Struct(known), Some(more)) = (&mut self.items[id].kind, fresh) {
-                    for (member, more) in known.iter_mut().zip(more) {
-                        member.presence = member.presence.or(more.presence);
-                        member.whole = member.whole.or(more.whole);
-                        member.facts.agree(&more.facts);
-                    }
-                }
-                Ty::Item(id)
+                let members = self.members(at, fields, owner_presence);
+                self.structure(at, members)
             }
         }
     }
 
+    /// The type of an object with these members: the same for all objects of one shape.
+    fn structure(&mut self, at: &Place, members: Vec<Member>) -> Ty {
+        let shape = members
+            .iter()
+            .map(|m| (m.shape_name(), m.indexed, m.ty.clone(), m.required))
+            .collect();
+        let mut members = Some(members);
+        let id = self.intern(Shape::Struct(shape), at, || {
+            ItemKind::Struct(members.take().unwrap_or_default())
+        });
+        // Left if another object has this shape already.
+        if let (ItemKind::Struct(known), Some(members)) = (&mut self.items[id].kind, members) {
+            for (known, member) in known.iter_mut().zip(members) {
+                known.presence = known.presence.or(member.presence);
+                known.owner_presence = known.owner_presence.or(member.owner_presence);
+                known.facts.keep_common(&member.facts);
+            }
+        }
+        Ty::Item(id)
+    }
+
     /// An object that contains objects of its own kind: one type with the members of all levels in
     /// the dumps.
-    fn recursive(&mut self, at: &Use, fields: &Fields) -> Ty {
-        let below = self.overlay.recursion(at).unwrap_or_default().to_owned();
-        let whole = fields
+    fn recursive(&mut self, at: &Place, fields: &Fields) -> Ty {
+        let name = self.overlay.recursion(at).unwrap_or_default().to_owned();
+        let owner_presence = fields
             .values()
             .fold(Presence::default(), |all, field| all.or(field.presence));
         let mut all = fields.clone();
-        let holder = all.remove(&below);
-        let mut deeper = holder.clone();
-        while let Some(field) = deeper.take() {
+        let holder = all.remove(&name);
+        let mut next_level = holder.clone();
+        while let Some(field) = next_level.take() {
             if let Kind::Array(items) = field.node.kind
                 && let Kind::Object(mut fields) = items.kind
             {
-                deeper = fields.remove(&below);
-                absorb_fields(&mut all, &fields);
+                next_level = fields.remove(&name);
+                merge_fields(&mut all, &fields);
             }
         }
-        let mut members = self.members(at, &all, whole);
+        let mut members = self.members(at, &all, owner_presence);
         let id = self.items.len();
         match holder {
             Some(holder) => {
                 let member = Member {
-                    code: None,
-                    name: below.clone(),
-                    family: false,
+                    rust_name: None,
+                    name: name.clone(),
+                    indexed: false,
                     ty: Ty::Array(Box::new(Ty::Item(id))),
                     required: false,
                     presence: holder.presence,
-                    whole,
+                    owner_presence,
                     limits: limits(&holder.node),
                     facts: ValueFacts::of(&holder.node),
                 };
-                let place = members.partition_point(|member| member.name < below);
-                members.insert(place, member);
+                let index = members.partition_point(|member| member.name < name);
+                members.insert(index, member);
             }
             None => self
                 .overlay
-                .mismatch(format!("{}: has no member {below}", at.key())),
+                .mismatch(format!("{}: has no member {name}", at.key())),
         }
         self.items.push(Item {
             kind: ItemKind::Struct(members),
-            uses: vec![at.clone()],
+            places: vec![at.clone()],
         });
         Ty::Item(id)
     }
 
     /// The meaning of an integer.
-    fn integer(&self, at: &Use, node: &Node) -> Ty {
+    fn integer(&self, at: &Place, node: &Node) -> Ty {
         let listed = (self.overlay.is_byte_count(at), self.overlay.is_time(at));
         match (node.renderer.as_deref(), listed) {
             (Some("bytes"), _) | (_, (true, _)) => Ty::Bytes,
@@ -344,7 +347,7 @@ impl Lowering<'_> {
     }
 
     /// The type of a member that must not be printed.
-    fn hidden_member(&self, at: &Use, ty: Ty) -> Ty {
+    fn hidden_member(&self, at: &Place, ty: Ty) -> Ty {
         let hidden = hidden(ty);
         if !self.holds_secret(&hidden) {
             self.overlay.problem(format!(
@@ -370,7 +373,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn text_at(&self, at: &Use, format: Option<&str>) -> Ty {
+    fn text_at(&self, at: &Place, format: Option<&str>) -> Ty {
         let ty = self.text(format);
         let split = match ty {
             Ty::List(_) => self.overlay.list(at),
@@ -410,7 +413,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn members(&mut self, at: &Use, fields: &Fields, whole: Presence) -> Vec<Member> {
+    fn members(&mut self, at: &Place, fields: &Fields, owner_presence: Presence) -> Vec<Member> {
         let pending = self.overlay.is_pending(at);
         fields
             .iter()
@@ -418,13 +421,13 @@ impl Lowering<'_> {
                 let at = at.down(name);
                 let base = name.strip_suffix("[n]");
                 let mut required =
-                    base.is_none() && !field.node.optional && field.presence.covers(whole);
+                    base.is_none() && !field.node.optional && field.presence.covers(owner_presence);
                 if required && at.result && at.owner.is_none() {
-                    match self.overlay.is_sourced_for(&at) {
-                        true => self.sourced += 1,
+                    match self.overlay.is_always_present(&at) {
+                        true => self.required_with_reason += 1,
                         false => {
                             required = false;
-                            self.unsourced.insert(at.key());
+                            self.required_without_reason.insert(at.key());
                         }
                     }
                 }
@@ -435,15 +438,15 @@ impl Lowering<'_> {
                 };
                 Member {
                     name: base.unwrap_or(name).to_owned(),
-                    code: self.overlay.name_at(&at),
-                    family: base.is_some(),
+                    rust_name: self.overlay.name_at(&at),
+                    indexed: base.is_some(),
                     ty: match pending {
                         true => Ty::Pending(Box::new(ty)),
                         false => ty,
                     },
                     required,
                     presence: field.presence,
-                    whole,
+                    owner_presence,
                     limits: limits(&field.node),
                     facts: ValueFacts::of(&field.node),
                 }
@@ -451,7 +454,7 @@ impl Lowering<'_> {
             .collect()
     }
 
-    fn property_string(&mut self, at: &Use, node: &Node) -> Ty {
+    fn property_string(&mut self, at: &Place, node: &Node) -> Ty {
         // `collect_properties` has reported places without a name.
         let Some(name) = self.overlay.property_string_name(at, node) else {
             return Ty::Text;
@@ -459,16 +462,16 @@ impl Lowering<'_> {
         let Some(properties) = self.properties.get(&name).cloned() else {
             return Ty::Text;
         };
-        let whole = properties
+        let owner_presence = properties
             .fields
             .values()
             .fold(Presence::default(), |all, field| all.or(field.presence));
         // Keys are visited once for each place, so that the items inside have all their places.
-        let inside = Use {
+        let inside = Place {
             owner: Some(name.clone()),
             ..at.clone()
         };
-        let members = self.members(&inside, &properties.fields, whole);
+        let members = self.members(&inside, &properties.fields, owner_presence);
         let id = self.intern(Shape::PropertyString(name.clone()), at, || {
             ItemKind::PropertyString(PropertyString {
                 name,
@@ -481,22 +484,15 @@ impl Lowering<'_> {
         Ty::Item(id)
     }
 
-    /// Adds the values that an enum has at a further place. Only without all the releases may they be others.
-    fn agree(&mut self, id: ItemId, values: &[(String, Presence)], at: &Use) {
+    /// Adds the values that an enum has at a further place. They may differ only if the run omits
+    /// releases.
+    fn add_enum_values(&mut self, id: ItemId, values: &[(String, Presence)], at: &Place) {
         let ItemKind::Enum(known) = &mut self.items[id].kind else {
             return;
         };
-        let mut differ = known.len() != values.len();
-        for (text, presence) in values {
-            match known.iter_mut().find(|(other, _)| other == text) {
-                Some((_, known)) => *known = known.or(*presence),
-                None => {
-                    differ = true;
-                    known.push((text.clone(), *presence));
-                }
-            }
-        }
-        if differ {
+        let before = known.len();
+        add_values(known, values);
+        if known.len() != before || before != values.len() {
             self.overlay.mismatch(format!(
                 "{}: [enums] of names.toml gives this the name of an enum with other values; give all its places the same \
                  values by a patch (`set = {{ enum = […] }}`), or leave this one out",
@@ -505,16 +501,16 @@ impl Lowering<'_> {
         }
     }
 
-    fn intern(&mut self, shape: Shape, at: &Use, kind: impl FnOnce() -> ItemKind) -> ItemId {
+    fn intern(&mut self, shape: Shape, at: &Place, kind: impl FnOnce() -> ItemKind) -> ItemId {
         let next = self.items.len();
         let id = *self.shapes.entry(shape).or_insert(next);
         if id == next {
             self.items.push(Item {
                 kind: kind(),
-                uses: Vec::new(),
+                places: Vec::new(),
             });
         }
-        self.items[id].uses.push(at.clone());
+        self.items[id].places.push(at.clone());
         id
     }
 }

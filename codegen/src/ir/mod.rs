@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 use crate::facts::{Method, Permissions, Release};
 use crate::limits::Limits;
 use crate::overlay::Renamed;
-use crate::place::Use;
+use crate::place::Place;
 use crate::privileges::Privilege;
 use crate::product::Product;
 use crate::union::{Node, Presence};
@@ -23,10 +23,10 @@ pub(crate) struct Api {
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) items: Vec<Item>,
-    /// The number of members of answers that always come, with a reason in the overlay.
-    pub(crate) sourced: usize,
+    /// The number of members that answers always have, with a reason in the overlay.
+    pub(crate) required_with_reason: usize,
     /// Those that the dumps require, without a reason in the overlay.
-    pub(crate) unsourced: BTreeSet<String>,
+    pub(crate) required_without_reason: BTreeSet<String>,
 }
 
 impl Api {
@@ -99,7 +99,7 @@ impl Endpoint {
 pub(crate) struct Parameter {
     pub(crate) name: String,
     /// Its name in Rust, if the overlay has one for this place.
-    pub(crate) code: Option<String>,
+    pub(crate) rust_name: Option<String>,
     pub(crate) ty: Ty,
     pub(crate) required: bool,
     pub(crate) presence: Presence,
@@ -135,18 +135,18 @@ impl ValueFacts {
     }
 
     /// Keeps the facts that both have.
-    fn agree(&mut self, other: &Self) {
-        fn same<T: PartialEq>(mine: &mut Option<T>, other: &Option<T>) {
-            if mine != other {
-                *mine = None;
+    fn keep_common(&mut self, other: &Self) {
+        fn keep_equal<T: PartialEq>(own: &mut Option<T>, other: &Option<T>) {
+            if own != other {
+                *own = None;
             }
         }
-        same(&mut self.default, &other.default);
-        same(&mut self.minimum, &other.minimum);
-        same(&mut self.maximum, &other.maximum);
-        same(&mut self.max_length, &other.max_length);
-        same(&mut self.renderer, &other.renderer);
-        same(&mut self.requires, &other.requires);
+        keep_equal(&mut self.default, &other.default);
+        keep_equal(&mut self.minimum, &other.minimum);
+        keep_equal(&mut self.maximum, &other.maximum);
+        keep_equal(&mut self.max_length, &other.max_length);
+        keep_equal(&mut self.renderer, &other.renderer);
+        keep_equal(&mut self.requires, &other.requires);
     }
 }
 
@@ -186,11 +186,11 @@ pub(crate) enum Ty {
     Item(ItemId),
 }
 
-/// A type of its own.
+/// A type that the generated crate defines.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) kind: ItemKind,
-    pub(crate) uses: Vec<Use>,
+    pub(crate) places: Vec<Place>,
 }
 
 #[derive(Debug)]
@@ -216,13 +216,14 @@ pub(crate) struct Member {
     /// On the wire; for indexed parameters without `[n]`.
     pub(crate) name: String,
     /// Its name in Rust, if the overlay has one for its place.
-    pub(crate) code: Option<String>,
-    pub(crate) family: bool,
+    pub(crate) rust_name: Option<String>,
+    /// It stands for `net0`, `net1` and so on.
+    pub(crate) indexed: bool,
     pub(crate) ty: Ty,
     pub(crate) required: bool,
     pub(crate) presence: Presence,
     /// The releases of its owner.
-    pub(crate) whole: Presence,
+    pub(crate) owner_presence: Presence,
     pub(crate) limits: Limits,
     pub(crate) facts: ValueFacts,
 }
@@ -230,7 +231,7 @@ pub(crate) struct Member {
 impl Member {
     /// With `[n]` for indexed parameters.
     pub(crate) fn full_name(&self) -> String {
-        match self.family {
+        match self.indexed {
             true => format!("{}[n]", self.name),
             false => self.name.clone(),
         }
@@ -238,8 +239,8 @@ impl Member {
 
     /// A member with another name in Rust makes another type.
     fn shape_name(&self) -> String {
-        match &self.code {
-            Some(code) => format!("{} {code}", self.name),
+        match &self.rust_name {
+            Some(rust_name) => format!("{} {rust_name}", self.name),
             None => self.name.clone(),
         }
     }

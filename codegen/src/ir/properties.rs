@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::overlay::Overlay;
-use crate::place::Use;
-use crate::union::{Fields, Kind, Node, Properties, Union};
+use crate::place::Place;
+use crate::union::{Fields, Kind, Node, Properties, Union, add_values};
 
 /// Merges all property strings with the same name in the overlay.
 pub(super) fn collect_properties(union: &Union, overlay: &Overlay) -> BTreeMap<String, Properties> {
     let mut found = BTreeMap::new();
     for ((path, method), endpoint) in &union.endpoints {
-        let at = Use {
+        let at = Place {
             path: path.clone(),
             method: *method,
             fields: Vec::new(),
@@ -22,7 +22,7 @@ pub(super) fn collect_properties(union: &Union, overlay: &Overlay) -> BTreeMap<S
             collect(&at.down(name), &field.node, overlay, &mut found);
         }
         collect(
-            &Use { result: true, ..at },
+            &Place { result: true, ..at },
             &endpoint.returns,
             overlay,
             &mut found,
@@ -31,16 +31,16 @@ pub(super) fn collect_properties(union: &Union, overlay: &Overlay) -> BTreeMap<S
     found
 }
 
-fn leaf(at: &Use) -> &str {
+fn leaf(at: &Place) -> &str {
     at.fields.last().map_or("", String::as_str)
 }
 
-fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String, Properties>) {
+fn collect(at: &Place, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String, Properties>) {
     match &node.kind {
         Kind::Properties(properties) => match overlay.property_string_name(at, node) {
             Some(name) => {
-                let known = found.entry(name).or_insert_with(|| properties.clone());
-                absorb(known, properties);
+                let merged = found.entry(name).or_insert_with(|| properties.clone());
+                merge(merged, properties);
             }
             None => overlay.problem(format!(
                 "{}: this property string needs a name in names.toml: `\"{}\" = \"{}\"` under {}",
@@ -68,27 +68,27 @@ fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String
 }
 
 /// Adds the keys of `more`; a key of one side only is optional.
-fn absorb(known: &mut Properties, more: &Properties) {
-    absorb_fields(&mut known.fields, &more.fields);
-    known.default_key = known
+fn merge(merged: &mut Properties, more: &Properties) {
+    merge_fields(&mut merged.fields, &more.fields);
+    merged.default_key = merged
         .default_key
         .take()
         .or_else(|| more.default_key.clone());
     for alias in &more.aliases {
-        if !known.aliases.contains(alias) {
-            known.aliases.push(alias.clone());
+        if !merged.aliases.contains(alias) {
+            merged.aliases.push(alias.clone());
         }
     }
     for alias in &more.key_aliases {
-        if !known.key_aliases.contains(alias) {
-            known.key_aliases.push(alias.clone());
+        if !merged.key_aliases.contains(alias) {
+            merged.key_aliases.push(alias.clone());
         }
     }
 }
 
 /// Adds the fields of `more`; a field of one side only is optional.
-pub(super) fn absorb_fields(known: &mut Fields, more: &Fields) {
-    for (name, field) in known.iter_mut() {
+pub(super) fn merge_fields(merged: &mut Fields, more: &Fields) {
+    for (name, field) in merged.iter_mut() {
         match more.get(name) {
             Some(other) => {
                 field.node.optional |= other.node.optional;
@@ -99,14 +99,7 @@ pub(super) fn absorb_fields(known: &mut Fields, more: &Fields) {
                 }
                 field.presence = field.presence.or(other.presence);
                 match (&mut field.node.kind, &other.node.kind) {
-                    (Kind::Enum(values), Kind::Enum(others)) => {
-                        for (text, presence) in others {
-                            match values.iter_mut().find(|(known, _)| known == text) {
-                                Some((_, known)) => *known = known.or(*presence),
-                                None => values.push((text.clone(), *presence)),
-                            }
-                        }
-                    }
+                    (Kind::Enum(values), Kind::Enum(others)) => add_values(values, others),
                     (kind @ Kind::Enum(_), Kind::String) => *kind = Kind::String,
                     _ => {}
                 }
@@ -115,10 +108,10 @@ pub(super) fn absorb_fields(known: &mut Fields, more: &Fields) {
         }
     }
     for (name, field) in more {
-        if !known.contains_key(name) {
+        if !merged.contains_key(name) {
             let mut field = field.clone();
             field.node.optional = true;
-            known.insert(name.clone(), field);
+            merged.insert(name.clone(), field);
         }
     }
 }

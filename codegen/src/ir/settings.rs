@@ -26,7 +26,7 @@ pub(super) fn with_settings(
         .filter(|endpoint| endpoint.method == Method::Get)
         .filter_map(|endpoint| Some((endpoint.path.clone(), item_of(endpoint)?)))
         .collect();
-    for pair in &union.pairs {
+    for pair in &union.settings_pairs {
         let is_of =
             |endpoint: &&mut Endpoint| endpoint.path == pair.path && endpoint.method == pair.method;
         let Some(endpoint) = endpoints.iter_mut().find(is_of) else {
@@ -51,10 +51,7 @@ pub(super) fn with_settings(
         let key = endpoint.key();
         let (mut left_out, mut lists) = (Vec::new(), Vec::new());
         for member in members {
-            let name = match member.family {
-                true => format!("{}[n]", member.name),
-                false => member.name.clone(),
-            };
+            let name = member.full_name();
             let parameter = endpoint.parameters.iter().find(|p| p.name == name);
             match parameter {
                 Some(_)

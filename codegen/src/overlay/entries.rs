@@ -20,7 +20,7 @@ pub(super) struct Entries {
     /// Path prefix, then field, to the type name of an enum.
     pub(super) enums: Map<Map<String>>,
     /// Path prefix, then indexed parameter, to its highest index.
-    pub(super) families: Map<Map<u8>>,
+    pub(super) last_index: Map<Map<u8>>,
     /// Type name to a place of the item.
     pub(super) items: Map<String>,
     /// Wire name to field name, if the usual rule gives a poor one.
@@ -45,7 +45,7 @@ pub(super) struct Entries {
     pub(super) bytes: Map<String>,
     pub(super) secrets: Secrets,
     pub(super) area: Vec<Area>,
-    /// Answers that stay open, with the reason.
+    /// Answers without a type, with the reason.
     pub(super) open: Map<String>,
     /// Calls whose checks the dump declares completely, with the handler's line.
     pub(super) declared: Map<String>,
@@ -53,7 +53,7 @@ pub(super) struct Entries {
     pub(super) privilege: Vec<(String, Privilege)>,
     /// Likewise each with its name in messages.
     pub(super) modifier: Vec<(String, Modifier)>,
-    /// Members that always come, with the reason; `None`: the dumps are trusted.
+    /// Members that answers always have, with the reason; `None`: the dumps are trusted.
     pub(super) required: Option<Map<String>>,
     /// Objects that hold the word `deleted` for a setting that will be removed, each with its
     /// source.
@@ -101,7 +101,7 @@ struct File {
     text_types: Map<String>,
     property_strings: Map<Map<String>>,
     enums: Map<Map<String>>,
-    families: Map<Map<u8>>,
+    last_index: Map<Map<u8>>,
     items: Map<String>,
     fields: Map<Field>,
     names: Map<Map<String>>,
@@ -126,7 +126,7 @@ struct File {
     public: SecretEntries,
     area: Vec<Area>,
     open: Map<String>,
-    /// Undeclared members of answers; read by `recorded`, which sees answers.
+    /// Extra members of answers; read by `recorded`, which sees answers.
     members: Map<String>,
     declared: Map<String>,
     privilege: Vec<Privilege>,
@@ -406,7 +406,13 @@ impl Entries {
         let strings = (&mut self.property_strings, from.property_strings);
         add_below("property_strings", strings.0, strings.1, file, notes);
         add_below("enums", &mut self.enums, from.enums, file, notes);
-        add_below("families", &mut self.families, from.families, file, notes);
+        add_below(
+            "last_index",
+            &mut self.last_index,
+            from.last_index,
+            file,
+            notes,
+        );
         add_below("names", &mut self.named, from.names, file, notes);
         add_below("renamed", &mut self.renamed, from.renamed, file, notes);
         add_below("words", &mut self.words, words, file, notes);

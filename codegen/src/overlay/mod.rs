@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::facts::Facts;
-use crate::place::{Use, camel_field, words};
+use crate::place::{Place, camel_field, words};
 use crate::privileges::{Modifier, Privilege};
 use crate::union::{Kind, Node};
 use entries::{Entries, ListFact, Secrets};
@@ -134,12 +134,12 @@ impl Overlay {
             for (new, old) in names {
                 match rename::apply(endpoint, old, new, releases) {
                     Ok(renamed) => {
-                        self.mark(format!("renamed {endpoint} {new}"), endpoint);
+                        self.mark_used(format!("renamed {endpoint} {new}"), endpoint);
                         let mut all = self.renamed.borrow_mut();
                         all.entry(endpoint.clone()).or_default().push(renamed);
                     }
-                    Err(rename::Problem::Nothing) => {}
-                    Err(rename::Problem::Wrong(problem)) => {
+                    Err(rename::Problem::NotRenamed) => {}
+                    Err(rename::Problem::Invalid(problem)) => {
                         self.problem(format!("renamed {endpoint} {new}: {problem}"));
                     }
                 }
@@ -153,15 +153,15 @@ impl Overlay {
         all.get(endpoint).cloned().unwrap_or_default()
     }
 
-    fn mark(&self, entry: String, place: &str) {
-        self.notes.mark(entry, place);
+    fn mark_used(&self, entry: String, place: &str) {
+        self.notes.mark_used(entry, place);
     }
 
     pub(crate) fn argument_order(&self, endpoint: &str) -> &[String] {
         let Some(order) = self.entries.argument_order.get(endpoint) else {
             return &[];
         };
-        self.mark(format!("argument_order {endpoint}"), endpoint);
+        self.mark_used(format!("argument_order {endpoint}"), endpoint);
         order
     }
 
@@ -170,7 +170,7 @@ impl Overlay {
         let Some(paths) = self.entries.takes.get(endpoint) else {
             return &[];
         };
-        self.mark(format!("takes {endpoint}"), endpoint);
+        self.mark_used(format!("takes {endpoint}"), endpoint);
         paths
     }
 
@@ -180,7 +180,7 @@ impl Overlay {
         let found = self.entries.apart.contains_key(place);
         if found {
             let endpoint = place.split(['?', '#']).next().unwrap_or(place);
-            self.mark(format!("apart {place}"), endpoint);
+            self.mark_used(format!("apart {place}"), endpoint);
         }
         found
     }
@@ -188,7 +188,7 @@ impl Overlay {
     pub(crate) fn answers_bytes(&self, endpoint: &str) -> bool {
         let found = self.entries.bytes.contains_key(endpoint);
         if found {
-            self.mark(format!("bytes {endpoint}"), endpoint);
+            self.mark_used(format!("bytes {endpoint}"), endpoint);
         }
         found
     }
@@ -196,13 +196,13 @@ impl Overlay {
     pub(crate) fn string_result(&self, endpoint: &str) -> Option<StringResult> {
         let listed = |list: &[String]| list.iter().any(|entry| entry == endpoint);
         if listed(&self.entries.tasks) {
-            self.mark(format!("tasks {endpoint}"), endpoint);
+            self.mark_used(format!("tasks {endpoint}"), endpoint);
             Some(StringResult::Task { optional: false })
         } else if listed(&self.entries.optional_tasks) {
-            self.mark(format!("optional_tasks {endpoint}"), endpoint);
+            self.mark_used(format!("optional_tasks {endpoint}"), endpoint);
             Some(StringResult::Task { optional: true })
         } else if self.entries.texts.contains_key(endpoint) {
-            self.mark(format!("texts {endpoint}"), endpoint);
+            self.mark_used(format!("texts {endpoint}"), endpoint);
             Some(StringResult::Text)
         } else {
             None
@@ -211,7 +211,7 @@ impl Overlay {
 
     /// Whether a value must not be printed. An entry for a place precedes one for a name. A name
     /// that looks like a secret's must be decided, unless its values are numbers or enumerated.
-    pub(crate) fn is_secret(&self, at: &Use, node: &Node) -> bool {
+    pub(crate) fn is_secret(&self, at: &Place, node: &Node) -> bool {
         let (key, endpoint) = (at.key(), at.endpoint());
         let Secrets {
             suspicious,
@@ -219,7 +219,7 @@ impl Overlay {
             public,
         } = &self.entries.secrets;
         if secret.places.contains_key(&key) {
-            self.mark(format!("secret.places {key}"), &endpoint);
+            self.mark_used(format!("secret.places {key}"), &endpoint);
             return true;
         }
         let Some(name) = at.fields.last() else {
@@ -229,7 +229,7 @@ impl Overlay {
         let looks_secret = suspicious.iter().any(|part| lower.contains(part));
         if public.places.contains_key(&key) {
             if looks_secret || secret.names.contains_key(name) {
-                self.mark(format!("public.places {key}"), &endpoint);
+                self.mark_used(format!("public.places {key}"), &endpoint);
             }
             return false;
         }
@@ -237,12 +237,12 @@ impl Overlay {
             return false;
         }
         if secret.names.contains_key(name) {
-            self.mark(format!("secret.names {name}"), &endpoint);
+            self.mark_used(format!("secret.names {name}"), &endpoint);
             return true;
         }
         if public.names.contains_key(name) {
             if looks_secret {
-                self.mark(format!("public.names {name}"), &endpoint);
+                self.mark_used(format!("public.names {name}"), &endpoint);
             }
             return false;
         }
@@ -256,24 +256,24 @@ impl Overlay {
     }
 
     /// Whether the members of the object at a place may be the word `deleted`.
-    pub(crate) fn is_pending(&self, at: &Use) -> bool {
+    pub(crate) fn is_pending(&self, at: &Place) -> bool {
         let key = at.key();
         let found = self.entries.pending.contains_key(&key);
         if found {
-            self.mark(format!("pending {key}"), &at.endpoint());
+            self.mark_used(format!("pending {key}"), &at.endpoint());
         }
         found
     }
 
     /// By the name of its format, or else by its place. Both may be given, because older releases
     /// spell out formats that later ones name.
-    pub(crate) fn property_string_name(&self, at: &Use, node: &Node) -> Option<String> {
+    pub(crate) fn property_string_name(&self, at: &Place, node: &Node) -> Option<String> {
         let by_format = node
             .format
             .as_ref()
             .and_then(|format| self.entries.formats.get_key_value(format));
         if let Some((format, _)) = by_format {
-            self.mark(format!("formats {format}"), &at.endpoint());
+            self.mark_used(format!("formats {format}"), &at.endpoint());
         }
         let leaf = at.fields.last()?;
         let by_place = prefixes(&at.path).find_map(|scope| {
@@ -281,7 +281,7 @@ impl Overlay {
             Some((scope, name))
         });
         if let Some((scope, _)) = by_place {
-            self.mark(format!("property_strings {scope} {leaf}"), &at.endpoint());
+            self.mark_used(format!("property_strings {scope} {leaf}"), &at.endpoint());
         }
         by_format
             .or(by_place.map(|(_, name)| (leaf, name)))
@@ -289,28 +289,33 @@ impl Overlay {
     }
 
     /// The name of an enum that the overlay merges with others, or keeps from them.
-    pub(crate) fn enum_name(&self, at: &Use) -> Option<&str> {
+    pub(crate) fn enum_name(&self, at: &Place) -> Option<&str> {
         let (place, leaf) = (at.fields.join("."), at.fields.last()?);
         let (scope, field, name) = prefixes(&at.path).find_map(|scope| {
             let enums = self.entries.enums.get(scope)?;
             let (field, name) = (enums.get_key_value(&place)).or(enums.get_key_value(leaf))?;
             Some((scope, field, name))
         })?;
-        self.mark(format!("enums {scope} {field}"), &at.endpoint());
+        self.mark_used(format!("enums {scope} {field}"), &at.endpoint());
         Some(name)
     }
 
-    /// The highest index of an indexed family.
-    pub(crate) fn last_index(&self, path: &str, family: &str) -> Option<u8> {
+    /// The highest index of an indexed parameter.
+    pub(crate) fn last_index(&self, path: &str, parameter: &str) -> Option<u8> {
         for scope in prefixes(path) {
-            if let Some(last) = self.entries.families.get(scope).and_then(|t| t.get(family)) {
-                self.mark(format!("families {scope} {family}"), path);
+            if let Some(last) = self
+                .entries
+                .last_index
+                .get(scope)
+                .and_then(|t| t.get(parameter))
+            {
+                self.mark_used(format!("last_index {scope} {parameter}"), path);
                 return Some(*last);
             }
         }
         self.problem(format!(
-            "{path}: the family {family} needs its highest index in names.toml, as the server's code has it: \
-             `\"{family}\" = 31` under [families.\"{path}\"]"
+            "{path}: the indexed parameter {parameter} needs its highest index in names.toml, as the server's code has it: \
+             `\"{parameter}\" = 31` under [last_index.\"{path}\"]"
         ));
         None
     }
@@ -318,20 +323,20 @@ impl Overlay {
     /// The server's constraints on the keys of a property string beyond their schemas.
     pub(crate) fn rules(&self, name: &str) -> impl Iterator<Item = &Rule> {
         let own = (self.entries.rule.iter()).filter(move |rule| rule.ty == name);
-        own.inspect(|rule| self.mark(rule.entry.clone(), ""))
+        own.inspect(|rule| self.mark_used(rule.entry.clone(), ""))
     }
 
-    /// Whether no other key may be given with this one, or the key only elsewhere.
-    pub(crate) fn is_left_out(&self, name: &str, key: &str) -> bool {
-        let is_it = |wanted: &Option<String>| wanted.as_deref() == Some(key);
+    /// Whether samples omit a key: the server never accepts it, or accepts no other key with it.
+    pub(crate) fn is_omitted(&self, name: &str, key: &str) -> bool {
+        let is_key = |name: &Option<String>| name.as_deref() == Some(key);
         self.rules(name)
-            .any(|rule| is_it(&rule.alone) || is_it(&rule.never))
+            .any(|rule| is_key(&rule.alone) || is_key(&rule.never))
     }
 
     /// A value that the server accepts.
     pub(crate) fn sample(&self, kind: &str, name: &str) -> Option<&str> {
         let value = self.entries.samples.get(kind)?.get(name)?;
-        self.mark(format!("samples {kind} {name}"), "");
+        self.mark_used(format!("samples {kind} {name}"), "");
         Some(value)
     }
 
@@ -347,12 +352,12 @@ impl Overlay {
     }
 
     /// Whether an integer counts bytes.
-    pub(crate) fn is_byte_count(&self, at: &Use) -> bool {
+    pub(crate) fn is_byte_count(&self, at: &Place) -> bool {
         self.is_listed(&self.entries.values.byte_counts, "byte_counts", at)
     }
 
     /// Whether a number is that of a guest.
-    pub(crate) fn is_guest_number(&self, at: &Use, format: Option<&str>) -> bool {
+    pub(crate) fn is_guest_number(&self, at: &Place, format: Option<&str>) -> bool {
         format.is_some_and(|format| self.has_guest_numbers(format))
             || self.is_listed(&self.entries.values.guest_numbers, "guest_numbers", at)
     }
@@ -384,52 +389,52 @@ impl Overlay {
     fn is_named(&self, names: &[String], section: &str, name: &str) -> bool {
         let found = names.iter().any(|known| known == name);
         if found {
-            self.mark(format!("{section} {name}"), "");
+            self.mark_used(format!("{section} {name}"), "");
         }
         found
     }
 
     /// Whether an integer is a time in seconds since 1970.
-    pub(crate) fn is_time(&self, at: &Use) -> bool {
+    pub(crate) fn is_time(&self, at: &Place) -> bool {
         self.is_listed(&self.entries.values.times, "times", at)
     }
 
     /// Whether a text is a volume id.
-    pub(crate) fn is_volume_id(&self, at: &Use) -> bool {
+    pub(crate) fn is_volume_id(&self, at: &Place) -> bool {
         self.is_listed(&self.entries.values.volume_ids, "volume_ids", at)
     }
 
     /// Whether a place is listed, by name or by path and name.
-    fn is_listed(&self, listed: &[String], section: &str, at: &Use) -> bool {
+    fn is_listed(&self, listed: &[String], section: &str, at: &Place) -> bool {
         let Some(leaf) = at.fields.last() else {
             return false;
         };
-        let around = prefixes(&at.path).map(|prefix| format!("{prefix}?{leaf}"));
+        let by_prefix = prefixes(&at.path).map(|prefix| format!("{prefix}?{leaf}"));
         let key = at.owner.as_ref().map(|owner| format!("{owner}.{leaf}"));
         let places = [leaf.clone(), at.key()]
             .into_iter()
             .chain(key)
-            .chain(around);
+            .chain(by_prefix);
         let found = places.filter(|place| listed.contains(place));
         let found: Vec<String> = found.collect();
         for place in &found {
-            self.mark(format!("{section} {place}"), &at.endpoint());
+            self.mark_used(format!("{section} {place}"), &at.endpoint());
         }
         !found.is_empty()
     }
 
     /// The split of the list in one text at this place.
-    pub(crate) fn list(&self, at: &Use) -> Option<Split> {
+    pub(crate) fn list(&self, at: &Place) -> Option<Split> {
         self.split(&self.entries.list, "list", at, |_| true)
     }
 
     /// The split of a list in one text that the dumps show as a plain text.
-    pub(crate) fn undeclared_list(&self, at: &Use) -> Option<Split> {
+    pub(crate) fn undeclared_list(&self, at: &Place) -> Option<Split> {
         self.split(&self.entries.list, "list", at, |fact| fact.undeclared)
     }
 
     /// The separators of several values in a text that is not a list.
-    pub(crate) fn several(&self, at: &Use) -> Option<Split> {
+    pub(crate) fn several(&self, at: &Place) -> Option<Split> {
         self.split(&self.entries.text, "text", at, |_| true)
     }
 
@@ -438,20 +443,20 @@ impl Overlay {
         &self,
         facts: &[ListFact],
         table: &str,
-        at: &Use,
-        which: impl Fn(&ListFact) -> bool,
+        at: &Place,
+        is_candidate: impl Fn(&ListFact) -> bool,
     ) -> Option<Split> {
         let leaf = at.fields.last()?;
         let exact = at.key();
         let key = at.owner.as_ref().map(|owner| format!("{owner}.{leaf}"));
         // Keys of a property string are named by its type: they are the same in any place.
-        let around = key.is_none().then(|| prefixes(&at.path));
-        let around = around.into_iter().flatten();
-        let around = around.map(|prefix| format!("{prefix}?{leaf}"));
-        for place in std::iter::once(exact).chain(key).chain(around) {
-            let mut facts = facts.iter().filter(|fact| which(fact));
+        let above = key.is_none().then(|| prefixes(&at.path));
+        let above = above.into_iter().flatten();
+        let by_prefix = above.map(|prefix| format!("{prefix}?{leaf}"));
+        for place in std::iter::once(exact).chain(key).chain(by_prefix) {
+            let mut facts = facts.iter().filter(|fact| is_candidate(fact));
             if let Some(fact) = facts.find(|fact| fact.at.contains(&place)) {
-                self.mark(format!("{table} {place}"), &at.endpoint());
+                self.mark_used(format!("{table} {place}"), &at.endpoint());
                 return Some(fact.split);
             }
         }
@@ -461,28 +466,28 @@ impl Overlay {
     /// The text type of a named format.
     pub(crate) fn text_type(&self, format: &str) -> Option<String> {
         let name = self.entries.text_types.get(format)?;
-        self.mark(format!("text_types {format}"), "");
+        self.mark_used(format!("text_types {format}"), "");
         Some(name.clone())
     }
 
     /// The overlay's name of an item.
-    pub(crate) fn item_name(&self, uses: &[Use]) -> Option<&str> {
+    pub(crate) fn item_name(&self, places: &[Place]) -> Option<&str> {
         let (name, _) = (self.entries.items.iter())
-            .find(|(_, place)| uses.iter().any(|at| at.key() == **place))?;
-        for at in uses {
-            self.mark(format!("items {name}"), &at.endpoint());
+            .find(|(_, place)| places.iter().any(|at| at.key() == **place))?;
+        for at in places {
+            self.mark_used(format!("items {name}"), &at.endpoint());
         }
         Some(name)
     }
 
     pub(crate) fn field_name(&self, wire: &str) -> Option<&str> {
         let name = self.entries.names.get(wire)?;
-        self.mark(format!("fields {wire}"), "");
+        self.mark_used(format!("fields {wire}"), "");
         Some(name)
     }
 
     /// The name of a parameter or a field at this place and below.
-    pub(crate) fn name_at(&self, at: &Use) -> Option<String> {
+    pub(crate) fn name_at(&self, at: &Place) -> Option<String> {
         let leaf = at.fields.last()?;
         let endpoint = at.endpoint();
         let mut scopes = std::iter::once(endpoint.as_str()).chain(prefixes(&at.path));
@@ -490,15 +495,15 @@ impl Overlay {
             let name = self.entries.named.get(scope)?.get(leaf)?;
             Some((scope, name))
         })?;
-        self.mark(format!("names {scope} {leaf}"), &endpoint);
+        self.mark_used(format!("names {scope} {leaf}"), &endpoint);
         Some(name.clone())
     }
 
     /// The member of an object that contains further objects of its kind.
-    pub(crate) fn recursion(&self, at: &Use) -> Option<&str> {
+    pub(crate) fn recursion(&self, at: &Place) -> Option<&str> {
         let key = at.key();
         let member = self.entries.recursive.get(&key)?;
-        self.mark(format!("recursive {key}"), &at.endpoint());
+        self.mark_used(format!("recursive {key}"), &at.endpoint());
         Some(member)
     }
 
@@ -507,7 +512,7 @@ impl Overlay {
     pub(crate) fn stem(&self, path: &str, placeholders: bool) -> String {
         let start = prefixes(path).find_map(|above| {
             let word = self.entries.stems.get(above)?;
-            self.mark(format!("stems {above}"), path);
+            self.mark_used(format!("stems {above}"), path);
             Some((above, word))
         });
         match start {
@@ -526,7 +531,7 @@ impl Overlay {
 
     pub(crate) fn variant_name(&self, text: &str) -> Option<&str> {
         let name = self.entries.variants.get(text)?;
-        self.mark(format!("variants {text}"), "");
+        self.mark_used(format!("variants {text}"), "");
         Some(name)
     }
 
@@ -543,14 +548,14 @@ impl Overlay {
         let area = (self.entries.area.iter())
             .filter(|area| below(&area.prefix))
             .max_by_key(|area| area.prefix.len())?;
-        self.mark(format!("area {}", area.name), path);
+        self.mark_used(format!("area {}", area.name), path);
         Some(area)
     }
 
-    /// The reason why an endpoint's result stays open, if the overlay has one.
-    pub(crate) fn open(&self, endpoint: &str) -> Option<&str> {
+    /// The reason why an endpoint's result has no type, if the overlay has one.
+    pub(crate) fn untyped_reason(&self, endpoint: &str) -> Option<&str> {
         let reason = self.entries.open.get(endpoint)?;
-        self.mark(format!("open {endpoint}"), endpoint);
+        self.mark_used(format!("open {endpoint}"), endpoint);
         Some(reason)
     }
 
@@ -564,7 +569,7 @@ impl Overlay {
         let all = self.entries.privilege.iter();
         all.filter(|(_, privilege)| privilege.at.iter().any(|at| at == endpoint))
             .filter_map(|(entry, privilege)| {
-                self.mark(format!("{entry} {endpoint}"), endpoint);
+                self.mark_used(format!("{entry} {endpoint}"), endpoint);
                 let known = |name: &String| parameters.contains(&name.as_str());
                 if privilege.given.iter().all(known) {
                     return Some(Cow::Borrowed(privilege));
@@ -583,14 +588,14 @@ impl Overlay {
             .collect()
     }
 
-    /// The privileges with which one may change permissions besides the one for that.
+    /// The privileges other than `Permissions.Modify` that suffice to change permissions.
     pub(crate) fn modifiers(&self) -> impl Iterator<Item = &Modifier> {
         let all = self.entries.modifier.iter();
-        all.inspect(|(entry, _)| self.mark(entry.clone(), ""))
+        all.inspect(|(entry, _)| self.mark_used(entry.clone(), ""))
             .map(|(_, modifier)| modifier)
     }
 
-    /// The one for an object at a path.
+    /// The modifier for an object at a path.
     pub(crate) fn modifier_at(&self, path: &str) -> Option<&Modifier> {
         let mut modifiers = self.modifiers();
         modifiers.find(|modifier| {
@@ -599,8 +604,8 @@ impl Overlay {
         })
     }
 
-    /// Whether the overlay has a reason that a member which the dumps require always comes.
-    pub(crate) fn is_sourced_for(&self, at: &Use) -> bool {
+    /// Whether answers always have a member that the dumps require: the overlay has a reason.
+    pub(crate) fn is_always_present(&self, at: &Place) -> bool {
         let Some(required) = &self.entries.required else {
             return true;
         };
@@ -608,17 +613,17 @@ impl Overlay {
         let Some(reason) = required.get(&place) else {
             return false;
         };
-        let sourced = match reason.split_once(' ') {
+        let valid = match reason.split_once(' ') {
             Some(("recorded", count)) => count.parse::<u32>().is_ok_and(|count| count > 0),
             Some((_, file)) => file.contains('/'),
             None => false,
         };
-        if !sourced {
+        if !valid {
             self.problem(format!(
                 "required {place}: a reason is `recorded <number>` or `<package> <file>:<line>`"
             ));
         }
-        self.mark(format!("required {place}"), &at.endpoint());
+        self.mark_used(format!("required {place}"), &at.endpoint());
         true
     }
 
@@ -626,7 +631,7 @@ impl Overlay {
     pub(crate) fn is_declared(&self, endpoint: &str) -> bool {
         let found = self.entries.declared.contains_key(endpoint);
         if found {
-            self.mark(format!("declared {endpoint}"), endpoint);
+            self.mark_used(format!("declared {endpoint}"), endpoint);
         }
         found
     }
@@ -636,7 +641,7 @@ impl Overlay {
         let Some(aliases) = self.entries.aliases.get(endpoint) else {
             return &[];
         };
-        self.mark(format!("aliases {endpoint}"), endpoint);
+        self.mark_used(format!("aliases {endpoint}"), endpoint);
         aliases
     }
 
@@ -645,7 +650,7 @@ impl Overlay {
         let Some(commands) = self.entries.commands.get(endpoint) else {
             return &[];
         };
-        self.mark(format!("commands {endpoint}"), endpoint);
+        self.mark_used(format!("commands {endpoint}"), endpoint);
         commands
     }
 
@@ -654,7 +659,7 @@ impl Overlay {
         let Some(names) = self.entries.objects.get(path) else {
             return &[];
         };
-        self.mark(format!("objects {path}"), path);
+        self.mark_used(format!("objects {path}"), path);
         names
     }
 
@@ -667,7 +672,7 @@ impl Overlay {
         let Some((item, names)) = items.next() else {
             return &[];
         };
-        self.mark(format!("objects {item}"), path);
+        self.mark_used(format!("objects {item}"), path);
         names
     }
 
@@ -683,26 +688,26 @@ impl Overlay {
 
     pub(crate) fn example(&self, endpoint: &str) -> Option<&str> {
         let code = self.entries.examples.get(endpoint)?;
-        self.mark(format!("examples {endpoint}"), endpoint);
+        self.mark_used(format!("examples {endpoint}"), endpoint);
         Some(code)
     }
 
     pub(crate) fn summary(&self, endpoint: &str) -> Option<&str> {
         let text = self.entries.endpoints.get(endpoint)?;
-        self.mark(format!("endpoints {endpoint}"), endpoint);
+        self.mark_used(format!("endpoints {endpoint}"), endpoint);
         Some(text)
     }
 
     /// The documentation of a type, if that of its fields does not fit.
     pub(crate) fn type_meaning(&self, name: &str) -> Option<&str> {
         let text = self.entries.types.get(name)?;
-        self.mark(format!("types {name}"), "");
+        self.mark_used(format!("types {name}"), "");
         Some(text)
     }
 
     /// The documentation of a field: the nearest scope takes precedence, and in it the longest
     /// matching suffix.
-    pub(crate) fn meaning(&self, at: &Use) -> Option<&str> {
+    pub(crate) fn meaning(&self, at: &Place) -> Option<&str> {
         let endpoint = at.endpoint();
         for scope in std::iter::once(endpoint.as_str()).chain(prefixes(&at.path)) {
             let Some(fields) = self.entries.words.get(scope) else {
@@ -713,7 +718,7 @@ impl Overlay {
                 let suffix = at.fields[start..].join(".");
                 for key in [format!("{role}{suffix}"), suffix] {
                     if let Some(text) = fields.get(&key) {
-                        self.mark(format!("words {scope} {key}"), &endpoint);
+                        self.mark_used(format!("words {scope} {key}"), &endpoint);
                         return Some(text);
                     }
                 }

@@ -62,7 +62,7 @@ impl Notes {
     }
 
     /// Records an entry as used for an endpoint or a path; `place` is empty without a single one.
-    pub(super) fn mark(&self, entry: String, place: &str) {
+    pub(super) fn mark_used(&self, entry: String, place: &str) {
         let mut used = self.used.borrow_mut();
         let places = used.entry(entry).or_default();
         if !places.contains(place) {

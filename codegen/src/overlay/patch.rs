@@ -2,7 +2,7 @@
 
 use super::entries::Patch;
 use super::notes::Notes;
-use crate::facts::{Additional, Endpoint, Facts, Format, Release, Schema};
+use crate::facts::{Additional, Endpoint, Facts, Format, Method, Release, Schema};
 use crate::facts_json;
 
 /// Applies a patch to the facts of every release in its range.
@@ -22,41 +22,32 @@ fn correct(patch: &Patch, releases: &mut [Facts], notes: &Notes) -> Result<(), S
     if patch.copy.is_none() && of_copies {
         return Err("`from`, `with` and `without` are for `copy` only".to_owned());
     }
-    let (table, how) = match (&patch.replace, &patch.set, &patch.add, &patch.copy) {
-        (Some(table), None, None, None) => (table, How::Replace),
-        (None, Some(table), None, None) => (table, How::Set),
-        (None, None, Some(table), None) => (table, How::Add),
+    let (table, operation) = match (&patch.replace, &patch.set, &patch.add, &patch.copy) {
+        (Some(table), None, None, None) => (table, Operation::Replace),
+        (None, Some(table), None, None) => (table, Operation::Set),
+        (None, None, Some(table), None) => (table, Operation::Add),
         (None, None, None, Some(from)) => return copy(patch, from, releases, notes),
         _ => return Err("needs one of replace, set, add and copy".to_owned()),
     };
     let json = serde_json::to_string(table).map_err(|error| error.to_string())?;
-    let schema = facts_json::read_schema(how.name(), &json).map_err(|error| error.to_string())?;
+    let schema =
+        facts_json::read_schema(operation.name(), &json).map_err(|error| error.to_string())?;
     let members: Vec<&str> = table.keys().map(String::as_str).collect();
-    let bound = |text: &Option<String>| text.as_deref().map(str::parse::<Release>).transpose();
-    let (since, until) = (bound(&patch.since)?, bound(&patch.until)?);
+    let in_range = Range::of(patch)?;
     for at in &patch.at {
-        let (verb, path) = at.split_once(' ').ok_or("an endpoint is VERB /path")?;
-        let method = verb.parse()?;
         let mut applied = false;
-        for facts in releases.iter_mut() {
-            if since.is_some_and(|since| facts.release < since)
-                || until.is_some_and(|until| facts.release > until)
-            {
+        for facts in releases.iter_mut().filter(|facts| in_range.holds(facts)) {
+            let Some(endpoint) = endpoint_of(facts, at)? else {
                 continue;
-            }
-            let endpoint = facts
-                .endpoints
-                .get_mut(path)
-                .and_then(|m| m.get_mut(&method));
-            let Some(endpoint) = endpoint else { continue };
+            };
             let before = endpoint.clone();
-            let found = change(endpoint, &patch.pointer, &schema, &members, how)?;
+            let found = change(endpoint, &patch.pointer, &schema, &members, operation)?;
             applied |= found && *endpoint != before;
         }
         if !applied && !notes.is_partial() {
             return Err(format!("changes nothing of {at}"));
         }
-        notes.mark(patch.entry.clone(), at);
+        notes.mark_used(patch.entry.clone(), at);
     }
     Ok(())
 }
@@ -72,24 +63,18 @@ fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Res
         }
         None => Default::default(),
     };
-    let bound = |text: &Option<String>| text.as_deref().map(str::parse::<Release>).transpose();
-    let (since, until) = (bound(&patch.since)?, bound(&patch.until)?);
+    let in_range = Range::of(patch)?;
     let mut unknown: Vec<&String> = patch.without.iter().collect();
     for at in &patch.at {
         let mut applied = false;
-        for facts in releases.iter_mut() {
-            if since.is_some_and(|since| facts.release < since)
-                || until.is_some_and(|until| facts.release > until)
-            {
-                continue;
-            }
-            let place = patch.from.as_ref().unwrap_or(&patch.pointer);
+        for facts in releases.iter_mut().filter(|facts| in_range.holds(facts)) {
+            let pointer = patch.from.as_ref().unwrap_or(&patch.pointer);
             let Some(mut schema) =
-                method_of(facts, from)?.and_then(|endpoint| schema_at(endpoint, place))
+                endpoint_of(facts, from)?.and_then(|endpoint| schema_at(endpoint, pointer))
             else {
                 continue;
             };
-            let Some(endpoint) = method_of(facts, at)? else {
+            let Some(endpoint) = endpoint_of(facts, at)? else {
                 continue;
             };
             let before = endpoint.clone();
@@ -104,7 +89,7 @@ fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Res
                 let properties = schema.properties.get_or_insert_default();
                 properties.extend(with.clone());
             }
-            let found = change(endpoint, &patch.pointer, &schema, &[], How::Replace)?;
+            let found = change(endpoint, &patch.pointer, &schema, &[], Operation::Replace)?;
             applied |= found && *endpoint != before;
         }
         if !applied && !notes.is_partial() {
@@ -112,7 +97,7 @@ fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Res
                 "changes nothing of {at}; has any release both it and {from}?"
             ));
         }
-        notes.mark(patch.entry.clone(), at);
+        notes.mark_used(patch.entry.clone(), at);
     }
     if let (Some(name), false) = (unknown.first(), notes.is_partial()) {
         return Err(format!("without: {from} has no {name}"));
@@ -120,25 +105,66 @@ fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Res
     Ok(())
 }
 
-fn method_of<'f>(facts: &'f mut Facts, at: &str) -> Result<Option<&'f mut Endpoint>, String> {
-    let (verb, path) = at.split_once(' ').ok_or("an endpoint is VERB /path")?;
-    let method = verb.parse()?;
+/// The releases that a patch is for.
+struct Range {
+    since: Option<Release>,
+    until: Option<Release>,
+}
+
+impl Range {
+    fn of(patch: &Patch) -> Result<Self, String> {
+        let release = |text: &Option<String>| text.as_deref().map(str::parse).transpose();
+        Ok(Self {
+            since: release(&patch.since)?,
+            until: release(&patch.until)?,
+        })
+    }
+
+    fn holds(&self, facts: &Facts) -> bool {
+        self.since.is_none_or(|since| facts.release >= since)
+            && self.until.is_none_or(|until| facts.release <= until)
+    }
+}
+
+/// The verb and path of an endpoint such as `POST /path`.
+pub(super) fn verb_and_path(endpoint: &str) -> Result<(Method, &str), String> {
+    let (verb, path) = endpoint
+        .split_once(' ')
+        .ok_or("an endpoint is VERB /path")?;
+    Ok((verb.parse()?, path))
+}
+
+pub(super) fn endpoint_of<'f>(
+    facts: &'f mut Facts,
+    endpoint: &str,
+) -> Result<Option<&'f mut Endpoint>, String> {
+    let (method, path) = verb_and_path(endpoint)?;
     Ok((facts.endpoints.get_mut(path)).and_then(|methods| methods.get_mut(&method)))
+}
+
+/// A token of a JSON pointer without escapes.
+fn unescaped(token: &str) -> String {
+    token.replace("~1", "/").replace("~0", "~")
 }
 
 /// The schema at a pointer to a result, an element or a member of it, or a parameter.
 fn schema_at(endpoint: &Endpoint, pointer: &str) -> Option<Schema> {
     let mut tokens = pointer.strip_prefix('/')?.split('/');
-    let name = |token: &str| token.replace("~1", "/").replace("~0", "~");
     let mut schema = match tokens.next()? {
         "returns" => &endpoint.returns,
-        "parameters" => endpoint.parameters.properties.get(&name(tokens.next()?))?,
+        "parameters" => endpoint
+            .parameters
+            .properties
+            .get(&unescaped(tokens.next()?))?,
         _ => return None,
     };
     while let Some(token) = tokens.next() {
         schema = match token {
             "items" => schema.items.as_deref()?,
-            "properties" => schema.properties.as_ref()?.get(&name(tokens.next()?))?,
+            "properties" => schema
+                .properties
+                .as_ref()?
+                .get(&unescaped(tokens.next()?))?,
             _ => return None,
         };
     }
@@ -146,13 +172,13 @@ fn schema_at(endpoint: &Endpoint, pointer: &str) -> Option<Schema> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum How {
+enum Operation {
     Replace,
     Set,
     Add,
 }
 
-impl How {
+impl Operation {
     fn name(self) -> &'static str {
         match self {
             Self::Replace => "replace",
@@ -168,20 +194,20 @@ fn change(
     pointer: &str,
     schema: &Schema,
     members: &[&str],
-    how: How,
+    operation: Operation,
 ) -> Result<bool, String> {
     let mut tokens = pointer
         .strip_prefix('/')
         .ok_or("a pointer starts with a slash")?
         .split('/')
-        .map(|token| token.replace("~1", "/").replace("~0", "~"))
+        .map(unescaped)
         .collect::<Vec<_>>();
     let first = tokens.remove(0);
-    let mut place = match first.as_str() {
+    let mut target = match first.as_str() {
         "returns" => &mut endpoint.returns,
         "parameters" if !tokens.is_empty() => {
             let name = tokens.remove(0);
-            if how == How::Add && tokens.is_empty() {
+            if operation == Operation::Add && tokens.is_empty() {
                 endpoint
                     .parameters
                     .properties
@@ -190,7 +216,7 @@ fn change(
                 return Ok(true);
             }
             match endpoint.parameters.properties.get_mut(&name) {
-                Some(place) => place,
+                Some(target) => target,
                 None => return Ok(false),
             }
         }
@@ -199,14 +225,14 @@ fn change(
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
         let next = match token.as_str() {
-            "items" => place.items.as_deref_mut(),
-            "additional" => match &mut place.additional {
+            "items" => target.items.as_deref_mut(),
+            "additional" => match &mut target.additional {
                 Some(Additional::Schema(schema)) => Some(&mut **schema),
                 _ => None,
             },
             "one_of" => {
                 let index = tokens.next().and_then(|token| token.parse::<usize>().ok());
-                place
+                target
                     .one_of
                     .as_mut()
                     .zip(index)
@@ -215,11 +241,11 @@ fn change(
             "properties" | "format" => {
                 let name = tokens.next().ok_or("a pointer ends in the middle")?;
                 let schemas = match token.as_str() {
-                    "properties" if how == How::Add => {
-                        Some(place.properties.get_or_insert_with(Default::default))
+                    "properties" if operation == Operation::Add => {
+                        Some(target.properties.get_or_insert_with(Default::default))
                     }
-                    "properties" => place.properties.as_mut(),
-                    _ => match &mut place.format {
+                    "properties" => target.properties.as_mut(),
+                    _ => match &mut target.format {
                         Some(Format::Keys(keys)) => Some(keys),
                         _ => None,
                     },
@@ -227,7 +253,7 @@ fn change(
                 let Some(schemas) = schemas else {
                     return Ok(false);
                 };
-                if how == How::Add && tokens.peek().is_none() {
+                if operation == Operation::Add && tokens.peek().is_none() {
                     schemas.entry(name).or_insert_with(|| schema.clone());
                     return Ok(true);
                 }
@@ -236,37 +262,37 @@ fn change(
             other => return Err(format!("`{other}` is not a part of a schema")),
         };
         match next {
-            Some(next) => place = next,
+            Some(next) => target = next,
             None => return Ok(false),
         }
     }
-    match how {
-        How::Replace => *place = schema.clone(),
-        How::Set => set(place, schema, members)?,
-        How::Add => return Err("add names a property that does not exist yet".to_owned()),
+    match operation {
+        Operation::Replace => *target = schema.clone(),
+        Operation::Set => set(target, schema, members)?,
+        Operation::Add => return Err("add names a property that does not exist yet".to_owned()),
     }
     Ok(true)
 }
 
-fn set(place: &mut Schema, from: &Schema, members: &[&str]) -> Result<(), String> {
+fn set(target: &mut Schema, from: &Schema, members: &[&str]) -> Result<(), String> {
     for member in members {
         let from = from.clone();
         match *member {
-            "type" => place.ty = from.ty,
-            "optional" => place.optional = from.optional,
-            "default" => place.default = from.default,
-            "enum" => place.values = from.values,
-            "minimum" => place.minimum = from.minimum,
-            "maximum" => place.maximum = from.maximum,
-            "min_length" => place.min_length = from.min_length,
-            "max_length" => place.max_length = from.max_length,
-            "pattern" => place.pattern = from.pattern,
-            "format" => place.format = from.format,
-            "requires" => place.requires = from.requires,
-            "renderer" => place.renderer = from.renderer,
-            "items" => place.items = from.items,
-            "properties" => place.properties = from.properties,
-            "additional" => place.additional = from.additional,
+            "type" => target.ty = from.ty,
+            "optional" => target.optional = from.optional,
+            "default" => target.default = from.default,
+            "enum" => target.values = from.values,
+            "minimum" => target.minimum = from.minimum,
+            "maximum" => target.maximum = from.maximum,
+            "min_length" => target.min_length = from.min_length,
+            "max_length" => target.max_length = from.max_length,
+            "pattern" => target.pattern = from.pattern,
+            "format" => target.format = from.format,
+            "requires" => target.requires = from.requires,
+            "renderer" => target.renderer = from.renderer,
+            "items" => target.items = from.items,
+            "properties" => target.properties = from.properties,
+            "additional" => target.additional = from.additional,
             other => return Err(format!("`{other}` cannot be set")),
         }
     }

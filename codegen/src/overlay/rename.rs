@@ -1,6 +1,7 @@
 //! Parameters that were renamed.
 
-use crate::facts::{Facts, Method, Release};
+use super::patch::endpoint_of;
+use crate::facts::{Facts, Release};
 
 /// A parameter that is sent by another name since some release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub(crate) struct Renamed {
 
 pub(super) enum Problem {
     /// No release has it, or none has another name for it.
-    Nothing,
-    Wrong(String),
+    NotRenamed,
+    Invalid(String),
 }
 
 /// Names a parameter `old` in every release that names it `new`. The releases are in order, oldest
@@ -26,33 +27,27 @@ pub(super) fn apply(
     new: &str,
     releases: &mut [Facts],
 ) -> Result<Renamed, Problem> {
-    let wrong = |problem: &str| Problem::Wrong(problem.to_owned());
-    let (verb, path) = endpoint
-        .split_once(' ')
-        .ok_or_else(|| wrong("an endpoint is VERB /path"))?;
-    let method: Method = verb.parse().map_err(Problem::Wrong)?;
-    let mut before = false;
+    let mut has_old = false;
     let mut since = None;
     for facts in releases.iter_mut() {
         let release = facts.release;
-        let methods = facts.endpoints.get_mut(path);
-        let Some(found) = methods.and_then(|methods| methods.get_mut(&method)) else {
+        let Some(found) = endpoint_of(facts, endpoint).map_err(Problem::Invalid)? else {
             continue;
         };
         let parameters = &mut found.parameters.properties;
         match (parameters.contains_key(old), parameters.remove(new)) {
             (true, Some(_)) => {
-                return Err(Problem::Wrong(format!(
-                    "release {release} has {old} beside it, so they are two parameters; name one of them under \
+                return Err(Problem::Invalid(format!(
+                    "release {release} has {old} as well, so they are two parameters; name one of them under \
                      [names.\"{endpoint}\"]"
                 )));
             }
             (true, None) if since.is_some() => {
-                return Err(Problem::Wrong(format!(
+                return Err(Problem::Invalid(format!(
                     "release {release} calls it {old} again"
                 )));
             }
-            (true, None) => before = true,
+            (true, None) => has_old = true,
             (false, Some(schema)) => {
                 since.get_or_insert(release);
                 parameters.insert(old.to_owned(), schema);
@@ -65,12 +60,12 @@ pub(super) fn apply(
             }
         }
     }
-    match (before, since) {
+    match (has_old, since) {
         (true, Some(since)) => Ok(Renamed {
             old: old.to_owned(),
             new: new.to_owned(),
             since,
         }),
-        _ => Err(Problem::Nothing),
+        _ => Err(Problem::NotRenamed),
     }
 }

@@ -89,12 +89,12 @@ function wordScore(call, word, raw) {
   if (last === word) best = 34;
   else if (last.split(" ").includes(word)) best = Math.max(best, 26);
   for (const part of call.words) if (best < 10 && part.startsWith(word)) best = 10;
-  const family = word.replace(/\d+$/, "");
+  const prefix = word.replace(/\d+$/, "");
   for (let i = 0; i < call.foldedNames.length; i++) {
     const name = call.foldedNames[i];
-    const isFamily = call.names[i].endsWith("[n]");
-    if (name === word || (isFamily && family !== word && name === family)) best = Math.max(best, 17);
-    else if (isFamily && name === word) best = Math.max(best, 16);
+    const isIndexed = call.names[i].endsWith("[n]");
+    if (name === word || (isIndexed && prefix !== word && name === prefix)) best = Math.max(best, 17);
+    else if (isIndexed && name === word) best = Math.max(best, 16);
     else if (name.split(" ").includes(word)) best = Math.max(best, 8);
   }
   // A privilege that every such call needs comes before one among others, or one that only some cases need.

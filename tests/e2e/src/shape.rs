@@ -48,7 +48,7 @@ pub struct Properties {
 #[derive(Clone, Debug)]
 pub struct Member {
     pub name: String,
-    pub family: bool,
+    pub indexed: bool,
     pub required: bool,
     pub ty: Ty,
 }
@@ -149,7 +149,7 @@ fn member(json: &Value) -> Member {
     let flag = |name: &str| json[name].as_bool().unwrap_or_default();
     Member {
         name: text(&json["name"]),
-        family: flag("family"),
+        indexed: flag("indexed"),
         required: flag("required"),
         ty: ty(&json["ty"]),
     }

@@ -18,9 +18,9 @@ use serde_json::{Map, json};
 /// The key of extra members.
 pub const EXTRA: &str = "(extra)";
 /// The key of an unknown enum value's text.
-pub const UNKNOWN_VALUE: &str = "(unlisted)";
+pub const UNKNOWN_VALUE: &str = "(unknown value)";
 /// The key of a property string's unknown keys.
-pub const UNKNOWN_KEYS: &str = "(undeclared)";
+pub const UNKNOWN_KEYS: &str = "(unknown keys)";
 /// The key of an invalid property string's text.
 pub const TEXT: &str = "(text)";
 
@@ -48,7 +48,7 @@ impl Shown {
     }
 
     /// The members of an indexed parameter, each under its own name.
-    pub fn family<T: Show>(&mut self, name: &str, members: &IndexedMap<T>) {
+    pub fn indexed<T: Show>(&mut self, name: &str, members: &IndexedMap<T>) {
         for (index, member) in members {
             self.put(&format!("{name}{index}"), member);
         }
@@ -81,8 +81,8 @@ impl Shown {
 
 /// The text of an enum's value.
 #[must_use]
-pub fn text(text: &str, unlisted: bool) -> Option<Value> {
-    Some(match unlisted {
+pub fn text(text: &str, unknown: bool) -> Option<Value> {
+    Some(match unknown {
         true => json!({ UNKNOWN_VALUE: text }),
         false => json!(text),
     })

@@ -7,7 +7,7 @@ use crate::embedded::section;
 
 /// The highest index of each indexed parameter, such as `net` for `net0` to `net31`.
 pub(crate) static HIGHEST_INDEXES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
-    section("families")
+    section("last_index")
         .flat_map(toml::Table::values)
         .filter_map(toml::Value::as_table)
         .flatten()

@@ -121,9 +121,8 @@ mod tests {
 
     fn nic() -> Schemas {
         let plain = |ty| Schema {
-            ty: Some(ty),
             optional: true,
-            ..Schema::default()
+            ..Schema::of(ty)
         };
         Schemas::from([
             (
@@ -166,9 +165,8 @@ mod tests {
         let switch = Schemas::from([(
             "enabled".into(),
             Schema {
-                ty: Some(Type::Boolean),
                 default_key: true,
-                ..Schema::default()
+                ..Schema::of(Type::Boolean)
             },
         )]);
         for text in ["Yes", "enabled=0,1", "enabled=on", " ,1,"] {

@@ -240,7 +240,7 @@ impl Sampler<'_> {
         }) {
             return known.clone();
         }
-        let made = match &schema.format {
+        let sample = match &schema.format {
             Some(Format::Keys(keys)) => Some(self.property_string(keys, fill)),
             Some(Format::Name(format)) => match self.formats.get(format) {
                 Some(keys) => Some(self.property_string(keys, fill)),
@@ -248,16 +248,16 @@ impl Sampler<'_> {
             },
             Some(Format::List(_)) | None => None,
         };
-        if let Some(made) = made.filter(|made| fits(made)) {
-            return made;
+        if let Some(sample) = sample.filter(|sample| fits(sample)) {
+            return sample;
         }
         let min = usize::try_from(schema.min_length.unwrap_or(0)).unwrap_or(0);
-        if let Some(made) = schema
+        if let Some(sample) = schema
             .pattern
             .as_ref()
             .and_then(|p| pattern::example(p, min))
         {
-            return made;
+            return sample;
         }
         if let Some(Value::String(default)) = &schema.default
             && fits(default)
@@ -465,10 +465,7 @@ fn minimal(
         known: &known,
         now: 0,
     };
-    let text = Schema {
-        ty: Some(Type::String),
-        ..Schema::default()
-    };
+    let text = Schema::of(Type::String);
     let mut in_path = Vec::new();
     let path = template
         .split('/')

@@ -482,9 +482,8 @@ mod tests {
 
     fn string() -> Schema {
         Schema {
-            ty: Some(Type::String),
             optional: true,
-            ..Schema::default()
+            ..Schema::of(Type::String)
         }
     }
 

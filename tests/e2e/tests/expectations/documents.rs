@@ -50,7 +50,7 @@ impl<'a> Maker<'a> {
 
     /// A whole answer.
     pub(crate) fn document(&mut self, returns: &Returns) -> Made {
-        let (data, shown) = match returns {
+        let (data, decoded) = match returns {
             Returns::Nothing | Returns::Bytes => (json!(null), None),
             Returns::Task { optional: false } => (json!(UPID), Some(json!(UPID))),
             Returns::Task { optional: true } => match self.turn("", 4) {
@@ -61,7 +61,7 @@ impl<'a> Maker<'a> {
             },
             Returns::Data(ty) => self.value(ty, "data"),
         };
-        (json!({ "data": data }), shown)
+        (json!({ "data": data }), decoded)
     }
 
     /// The index of the spelling for a place: each in turn, and different for neighbours.
@@ -83,7 +83,7 @@ impl<'a> Maker<'a> {
 
     fn value(&mut self, ty: &Ty, place: &str) -> Made {
         let same = |value: Value| (value.clone(), Some(value));
-        let to = |json: Value, shown: Value| (json, Some(shown));
+        let to = |json: Value, decoded: Value| (json, Some(decoded));
         let spellings = match ty {
             Ty::Optional(of) => {
                 if self.kind == Kind::Minimal || self.turn(&format!("{place}?"), 4) == 1 {
@@ -197,9 +197,9 @@ impl<'a> Maker<'a> {
                     }
                     Item::Struct(members) => {
                         self.inside.push(name.clone());
-                        let made = self.object(members, place);
+                        let object = self.object(members, place);
                         self.inside.pop();
-                        made
+                        object
                     }
                     Item::Properties(of) => self.properties(of, place),
                 };
@@ -222,15 +222,15 @@ impl<'a> Maker<'a> {
         };
         if count == 3 {
             // Older releases send a single value instead of a list.
-            let (json, shown) = self.value(of, &inside);
-            return (json, Some(Value::Array(shown.into_iter().collect())));
+            let (json, decoded) = self.value(of, &inside);
+            return (json, Some(Value::Array(decoded.into_iter().collect())));
         }
         let mut items = Vec::new();
         let mut found = Vec::new();
         for _ in 0..count {
-            let (json, shown) = self.value(of, &inside);
+            let (json, decoded) = self.value(of, &inside);
             items.push(json);
-            found.extend(shown);
+            found.extend(decoded);
         }
         (Value::Array(items), Some(Value::Array(found)))
     }
@@ -255,10 +255,10 @@ impl<'a> Maker<'a> {
         let mut object = Map::new();
         let mut found = Map::new();
         for key in ["k1", "k 2"].iter().take(count) {
-            let (json, shown) = self.value(of, &format!("{place}.*"));
+            let (json, decoded) = self.value(of, &format!("{place}.*"));
             object.insert((*key).to_owned(), json);
-            if let Some(shown) = shown {
-                found.insert((*key).to_owned(), shown);
+            if let Some(decoded) = decoded {
+                found.insert((*key).to_owned(), decoded);
             }
         }
         (Value::Object(object), Some(Value::Object(found)))
@@ -269,7 +269,7 @@ impl<'a> Maker<'a> {
         let mut found = Map::new();
         let mut extra = Map::new();
         for member in members {
-            let names = match member.family {
+            let names = match member.indexed {
                 true => vec![format!("{}0", member.name), format!("{}13", member.name)],
                 false => vec![member.name.clone()],
             };
@@ -294,20 +294,20 @@ impl<'a> Maker<'a> {
                         }
                     }
                     _ => {
-                        let (mut json, shown) = self.value(&member.ty, &inside);
+                        let (mut json, decoded) = self.value(&member.ty, &inside);
                         if turn == 4
                             && let Some(rest) = self.spoil(&member.ty, &mut json, &inside)
                         {
                             extra.insert(name.clone(), rest);
                         }
                         object.insert(name.clone(), json);
-                        if let Some(shown) = shown {
-                            found.insert(name, shown);
+                        if let Some(decoded) = decoded {
+                            found.insert(name, decoded);
                         }
                     }
                 }
             }
-            if member.family && self.kind == Kind::Unusual {
+            if member.indexed && self.kind == Kind::Unusual {
                 // These look like indexes, and are not.
                 for index in ["256", "01", ""] {
                     let name = format!("{}{index}", member.name);
@@ -425,13 +425,13 @@ impl<'a> Maker<'a> {
             if !member.required && (self.kind == Kind::Minimal || turn == 2) {
                 continue;
             }
-            let (text, shown) = self.key(&member.ty, &format!("{place}.{}", member.name));
+            let (text, decoded) = self.key(&member.ty, &format!("{place}.{}", member.name));
             object.insert(member.name.clone(), json!(text));
             parts.push(match of.default_key.as_ref() == Some(&member.name) {
                 true if !text.is_empty() => text,
                 _ => format!("{}={text}", member.name),
             });
-            found.insert(member.name.clone(), shown);
+            found.insert(member.name.clone(), decoded);
         }
         if turn == 3 || turn == 4 {
             parts.push("zz-later=x y".to_owned());
@@ -478,7 +478,7 @@ impl<'a> Maker<'a> {
             _ => vec![("text", json!("text")), ("ä b/c:d", json!("ä b/c:d"))],
         };
         let turn = self.turn(place, spellings.len());
-        let (text, shown) = spellings.into_iter().nth(turn).expect("one of them");
-        (text.to_owned(), shown)
+        let (text, decoded) = spellings.into_iter().nth(turn).expect("one of them");
+        (text.to_owned(), decoded)
     }
 }

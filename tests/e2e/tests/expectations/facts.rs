@@ -7,46 +7,47 @@ use proxmox_e2e::REQUESTS;
 use proxmox_e2e::shape::{Item, Member, Returns, Shapes, Ty};
 
 /// Compares schemas with shapes, and records the members of items that any schema has.
-struct Reading<'a> {
+struct Comparison<'a> {
     shapes: &'a Shapes,
     formats: &'a BTreeMap<String, Schemas>,
-    /// Places of a newer release, whose schema takes precedence.
-    settled: BTreeSet<String>,
-    /// Within the parts of a property string: the parser requires keys that the schema omits, and
-    /// joins arrays.
-    in_parts: bool,
-    spoken_of: BTreeSet<(String, String)>,
+    /// The places compared so far. Newer releases come first, and take precedence.
+    compared_places: BTreeSet<String>,
+    /// Within a property string in its parsed form: the type is that of its text, which requires keys
+    /// that the schema calls optional, and has lists for arrays.
+    in_property_string: bool,
+    described: BTreeSet<(String, String)>,
     compared: usize,
     /// Strings with a more precise type, from the other side of a setting or from the overlay.
-    richer: usize,
-    complaints: BTreeSet<String>,
+    more_precise: usize,
+    problems: BTreeSet<String>,
 }
 
 /// The type without regard to optionality.
-fn present(ty: &Ty) -> &Ty {
+fn without_option(ty: &Ty) -> &Ty {
     match ty {
-        Ty::Optional(of) | Ty::Pending(of) => present(of),
+        Ty::Optional(of) | Ty::Pending(of) => without_option(of),
         ty => ty,
     }
 }
 
-impl<'a> Reading<'a> {
+impl<'a> Comparison<'a> {
     fn new(shapes: &'a Shapes, formats: &'a BTreeMap<String, Schemas>) -> Self {
         Self {
             shapes,
             formats,
-            settled: BTreeSet::new(),
-            in_parts: false,
-            spoken_of: BTreeSet::new(),
+            compared_places: BTreeSet::new(),
+            in_property_string: false,
+            described: BTreeSet::new(),
             compared: 0,
-            richer: 0,
-            complaints: BTreeSet::new(),
+            more_precise: 0,
+            problems: BTreeSet::new(),
         }
     }
 
-    fn complain(&mut self, place: &str, says: &str, ty: &Ty) {
-        self.complaints
-            .insert(format!("{place}: the facts say {says}, the type is {ty:?}"));
+    fn report(&mut self, place: &str, expected: &str, ty: &Ty) {
+        self.problems.insert(format!(
+            "{place}: the facts have {expected}, the type is {ty:?}"
+        ));
     }
 
     fn item(&self, ty: &Ty) -> Option<(String, &'a Item)> {
@@ -66,14 +67,14 @@ impl<'a> Reading<'a> {
     }
 
     fn compare(&mut self, place: &str, schema: &Schema, ty: &Ty) {
-        let ty = present(ty);
+        let ty = without_option(ty);
         if let Some(choices) = &schema.one_of {
             for choice in choices {
                 self.compare(place, choice, ty);
             }
             return;
         }
-        let is_new = self.settled.insert(place.to_owned());
+        let is_new = self.compared_places.insert(place.to_owned());
         self.compared += usize::from(is_new);
         let implied = match schema {
             Schema {
@@ -89,25 +90,25 @@ impl<'a> Reading<'a> {
         };
         match schema.ty.unwrap_or(implied) {
             Type::Array => match ty {
-                Ty::List(_) if self.in_parts => {}
+                Ty::List(_) if self.in_property_string => {}
                 Ty::Array(of) => {
                     if let Some(items) = &schema.items {
                         self.compare(&format!("{place}[]"), items, of);
                     }
                 }
-                _ if is_new => self.complain(place, "an array", ty),
+                _ if is_new => self.report(place, "an array", ty),
                 _ => {}
             },
             Type::Object => self.object(place, schema, ty, is_new),
             Type::String => self.text(place, schema, ty, is_new),
             _ if !is_new => {}
-            Type::Boolean if !matches!(ty, Ty::Boolean) => self.complain(place, "a boolean", ty),
+            Type::Boolean if !matches!(ty, Ty::Boolean) => self.report(place, "a boolean", ty),
             Type::Integer if !matches!(ty, Ty::Integer | Ty::Bytes | Ty::Vmid) => {
-                self.complain(place, "an integer", ty);
+                self.report(place, "an integer", ty);
             }
-            Type::Number if !matches!(ty, Ty::Number) => self.complain(place, "a number", ty),
+            Type::Number if !matches!(ty, Ty::Number) => self.report(place, "a number", ty),
             Type::Null | Type::Any if !matches!(ty, Ty::Json) && !self.is_recursive(ty) => {
-                self.complain(place, "nothing", ty);
+                self.report(place, "nothing", ty);
             }
             _ => {}
         }
@@ -134,7 +135,7 @@ impl<'a> Reading<'a> {
                     let own: Vec<_> = own.collect();
                     self.members(place, &name, own, &string.keys);
                 }
-                _ if is_new => self.complain(place, "a property string", ty),
+                _ if is_new => self.report(place, "a property string", ty),
                 _ => {}
             }
             return;
@@ -146,16 +147,16 @@ impl<'a> Reading<'a> {
         match (&schema.values, self.item(ty), ty) {
             (Some(values), Some((_, Item::Enum(known))), _) => {
                 for value in values.iter().filter(|value| !known.contains(value)) {
-                    self.complain(place, &format!("the value {value:?}"), ty);
+                    self.report(place, &format!("the value {value:?}"), ty);
                 }
             }
-            (Some(_), ..) => self.complain(place, "an enum", ty),
+            (Some(_), ..) => self.report(place, "an enum", ty),
             (None, _, Ty::List(_)) => {}
             (None, _, Ty::Text) if is_list => {}
-            (None, ..) if is_list => self.complain(place, "a list", ty),
+            (None, ..) if is_list => self.report(place, "a list", ty),
             (None, _, Ty::Text | Ty::Vmid) => {}
-            (None, Some((_, Item::Enum(_) | Item::Properties(_))), _) => self.richer += 1,
-            (None, ..) => self.complain(place, "a text", ty),
+            (None, Some((_, Item::Enum(_) | Item::Properties(_))), _) => self.more_precise += 1,
+            (None, ..) => self.report(place, "a text", ty),
         }
     }
 
@@ -178,11 +179,11 @@ impl<'a> Reading<'a> {
                 }
                 // Some handlers return a property string in its parsed form.
                 Some((name, Item::Properties(string))) => {
-                    let around = std::mem::replace(&mut self.in_parts, true);
+                    let outer = std::mem::replace(&mut self.in_property_string, true);
                     self.members(place, &name, declared, &string.keys);
-                    self.in_parts = around;
+                    self.in_property_string = outer;
                 }
-                _ if is_new => self.complain(place, "an object", ty),
+                _ if is_new => self.report(place, "an object", ty),
                 _ => {}
             },
         }
@@ -196,20 +197,20 @@ impl<'a> Reading<'a> {
         members: &[Member],
     ) {
         for (name, schema) in declared {
-            let plain = name.strip_suffix("[n]").unwrap_or(name);
+            let base = name.strip_suffix("[n]").unwrap_or(name);
             let place = format!("{place}.{name}");
-            let is_family = name.ends_with("[n]");
-            let named = |member: &&Member| member.name == plain && member.family == is_family;
-            let Some(member) = members.iter().find(named) else {
-                self.complaints
+            let indexed = name.ends_with("[n]");
+            let has_name = |member: &&Member| member.name == base && member.indexed == indexed;
+            let Some(member) = members.iter().find(has_name) else {
+                self.problems
                     .insert(format!("{place}: {item} has no such member"));
                 continue;
             };
-            if member.required && schema.optional && !self.in_parts {
-                self.complaints
+            if member.required && schema.optional && !self.in_property_string {
+                self.problems
                     .insert(format!("{place}: optional, and required in {item}"));
             }
-            self.spoken_of.insert((item.to_owned(), plain.to_owned()));
+            self.described.insert((item.to_owned(), base.to_owned()));
             self.compare(&place, schema, &member.ty);
         }
     }
@@ -219,17 +220,16 @@ impl<'a> Reading<'a> {
         if let Returns::Data(ty) = &self.shapes.answers[key] {
             return self.compare(&place, schema, ty);
         }
-        if !self.settled.insert(place.clone()) {
+        if !self.compared_places.insert(place.clone()) {
             return;
         }
         match (&self.shapes.answers[key], schema.ty) {
             (Returns::Nothing, None | Some(Type::Null | Type::Any))
             | (Returns::Task { .. }, Some(Type::String))
             | (Returns::Bytes, _) => {}
-            (returns, says) => drop(
-                self.complaints
-                    .insert(format!("{place}: answers {says:?}, not {returns:?}")),
-            ),
+            (returns, ty) => drop(self.problems.insert(format!(
+                "{place}: the facts have {ty:?}, the type is {returns:?}"
+            ))),
         }
     }
 }
@@ -239,7 +239,7 @@ fn types_match_the_facts() {
     let shapes = Shapes::get();
     let releases = crate::releases::corrected();
     let none = BTreeMap::new();
-    let mut reading = Reading::new(shapes, &none);
+    let mut comparison = Comparison::new(shapes, &none);
     // A renamed parameter keeps its first name.
     let renamed: BTreeMap<(&str, &str), &str> = REQUESTS
         .iter()
@@ -252,9 +252,9 @@ fn types_match_the_facts() {
                 .map(|renamed| ((request.endpoint, renamed.new), renamed.old))
         })
         .collect();
-    let mut taken: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut accepted: BTreeSet<(String, String)> = BTreeSet::new();
     for facts in releases.iter().rev() {
-        reading.formats = &facts.formats;
+        comparison.formats = &facts.formats;
         for (key, path, endpoint) in endpoints(facts) {
             let parameters = &shapes.parameters[&key];
             for (name, schema) in &endpoint.parameters.properties {
@@ -264,26 +264,26 @@ fn types_match_the_facts() {
                 let name = renamed
                     .get(&(key.as_str(), name.as_str()))
                     .map_or(name.as_str(), |old| old);
-                taken.insert((key.clone(), name.to_owned()));
+                accepted.insert((key.clone(), name.to_owned()));
                 let place = format!("{key}?{name}");
                 match parameters.get(name) {
-                    Some(ty) => reading.compare(&place, schema, ty),
+                    Some(ty) => comparison.compare(&place, schema, ty),
                     None => drop(
-                        reading
-                            .complaints
+                        comparison
+                            .problems
                             .insert(format!("{place}: is not accepted")),
                     ),
                 }
             }
-            reading.answer(&key, endpoint);
+            comparison.answer(&key, endpoint);
         }
     }
-    let mut complaints = reading.complaints;
+    let mut problems = comparison.problems;
     for (key, parameters) in &shapes.parameters {
         let unknown = parameters
             .keys()
-            .filter(|name| !taken.contains(&(key.clone(), (*name).clone())));
-        complaints.extend(unknown.map(|name| format!("{key}?{name}: no release has it")));
+            .filter(|name| !accepted.contains(&(key.clone(), (*name).clone())));
+        problems.extend(unknown.map(|name| format!("{key}?{name}: no release has it")));
     }
     for (name, item) in &shapes.items {
         let members = match item {
@@ -292,21 +292,21 @@ fn types_match_the_facts() {
             Item::Properties(string) => &string.keys,
         };
         for member in members {
-            if !reading
-                .spoken_of
+            if !comparison
+                .described
                 .contains(&(name.clone(), member.name.clone()))
             {
-                complaints.insert(format!("{name}.{}: no release has it", member.name));
+                problems.insert(format!("{name}.{}: no release has it", member.name));
             }
         }
     }
     println!(
-        "{} places are of the types that {} releases say; {} texts have a type that says more",
-        reading.compared,
+        "{} places have the types of {} releases; {} texts have a more precise type",
+        comparison.compared,
         releases.len(),
-        reading.richer
+        comparison.more_precise
     );
-    let all: Vec<String> = complaints.into_iter().collect();
+    let all: Vec<String> = problems.into_iter().collect();
     assert!(all.is_empty(), "{}:\n{}", all.len(), all.join("\n"));
 }
 
@@ -320,29 +320,32 @@ fn endpoints(facts: &Facts) -> impl Iterator<Item = (String, &str, &Endpoint)> {
 #[test]
 fn a_type_that_contradicts_the_facts_is_found() {
     let none = BTreeMap::new();
-    let of = |ty: Type| Schema {
-        ty: Some(ty),
-        ..Schema::default()
-    };
     let array = Schema {
-        items: Some(Box::new(of(Type::Integer))),
-        ..of(Type::Array)
+        items: Some(Box::new(Schema::of(Type::Integer))),
+        ..Schema::of(Type::Array)
     };
     let object = |member: &str| Schema {
-        properties: Some(Schemas::from([(member.to_owned(), of(Type::Integer))])),
-        ..of(Type::Object)
+        properties: Some(Schemas::from([(
+            member.to_owned(),
+            Schema::of(Type::Integer),
+        )])),
+        ..Schema::of(Type::Object)
     };
     let list = Schema {
         format: Some(Format::Name("pve-node-list".to_owned())),
-        ..of(Type::String)
+        ..Schema::of(Type::String)
     };
     let index = || Ty::Item("CephOsdNode".to_owned());
     for (schema, ty, fits) in [
-        (of(Type::Boolean), Ty::Boolean, true),
-        (of(Type::Boolean), Ty::Text, false),
-        (of(Type::Integer), Ty::Optional(Box::new(Ty::Vmid)), true),
-        (of(Type::Integer), Ty::Number, false),
-        (of(Type::String), Ty::Integer, false),
+        (Schema::of(Type::Boolean), Ty::Boolean, true),
+        (Schema::of(Type::Boolean), Ty::Text, false),
+        (
+            Schema::of(Type::Integer),
+            Ty::Optional(Box::new(Ty::Vmid)),
+            true,
+        ),
+        (Schema::of(Type::Integer), Ty::Number, false),
+        (Schema::of(Type::String), Ty::Integer, false),
         (array.clone(), Ty::Array(Box::new(Ty::Integer)), true),
         (array.clone(), Ty::Array(Box::new(Ty::Text)), false),
         (array, Ty::List(Box::new(Ty::Integer)), false),
@@ -352,8 +355,8 @@ fn a_type_that_contradicts_the_facts_is_found() {
         (object("missing"), index(), false),
         (object("id"), Ty::Text, false),
     ] {
-        let mut reading = Reading::new(Shapes::get(), &none);
-        reading.compare("GET /place#", &schema, &ty);
-        assert_eq!(reading.complaints.is_empty(), fits, "{schema:?} as {ty:?}");
+        let mut comparison = Comparison::new(Shapes::get(), &none);
+        comparison.compare("GET /place#", &schema, &ty);
+        assert_eq!(comparison.problems.is_empty(), fits, "{schema:?} as {ty:?}");
     }
 }

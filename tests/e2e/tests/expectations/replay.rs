@@ -31,7 +31,7 @@ struct Tally {
     failed: Vec<String>,
     extra: usize,
     extra_names: BTreeMap<String, usize>,
-    unlisted: BTreeMap<String, usize>,
+    unknown_values: BTreeMap<String, usize>,
     texts: BTreeMap<String, usize>,
     no_upid: Vec<String>,
     /// Rejected parts of top-level lists.
@@ -103,8 +103,8 @@ pub(crate) fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize
     (records, unknown)
 }
 
-fn walk(place: &str, shown: &Value, tally: &mut Tally) {
-    match shown {
+fn walk(place: &str, data: &Value, tally: &mut Tally) {
+    match data {
         Value::Object(object) => {
             for (name, value) in object {
                 match name.as_str() {
@@ -120,7 +120,7 @@ fn walk(place: &str, shown: &Value, tally: &mut Tally) {
                     }
                     UNKNOWN_VALUE => {
                         let name = format!("{place} = {value}");
-                        *tally.unlisted.entry(name).or_default() += 1;
+                        *tally.unknown_values.entry(name).or_default() += 1;
                     }
                     TEXT => *tally.texts.entry(format!("{place} = {value}")).or_default() += 1,
                     _ => walk(&format!("{place}.{name}"), value, tally),
@@ -141,13 +141,13 @@ impl Tally {
         let name = record.endpoint.to_string();
         let text = serde_json::to_vec(body).expect("JSON");
         match (record.endpoint.decode)(&text) {
-            Ok(shown) => {
+            Ok(data) => {
                 self.decoded += 1;
-                if let Some(shown) = shown {
-                    if shown.get("(no UPID)").is_some() {
+                if let Some(data) = data {
+                    if data.get("(no UPID)").is_some() {
                         self.no_upid.push(format!("{} {name}: {body}", record.file));
                     }
-                    walk(&name, &shown, self);
+                    walk(&name, &data, self);
                 }
                 self.endpoints.insert(name);
             }
@@ -158,13 +158,13 @@ impl Tally {
     fn report(&self, what: &str) {
         println!(
             "{what}: {} answers of {} endpoints decoded, {} failed; {} values kept in extra \
-             ({} names), {} unlisted enum values, {} property strings kept as text",
+             ({} names), {} unknown enum values, {} property strings kept as text",
             self.decoded,
             self.endpoints.len(),
             self.failed.len(),
             self.extra,
             self.extra_names.len(),
-            self.unlisted.values().sum::<usize>(),
+            self.unknown_values.values().sum::<usize>(),
             self.texts.values().sum::<usize>(),
         );
         for problem in self
@@ -177,7 +177,7 @@ impl Tally {
         }
         for (title, names) in [
             ("in extra", &self.extra_names),
-            ("unlisted", &self.unlisted),
+            ("unknown", &self.unknown_values),
             ("as text", &self.texts),
         ] {
             for (name, count) in names {
@@ -228,12 +228,12 @@ fn recorded_answers_decode() {
     }
     println!("listed as open: {:?}", observed.open);
     assert!(
-        observed.undeclared.is_empty(),
+        observed.extra.is_empty(),
         "declared nowhere, and not listed as open: {:?}",
-        observed.undeclared
+        observed.extra
     );
-    let unproved = shapes.unproved(&observed);
-    assert!(unproved.is_empty(), "{unproved:#?}");
+    let unconfirmed = shapes.unconfirmed(&observed);
+    assert!(unconfirmed.is_empty(), "{unconfirmed:#?}");
     assert!(live.decoded > 0, "the recordings hold no answer");
     assert!(
         live.failed.is_empty() && live.no_upid.is_empty() && live.kept_aside.is_empty(),
@@ -270,7 +270,7 @@ fn collect<'a>(
             (Item::Struct(members), Value::Object(object)) => {
                 for (key, value) in object {
                     let base = key.trim_end_matches(|c: char| c.is_ascii_digit());
-                    let member = members.iter().find(|member| match member.family {
+                    let member = members.iter().find(|member| match member.indexed {
                         true => member.name == base && base != key,
                         false => member.name == *key,
                     });
@@ -298,9 +298,9 @@ fn recorded_property_strings_keep_their_meaning() {
         }
         for (name, value) in record.request.as_object().into_iter().flatten() {
             let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
-            let taken = &shapes.parameters[&key];
-            let family = || taken.get(&format!("{base}[n]"));
-            if let Some(ty) = taken.get(name).or_else(family) {
+            let accepted = &shapes.parameters[&key];
+            let indexed = || accepted.get(&format!("{base}[n]"));
+            if let Some(ty) = accepted.get(name).or_else(indexed) {
                 collect(shapes, ty, value, &mut found);
             }
         }

@@ -79,13 +79,13 @@ impl SecretPlanter<'_> {
         let mut object = Map::new();
         for member in members.iter().filter(|_| depth > 0) {
             let dot = if place.ends_with('#') { "" } else { "." };
-            let family = if member.family { "[n]" } else { "" };
-            let place = format!("{place}{dot}{}{family}", member.name);
-            let index = if member.family { "0" } else { "" };
+            let suffix = if member.indexed { "[n]" } else { "" };
+            let place = format!("{place}{dot}{}{suffix}", member.name);
+            let index = if member.indexed { "0" } else { "" };
             let value = self.value(&member.ty, &place, depth - 1);
             object.insert(format!("{}{index}", member.name), value);
         }
-        // Undeclared members, and values that fit no member.
+        // Extra members, and values that fit no member.
         for name in self.overlay.secret.names.keys() {
             if !object.contains_key(name) {
                 let value = json!({ "deep": [self.secret()] });
@@ -93,7 +93,7 @@ impl SecretPlanter<'_> {
             }
         }
         let address = format!("otpauth://totp/x?secret={PLANTED}");
-        object.insert("undeclared-address".to_owned(), json!(address));
+        object.insert("unknown-address".to_owned(), json!(address));
         Value::Object(object)
     }
 
@@ -113,7 +113,7 @@ impl SecretPlanter<'_> {
             };
             parts.push(format!("{}={value}", key.name));
         }
-        parts.push(format!("undeclared-password={PLANTED}"));
+        parts.push(format!("unknown-password={PLANTED}"));
         parts.join(",")
     }
 }
@@ -131,7 +131,7 @@ fn no_answer_prints_a_secret() {
         let Returns::Data(ty) = &shapes.answers[&answer.to_string()] else {
             continue;
         };
-        // The whole answer is of an open kind.
+        // Such an answer may hold anything: its type cannot tell what is secret.
         if matches!(ty, Ty::Json | Ty::Text) {
             continue;
         }
@@ -208,9 +208,9 @@ fn no_request_prints_a_secret() {
             hidden += 1;
             let texts = call.params().get(parameter.name).map(ParamValue::texts);
             let texts = texts.unwrap_or_default();
-            let shown = format!("{:?}: {:?}", parameter.name, texts.first());
-            let shown = shown.replace("Some(", "").replace(')', "");
-            if text.contains(&shown) {
+            let parameter_text = format!("{:?}: {:?}", parameter.name, texts.first());
+            let parameter_text = parameter_text.replace("Some(", "").replace(')', "");
+            if text.contains(&parameter_text) {
                 leaks.push(format!("{}: {text}", wire.endpoint));
             }
         }
