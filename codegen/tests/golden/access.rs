@@ -394,7 +394,7 @@ pub struct AccessDomainsItem {
     pub tfa: Option<AccessDomainsTfa>,
     /// The member `type`.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -448,7 +448,7 @@ pub struct AccessTicket {
     pub ticket: Option<Secret>,
     /// The member `username`.
     pub username: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -128,7 +128,7 @@ pub struct ClusterLogItem {
     pub uid: i64,
     /// The member `user`.
     pub user: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -59,7 +59,7 @@ impl ClusterHaPath {
 pub struct IdEntry {
     /// The member `id`.
     pub id: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

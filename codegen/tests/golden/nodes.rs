@@ -829,7 +829,7 @@ pub struct AcmeDomain {
     pub domain: String,
     /// The member `plugin`. Default: `standalone`.
     pub plugin: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -894,7 +894,7 @@ pub struct BackupFleecing {
     pub enabled: Option<bool>,
     /// The member `storage`.
     pub storage: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -965,7 +965,7 @@ pub struct BackupPerformance {
     pub max_workers: Option<i64>,
     /// The member `pbs-entries-max`. Since 8.4.
     pub pbs_entries_max: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -1032,7 +1032,7 @@ pub struct Location {
     pub longitude: f64,
     /// The member `name`. At most 128 characters.
     pub name: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -1105,7 +1105,7 @@ pub struct NodeAcme {
     pub account: Option<String>,
     /// The member `domains`.
     pub domains: Option<List>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -1162,7 +1162,7 @@ property_string_impls!(NodeAcme);
 pub struct NodeHardwarePciItem {
     /// The member `method`.
     pub method: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1329,7 +1329,7 @@ pub struct PruneBackups {
     pub keep_weekly: Option<i64>,
     /// The member `keep-yearly`.
     pub keep_yearly: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -1454,7 +1454,7 @@ pub struct WakeOnLan {
     pub broadcast_address: Option<IpAddress>,
     /// The member `mac`.
     pub mac: MacAddr,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

@@ -106,7 +106,7 @@ pub struct Pool {
     pub members: Vec<PoolMembersItem>,
     /// The member `poolid`.
     pub poolid: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -178,7 +178,7 @@ pub struct PoolMembersItem {
     pub uptime: Option<i64>,
     /// The member `vmid`.
     pub vmid: Option<u32>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

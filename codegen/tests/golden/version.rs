@@ -75,7 +75,7 @@ pub struct Version {
     pub repoid: String,
     /// The member `version`.
     pub version: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

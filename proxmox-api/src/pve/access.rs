@@ -4473,7 +4473,7 @@ pub struct AccessAclItem {
     pub type_: AccessAclType,
     /// ID of that user, group or token.
     pub ugid: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4624,7 +4624,7 @@ pub struct AccessDomain {
     pub username_claim: Option<String>,
     /// Whether the certificate of the directory server is checked.
     pub verify: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5132,7 +5132,7 @@ pub struct AccessDomainsItem {
     pub tfa: Option<AccessDomainsTfa>,
     /// Kind of the realm.
     pub type_: AccessDomainsType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5312,7 +5312,7 @@ pub struct AccessGroup {
     pub comment: Option<String>,
     /// IDs of the users in the group.
     pub members: Vec<UserId>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5378,7 +5378,7 @@ pub struct AccessGroupsItem {
     pub groupid: String,
     /// IDs of the users in the group, separated by commas.
     pub users: Option<List<UserId>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5454,7 +5454,7 @@ pub struct AccessOpenidLogin {
     pub ticket: Secret,
     /// User ID in the form `name@realm`.
     pub username: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5627,7 +5627,7 @@ pub struct AccessRole {
     /// Permits returning a guest to one of its snapshots.
     #[cfg_attr(doc, doc(alias("VM.Snapshot.Rollback")))]
     pub vm_snapshot_rollback: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5715,7 +5715,7 @@ pub struct AccessRolesItem {
     pub roleid: String,
     /// Whether the role is built in and therefore cannot be changed. Default: `false`.
     pub special: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5783,7 +5783,7 @@ object!(AccessRolesItem {
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
     pub ticket: Option<Secret>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5819,7 +5819,7 @@ pub struct AccessTfaAdded {
     pub id: Option<String>,
     /// New recovery codes; cannot be read again later.
     pub recovery: Option<Vec<Secret>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5864,7 +5864,7 @@ pub struct AccessTfaEntry {
     pub id: String,
     /// Kind of second factor.
     pub type_: AccessTfaType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5956,7 +5956,7 @@ pub struct AccessTfaItem {
     pub totp_locked: Option<bool>,
     /// User ID in the form `name@realm`.
     pub userid: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6020,7 +6020,7 @@ pub struct AccessTicket {
     pub ticket: Option<Secret>,
     /// User name, normally in the form `name@realm`.
     pub username: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6077,7 +6077,7 @@ pub struct AccessUser {
     pub lastname: Option<String>,
     /// API tokens of the user.
     pub tokens: Option<BTreeMap<String, AccessUserToken>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6230,7 +6230,7 @@ pub struct AccessUserToken {
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default:
     /// `true`.
     pub privsep: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6316,7 +6316,7 @@ pub struct AccessUserTokenChanged {
     pub privsep: Option<bool>,
     /// Secret of the token; cannot be read again later. Since 9.2.
     pub value: Option<Secret>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6359,7 +6359,7 @@ pub struct AccessUserTokenCreated {
     pub info: AccessUserToken,
     /// Secret of the token; cannot be read again later.
     pub value: Secret,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6397,7 +6397,7 @@ pub struct AccessUserTokenItem {
     pub privsep: Option<bool>,
     /// Token ID, without the user part.
     pub tokenid: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6504,7 +6504,7 @@ pub struct AccessUsersItem {
     pub totp_locked: Option<bool>,
     /// User ID in the form `name@realm`. At most 64 characters.
     pub userid: UserId,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6682,7 +6682,7 @@ pub struct AccessUsersTfa {
     pub types: Option<Vec<AccessUsersTfaTypes>>,
     /// Kinds of second factor the user has set up; without `multiple` at most one.
     pub user: Option<List>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -6769,7 +6769,7 @@ pub struct RealmSyncOptions {
     pub remove_vanished: Option<String>,
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -6886,7 +6886,7 @@ pub struct RealmTfa {
     pub type_: String,
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     pub url: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

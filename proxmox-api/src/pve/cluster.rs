@@ -7645,7 +7645,7 @@ pub struct BackupIncludedGuest {
     pub name: Option<String>,
     /// Kind of guest; `unknown` if it was deleted without being removed from the job.
     pub type_: BackupIncludedGuestType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7705,7 +7705,7 @@ pub struct BackupIncludedVolume {
     pub name: String,
     /// Why the volume is backed up or not.
     pub reason: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7734,7 +7734,7 @@ object!(BackupIncludedVolume {
 pub struct BackupIncludedVolumes {
     /// Guests of the job.
     pub children: Vec<BackupIncludedGuest>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7866,7 +7866,7 @@ pub struct BackupJobConfig {
     pub vmid: Option<List<u32>>,
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     pub zstd: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8406,7 +8406,7 @@ pub struct ClusterBackupInfoNotBackedUpItem {
     pub type_: super::types::GuestKind,
     /// VMID of the guest.
     pub vmid: u32,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8445,7 +8445,7 @@ pub struct ClusterConfigJoin {
     pub preferred_node: NodeName,
     /// Totem section of the corosync configuration.
     pub totem: ClusterConfigTotem,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8501,7 +8501,7 @@ pub struct ClusterConfigJoinNodelistItem {
     pub ring6_addr: Option<CorosyncLink>,
     /// Address of the node on link 7.
     pub ring7_addr: Option<CorosyncLink>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8547,7 +8547,7 @@ pub struct ClusterConfigNode {
     pub corosync_conf: String,
     /// Warnings for the joining node to show.
     pub warnings: Vec<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8599,7 +8599,7 @@ pub struct ClusterConfigNodesItem {
     pub ring6_addr: Option<String>,
     /// Address of the node on corosync link 7, if it has one there.
     pub ring7_addr: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8656,7 +8656,7 @@ pub struct ClusterConfigQdevice {
     /// Which side gets the vote when the cluster is split into halves.
     #[cfg_attr(doc, doc(alias("Tie-breaker")))]
     pub tie_breaker: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8725,7 +8725,7 @@ pub struct ClusterConfigTotem {
     pub transport: Option<String>,
     /// Version of the configuration format.
     pub version: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8795,7 +8795,7 @@ pub struct ClusterJobsRealmSync {
     pub scope: Option<super::types::RealmSyncScope>,
     /// Kind of job; always `realm-sync`.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8961,7 +8961,7 @@ pub struct ClusterJobsRealmSyncItem {
     pub scope: Option<super::types::RealmSyncScope>,
     /// Kind of job; always `realm-sync`.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9109,7 +9109,7 @@ pub struct ClusterJobsScheduleAnalyzeItem {
     pub timestamp: Timestamp,
     /// The same time as text, in UTC.
     pub utc: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9157,7 +9157,7 @@ pub struct ClusterLogItem {
     pub uid: i64,
     /// User the entry is about, such as `root@pam`.
     pub user: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9190,7 +9190,7 @@ pub struct ClusterMappingCheck {
     pub message: String,
     /// How serious the problem is.
     pub severity: ClusterMappingSeverity,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9228,7 +9228,7 @@ pub struct ClusterMappingDir {
     pub map: Option<Vec<DirMapping>>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9334,7 +9334,7 @@ pub struct ClusterMappingDirItem {
     pub map: Vec<DirMapping>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9445,7 +9445,7 @@ pub struct ClusterMappingPci {
     pub mdev: Option<bool>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9588,7 +9588,7 @@ pub struct ClusterMappingPciItem {
     pub mdev: Option<bool>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9746,7 +9746,7 @@ pub struct ClusterMappingUsb {
     pub map: Option<Vec<UsbMapping>>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9841,7 +9841,7 @@ pub struct ClusterMappingUsbErrorItem {
     pub message: Option<String>,
     /// How serious the problem is.
     pub severity: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9888,7 +9888,7 @@ pub struct ClusterMappingUsbItem {
     pub map: Vec<UsbMapping>,
     /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9996,7 +9996,7 @@ object!(ClusterMappingUsbItem {
 pub struct ClusterMetricsExport {
     /// Measured values, sorted by time.
     pub data: Vec<ClusterMetricsExportDataItem>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10033,7 +10033,7 @@ pub struct ClusterMetricsExportDataItem {
     pub type_: ClusterMetricsExportType,
     /// Measured value.
     pub value: f64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10146,7 +10146,7 @@ pub struct ClusterMetricsServer {
     /// InfluxDB: whether the certificate is checked with HTTPS.
     #[cfg_attr(doc, doc(alias("verify-certificate")))]
     pub verify_certificate: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10515,7 +10515,7 @@ pub struct ClusterMetricsServerItem {
     pub server: Option<String>,
     /// Kind of metric server.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10735,7 +10735,7 @@ pub struct ClusterOptions {
     pub user_tag_access: Option<UserTagAccess>,
     /// Settings for WebAuthn.
     pub webauthn: Option<WebauthnSettings>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11178,7 +11178,7 @@ pub struct ClusterReplication {
     pub target: NodeName,
     /// Kind of replication.
     pub type_: ClusterReplicationType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11361,7 +11361,7 @@ pub struct ClusterReplicationItem {
     pub target: NodeName,
     /// Kind of replication.
     pub type_: ClusterReplicationType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11701,7 +11701,7 @@ pub struct ClusterResourcesItem {
     /// Kind of zone, for SDN zones. Since 9.1.
     #[cfg_attr(doc, doc(alias("zone-type")))]
     pub zone_type: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11801,7 +11801,7 @@ pub struct ClusterStatusItem {
     pub type_: ClusterStatusType,
     /// Version number of the corosync configuration; for the cluster.
     pub version: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11878,7 +11878,7 @@ pub struct ClusterTasksItem {
     pub upid: String,
     /// User that started the task.
     pub user: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11926,7 +11926,7 @@ pub struct CorosyncLink {
     /// Ranks the links where only one is in use at a time; counts only when the cluster is created.
     /// From 0 to 255. Default: `0`.
     pub priority: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -11989,7 +11989,7 @@ pub struct DirMapping {
     pub node: NodeName,
     /// Absolute path of the directory on the node.
     pub path: String,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -12130,7 +12130,7 @@ pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default:
     /// `conditional`.
     pub shutdown_policy: HaShutdownPolicy,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -12215,7 +12215,7 @@ pub struct MigrationSettings {
     /// Whether the traffic is encrypted; switch that off only on private networks. Default:
     /// `secure`.
     pub type_: super::types::MigrationType,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -12283,7 +12283,7 @@ pub struct NextIdRange {
     pub lower: Option<i64>,
     /// End of the range; not part of it. Default: `1000000`.
     pub upper: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -12356,7 +12356,7 @@ pub struct NotificationSettings {
     /// Target for notifications about failed replications; superseded by notification matchers.
     /// Since 8.1.
     pub target_replication: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -12530,7 +12530,7 @@ pub struct PciMapping {
     pub path: String,
     /// Subsystem vendor and device ID that has to be found there.
     pub subsystem_id: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -12667,7 +12667,7 @@ pub struct QemuCustomCpuModel {
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
     #[cfg_attr(doc, doc(alias("reported-model")))]
     pub reported_model: Option<QemuReportedCpuModel>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13260,7 +13260,7 @@ pub struct ReplicationSettings {
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default:
     /// `secure`.
     pub type_: super::types::MigrationType,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -13343,7 +13343,7 @@ pub struct ResourceScheduling {
     pub ha_auto_rebalance_threshold: Option<f64>,
     /// Whether a new node is selected when a stopped HA resource is started. Default: `false`.
     pub ha_rebalance_on_start: Option<bool>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -13528,7 +13528,7 @@ pub struct TagStyle {
     pub ordering: Option<TagStyleOrdering>,
     /// Form in which the resource tree draws tags. Default: `circle`.
     pub shape: Option<TagStyleShape>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -13678,7 +13678,7 @@ pub struct TotemInterface {
     pub mcastport: Option<i64>,
     /// Number of the link under its older name.
     pub ringnumber: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13725,7 +13725,7 @@ pub struct U2fSettings {
     pub appid: Option<String>,
     /// U2F origin, where it is not the address the web interface is reached at.
     pub origin: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -13793,7 +13793,7 @@ pub struct UsbMapping {
     pub node: NodeName,
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     pub path: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -13877,7 +13877,7 @@ pub struct UserTagAccess {
     pub user_allow: Option<UserTagAccessMode>,
     /// Tags that count for `list` and `existing`.
     pub user_allow_list: Option<List>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -13991,7 +13991,7 @@ pub struct WebauthnSettings {
     pub origin: Option<String>,
     /// Relying party name, any text; changing it may break registered keys.
     pub rp: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

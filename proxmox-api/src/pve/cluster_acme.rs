@@ -1053,7 +1053,7 @@ pub struct AcmeAccountDetails {
     pub status: Option<String>,
     /// Whether the terms of service were accepted.
     pub terms_of_service_agreed: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1101,7 +1101,7 @@ pub struct AcmeChallengeSchema {
     pub schema: AcmePluginSchema,
     /// Kind of challenge.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1131,7 +1131,7 @@ pub struct AcmeDirectory {
     pub name: String,
     /// Address (URL) of the ACME directory.
     pub url: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1683,7 +1683,7 @@ pub struct AcmePlugin {
     /// to 172800. Default: `30`.
     #[cfg_attr(doc, doc(alias("validation-delay")))]
     pub validation_delay: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1803,7 +1803,7 @@ pub struct AcmePluginSchema {
     pub fields: Option<BTreeMap<String, AcmePluginSchemaField>>,
     /// Name of the plugin's DNS provider.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1843,7 +1843,7 @@ pub struct AcmePluginSchemaField {
     pub optional: Option<bool>,
     /// Type of the setting's value, such as `string`.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1906,7 +1906,7 @@ pub struct ClusterAcmeAccount {
     pub location: Option<String>,
     /// Address (URL) of the terms of service that were accepted.
     pub tos: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1995,7 +1995,7 @@ pub struct ClusterAcmeMeta {
     pub terms_of_service: Option<String>,
     /// Address (URL) of a page about the CA.
     pub website: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

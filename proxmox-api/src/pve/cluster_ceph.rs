@@ -500,7 +500,7 @@ pub struct CephMdsMetadata {
     pub mem_total_kb: Option<i64>,
     /// Name of the daemon.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -555,7 +555,7 @@ pub struct CephMonMetadata {
     pub mem_total_kb: Option<i64>,
     /// Name of the daemon.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -598,7 +598,7 @@ pub struct CephNodeMetadata {
     pub buildcommit: Option<String>,
     /// Installed Ceph version.
     pub version: Option<CephNodeVersion>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -632,7 +632,7 @@ pub struct CephNodeVersion {
     pub parts: Option<Vec<String>>,
     /// The version as text.
     pub str: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -692,7 +692,7 @@ pub struct CephOsdMetadata {
     pub osd_data: Option<String>,
     /// Kind of object store the OSD uses.
     pub osd_objectstore: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -745,7 +745,7 @@ pub struct ClusterCephFlagsItem {
     pub name: ClusterCephFlagsName,
     /// Whether the flag is set.
     pub value: bool,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -827,7 +827,7 @@ pub struct ClusterCephMetadata {
     pub node: Option<BTreeMap<String, CephNodeMetadata>>,
     /// OSDs with their properties.
     pub osd: Option<Vec<CephOsdMetadata>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

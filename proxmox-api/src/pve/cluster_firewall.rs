@@ -2710,7 +2710,7 @@ pub struct ClusterFirewallGroupsItem {
     pub digest: String,
     /// Name of the security group. At most 18 characters.
     pub group: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2741,7 +2741,7 @@ pub struct ClusterFirewallMacrosItem {
     pub descr: String,
     /// Name of the macro.
     pub macro_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2782,7 +2782,7 @@ pub struct ClusterFirewallOptions {
     pub policy_in: Option<super::types::FirewallPolicy>,
     /// What happens to outgoing traffic that no rule matches.
     pub policy_out: Option<super::types::FirewallPolicy>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2913,7 +2913,7 @@ pub struct ClusterFirewallRefsItem {
     pub scope: Option<String>,
     /// Whether it is an alias or an IP set.
     pub type_: super::types::FirewallRefType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2948,7 +2948,7 @@ pub struct FirewallLogRatelimit {
     pub enable: bool,
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     pub rate: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

@@ -1858,7 +1858,7 @@ pub struct ClusterHaResource {
     pub state: Option<ClusterHaResourcesState>,
     /// Kind of resource.
     pub type_: ClusterHaResourcesType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2027,7 +2027,7 @@ pub struct ClusterHaResourcesItem {
     pub state: Option<ClusterHaResourcesState>,
     /// Lists only resources of this kind.
     pub type_: Option<ClusterHaResourcesType>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2183,7 +2183,7 @@ pub struct ClusterHaResourcesMigrate {
     pub requested_node: String,
     /// Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     pub sid: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2322,7 +2322,7 @@ pub struct ClusterHaStatusCurrentItem {
     pub timestamp: Option<Timestamp>,
     /// What the entry is about.
     pub type_: ClusterHaStatusCurrentType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2394,7 +2394,7 @@ pub struct ClusterHaStatusManagerStatus {
     pub manager_status: Option<HaManagerStatus>,
     /// Quorum as the answering node sees it.
     pub quorum: Option<ClusterHaStatusManagerStatusQuorum>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2428,7 +2428,7 @@ pub struct ClusterHaStatusManagerStatusQuorum {
     pub node: Option<String>,
     /// Whether the cluster has quorum.
     pub quorate: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2462,7 +2462,7 @@ pub struct HaDisarmState {
     pub mode: Option<String>,
     /// How far disarming has got.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2510,7 +2510,7 @@ pub struct HaGroup {
     pub restricted: Option<bool>,
     /// Kind of section in the configuration.
     pub type_: Option<HaGroupType>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2641,7 +2641,7 @@ pub struct HaLrmResult {
     pub sid: Option<String>,
     /// State the command was to bring the resource to.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2680,7 +2680,7 @@ pub struct HaLrmStatus {
     pub state: Option<String>,
     /// When the LRM last reported. In seconds since 1970.
     pub timestamp: Option<Timestamp>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2722,7 +2722,7 @@ pub struct HaManagerStatus {
     pub service_status: Option<BTreeMap<String, HaServiceStatus>>,
     /// When the manager last reported. In seconds since 1970.
     pub timestamp: Option<Timestamp>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2765,7 +2765,7 @@ pub struct HaMigrationBlocker {
     pub cause: Option<super::types::HaBlockingCause>,
     /// ID of the blocking resource.
     pub sid: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2793,7 +2793,7 @@ object!(HaMigrationBlocker {
 pub struct HaNodeRequest {
     /// Whether the node is asked to go into maintenance.
     pub maintenance: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2869,7 +2869,7 @@ pub struct HaRule {
     pub strict: Option<bool>,
     /// Lists only rules of this kind.
     pub type_: HaRuleType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3083,7 +3083,7 @@ pub struct HaServiceStatus {
     pub timeout: Option<i64>,
     /// Id of the current command, by which its result is found.
     pub uid: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -2969,7 +2969,7 @@ pub struct ClusterNotificationsMatcher {
     pub origin: Option<ClusterNotificationsOrigin>,
     /// Targets that receive the matching notifications.
     pub target: Option<Vec<String>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3179,7 +3179,7 @@ pub struct ClusterNotificationsMatchersItem {
     pub origin: Option<ClusterNotificationsOrigin>,
     /// Targets that receive the matching notifications.
     pub target: Option<Vec<String>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3415,7 +3415,7 @@ pub struct ClusterNotificationsTargetsItem {
     pub origin: ClusterNotificationsOrigin,
     /// Kind of endpoint behind the target.
     pub type_: ClusterNotificationsTargetsType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3482,7 +3482,7 @@ pub struct NotificationGotify {
     pub origin: Option<ClusterNotificationsOrigin>,
     /// Address (URL) of the Gotify server.
     pub server: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3596,7 +3596,7 @@ pub struct NotificationGotifyItem {
     pub origin: Option<ClusterNotificationsOrigin>,
     /// Address (URL) of the Gotify server.
     pub server: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3694,7 +3694,7 @@ pub struct NotificationMatcherFieldValue {
     pub field: String,
     /// Value of the metadata field.
     pub value: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3747,7 +3747,7 @@ pub struct NotificationSendmail {
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
     pub origin: Option<ClusterNotificationsOrigin>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3914,7 +3914,7 @@ pub struct NotificationSendmailItem {
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
     pub origin: Option<ClusterNotificationsOrigin>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4082,7 +4082,7 @@ pub struct NotificationSmtp {
     pub server: String,
     /// User name for the login at the SMTP server; no login without it.
     pub username: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4302,7 +4302,7 @@ pub struct NotificationSmtpItem {
     pub server: String,
     /// User name for the login at the SMTP server; no login without it.
     pub username: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4532,7 +4532,7 @@ pub struct NotificationWebhook {
     pub secret: Option<Vec<Secret>>,
     /// Address (URL) the request goes to.
     pub url: Secret,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4711,7 +4711,7 @@ pub struct NotificationWebhookItem {
     pub secret: Option<Vec<Secret>>,
     /// Address (URL) the request goes to.
     pub url: Secret,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

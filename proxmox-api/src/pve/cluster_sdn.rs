@@ -8491,7 +8491,7 @@ pub struct ClusterSdnDryRun {
     /// Changes to the network interfaces file of the SDN, as a diff.
     #[cfg_attr(doc, doc(alias("interfaces-diff")))]
     pub interfaces_diff: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8526,7 +8526,7 @@ pub struct ClusterSdnFabricsAll {
     pub fabrics: Vec<ClusterSdnFabricsFabricItem>,
     /// All member nodes of all fabrics.
     pub nodes: Vec<ClusterSdnFabricsNodeItem>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8581,7 +8581,7 @@ pub struct ClusterSdnFabricsFabric {
     pub redistribute: Option<Vec<FabricRedistribute>>,
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     pub route_filter: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8791,7 +8791,7 @@ pub struct ClusterSdnFabricsFabricItem {
     /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
     /// neither.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9012,7 +9012,7 @@ pub struct ClusterSdnFabricsFabricPending {
     pub redistribute: Option<Vec<String>>,
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric.
     pub route_filter: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9088,7 +9088,7 @@ pub struct ClusterSdnFabricsNode {
     /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`);
     /// WireGuard. Since 9.2.
     pub role: Option<ClusterSdnFabricsRole>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9320,7 +9320,7 @@ pub struct ClusterSdnFabricsNodeItem {
     /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
     /// neither.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9564,7 +9564,7 @@ pub struct ClusterSdnFabricsNodePending {
     /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`);
     /// WireGuard.
     pub role: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9677,7 +9677,7 @@ pub struct ClusterSdnIpamsStatusItem {
     pub vnet: Option<String>,
     /// Zone the address was given out in.
     pub zone: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9742,7 +9742,7 @@ pub struct ClusterSdnVnetsFirewallOptions {
     pub log_level_forward: Option<super::types::FirewallLogLevel>,
     /// What happens to forwarded traffic that no rule matches.
     pub policy_forward: Option<super::types::FirewallPolicyForward>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9847,7 +9847,7 @@ pub struct DhcpRange {
     pub end_address: IpAddress,
     /// First address of the range.
     pub start_address: IpAddress,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -9931,7 +9931,7 @@ pub struct FabricInterface {
     pub network_type: Option<FabricInterfaceNetworkType>,
     /// Public key of the interface; WireGuard. Since 9.2.
     pub public_key: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -10104,7 +10104,7 @@ pub struct FabricPeer {
     pub skip_route_generation: Option<bool>,
     /// Whether the peer is a cluster node or a foreign machine.
     pub type_: FabricPeerType,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -10237,7 +10237,7 @@ pub struct FabricRedistribute {
     pub route_map: Option<String>,
     /// Where the routes come from.
     pub source: FabricRedistributeSource,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -10337,7 +10337,7 @@ pub struct PrefixListRule {
     pub prefix: Option<Cidr>,
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     pub seq: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -10432,7 +10432,7 @@ pub struct RouteMapExitAction {
     pub key: RouteMapExitActionKey,
     /// Number of the entry to continue with. From 0 to 65535.
     pub value: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -10525,7 +10525,7 @@ pub struct RouteMapMatch {
     pub key: RouteMapMatchKey,
     /// Value the property must have.
     pub value: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -10648,7 +10648,7 @@ pub struct RouteMapSet {
     pub key: RouteMapSetKey,
     /// Value the property gets.
     pub value: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -10817,7 +10817,7 @@ pub struct SdnController {
     pub state: Option<ClusterSdnState>,
     /// Kind of the controller.
     pub type_: SdnControllerType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11165,7 +11165,7 @@ pub struct SdnControllerPending {
     /// Route map applied to routes that are announced. Since 9.2.
     #[cfg_attr(doc, doc(alias("route-map-out")))]
     pub route_map_out: Option<Pending<String>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11261,7 +11261,7 @@ pub struct SdnDns {
     pub type_: Option<SdnDnsType>,
     /// Base address of the server's API.
     pub url: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11500,7 +11500,7 @@ pub struct SdnIpam {
     pub type_: Option<SdnIpamType>,
     /// Base address of the server's API.
     pub url: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11645,7 +11645,7 @@ pub struct SdnPrefixList {
     /// Whether the object is new, changed or deleted compared with what is applied; absent if it is
     /// neither.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11773,7 +11773,7 @@ pub struct SdnPrefixListEntry {
     pub prefix: Option<Cidr>,
     /// Number of the entry; lower ones are checked first.
     pub seq: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11901,7 +11901,7 @@ open_enum_impls!(SdnPrefixListEntryDelete {
 pub struct SdnPrefixListPending {
     /// Entries of the list, checked in the order of their numbers.
     pub entries: Option<Pending<Vec<PrefixListRule>>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11963,7 +11963,7 @@ open_enum_impls!(SdnRouteAction {
 pub struct SdnRouteMap {
     /// Name of the route map.
     pub id: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12018,7 +12018,7 @@ pub struct SdnRouteMapEntry {
     pub route_map_id: String,
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     pub set: Option<Vec<RouteMapSet>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12203,7 +12203,7 @@ pub struct SdnSubnet {
     pub vnet: Option<String>,
     /// Zone the VNet belongs to.
     pub zone: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12421,7 +12421,7 @@ pub struct SdnSubnetPending {
     pub snat: Option<Pending<bool>>,
     /// VNet the subnet belongs to.
     pub vnet: Option<Pending<String>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12503,7 +12503,7 @@ pub struct SdnVnet {
     pub vnet: String,
     /// Zone the VNet belongs to.
     pub zone: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12650,7 +12650,7 @@ pub struct SdnVnetPending {
     pub vlanaware: Option<Pending<bool>>,
     /// Zone the VNet belongs to.
     pub zone: Option<Pending<String>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12776,7 +12776,7 @@ pub struct SdnZone {
     pub vxlan_port: Option<i64>,
     /// Name of the zone.
     pub zone: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13242,7 +13242,7 @@ pub struct SdnZonePending {
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
     #[cfg_attr(doc, doc(alias("vxlan-port")))]
     pub vxlan_port: Option<Pending<i64>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

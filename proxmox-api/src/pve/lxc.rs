@@ -7006,7 +7006,7 @@ pub struct LxcConfig {
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
     /// Indexes 0 to 255.
     pub unused: IndexedMap<LxcUnused>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7456,7 +7456,7 @@ pub struct LxcDevice {
     pub path: Option<String>,
     /// User ID, as seen in the container, that owns the device node. At least 0.
     pub uid: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -7544,7 +7544,7 @@ property_string_impls!(LxcDevice);
 pub struct LxcFeature {
     /// Whether it is possible.
     pub has_feature: bool,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7590,7 +7590,7 @@ pub struct LxcFeatures {
     /// Allows containers inside the container, and newer systemd its isolation; shows it the host's
     /// procfs and sysfs. Default: `false`.
     pub nesting: Option<bool>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -7703,7 +7703,7 @@ pub struct LxcInterfacesItem {
     pub ip_addresses: Option<Vec<super::types::GuestIpAddress>>,
     /// Name of the interface inside the container.
     pub name: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7799,7 +7799,7 @@ pub struct LxcItem {
     pub uptime: Option<i64>,
     /// ID of the container, unique in the cluster. From 100 to 999999999.
     pub vmid: u32,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7914,7 +7914,7 @@ pub struct LxcMigrate {
     pub not_allowed_nodes: Option<BTreeMap<String, LxcMigrateNodeRefusal>>,
     /// Whether the container runs.
     pub running: bool,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -7947,7 +7947,7 @@ pub struct LxcMigrateNodeRefusal {
     /// High availability resources that keep the guest off the node.
     #[cfg_attr(doc, doc(alias("blocking-ha-resources")))]
     pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8009,7 +8009,7 @@ pub struct LxcMountPoint {
     pub size: Option<DiskSize>,
     /// Volume ID to mount, or the path of a device or directory of the host.
     pub volume: VolumeId,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -8218,7 +8218,7 @@ pub struct LxcNet {
     pub trunks: Option<List>,
     /// Kind of the interface.
     pub type_: Option<LxcNetType>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -8496,7 +8496,7 @@ pub struct LxcRootfs {
     pub size: Option<DiskSize>,
     /// Volume ID to mount, or the path of a device or directory of the host.
     pub volume: VolumeId,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -8720,7 +8720,7 @@ pub struct LxcSnapshotConfig {
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
     /// Indexes 0 to 255.
     pub unused: IndexedMap<LxcUnused>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9115,7 +9115,7 @@ pub struct LxcSnapshotItem {
     pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time.
     pub snaptime: Option<Timestamp>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9213,7 +9213,7 @@ pub struct LxcStatusCurrent {
     pub uptime: Option<i64>,
     /// ID of the container, unique in the cluster. From 100 to 999999999.
     pub vmid: Option<u32>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9274,7 +9274,7 @@ object!(LxcStatusCurrent {
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
     pub volume: VolumeId,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

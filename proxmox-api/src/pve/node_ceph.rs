@@ -3418,7 +3418,7 @@ pub struct CephErasureCoding {
     pub m: i64,
     /// Existing erasure code profile to use.
     pub profile: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -3515,7 +3515,7 @@ pub struct CephOsdDevice {
     pub support_discard: Option<bool>,
     /// Kind of disk, such as `hdd` or `ssd`.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3601,7 +3601,7 @@ pub struct CephOsdNode {
     pub version: Option<String>,
     /// Device node of the write-ahead log device, if separate.
     pub waldev: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3700,7 +3700,7 @@ pub struct CephPoolAutoscaleStatus {
     pub target_ratio: Option<f64>,
     /// Whether the autoscaler wants to change the number of placement groups.
     pub would_adjust: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3764,7 +3764,7 @@ pub struct NodeCephCfgDbItem {
     pub section: Option<String>,
     /// Configured value, as text.
     pub value: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3820,7 +3820,7 @@ pub struct NodeCephCmdSafety {
     pub safe: bool,
     /// Message from Ceph, mostly the reason why the action is unsafe.
     pub status: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3897,7 +3897,7 @@ pub struct NodeCephConfigdbItem {
     pub section: Option<String>,
     /// Configured value, as text.
     pub value: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3947,7 +3947,7 @@ pub struct NodeCephFsItem {
     pub metadata_pool_id: Option<i64>,
     /// Name of the CephFS.
     pub name: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3999,7 +3999,7 @@ pub struct NodeCephMdsItem {
     /// State such as `up:active` or `up:standby`; `stopped` or `unknown` if Ceph does not see the
     /// daemon.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4053,7 +4053,7 @@ pub struct NodeCephMgrItem {
     pub service: Option<bool>,
     /// `active` or `standby`; `stopped` or `unknown` if Ceph does not see the daemon.
     pub state: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4107,7 +4107,7 @@ pub struct NodeCephMonItem {
     pub service: Option<bool>,
     /// `running` in the quorum, `stopped` if Ceph does not see the daemon, or `unknown`.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4147,7 +4147,7 @@ pub struct NodeCephOsd {
     pub flags: Option<String>,
     /// Top of the CRUSH tree; `children` holds nested buckets and, as leaves, OSDs.
     pub root: NodeCephOsdRoot,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4186,7 +4186,7 @@ pub struct NodeCephOsdLvInfo {
     pub lv_uuid: Option<String>,
     /// Volume group that holds the logical volume.
     pub vg_name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4240,7 +4240,7 @@ pub struct NodeCephOsdMetadata {
     pub devices: Option<Vec<CephOsdDevice>>,
     /// General information about the OSD.
     pub osd: Option<NodeCephOsdMetadataOsd>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4314,7 +4314,7 @@ pub struct NodeCephOsdMetadataOsd {
     pub pid: Option<i64>,
     /// Ceph version the OSD runs.
     pub version: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4356,7 +4356,7 @@ pub struct NodeCephOsdRoot {
     pub children: Option<Vec<CephOsdNode>>,
     /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4469,7 +4469,7 @@ pub struct NodeCephPool {
     pub use_gmt_hitset: bool,
     /// Whether writes carry the hint that the data is not needed in the cache.
     pub write_fadvise_dontneed: bool,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4838,7 +4838,7 @@ pub struct NodeCephPoolItem {
     pub target_size_ratio: Option<f64>,
     /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
     pub type_: Option<NodeCephPoolType>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -5119,7 +5119,7 @@ pub struct NodeCephPoolStatistics {
     pub wr: Option<i64>,
     /// Data written. In bytes.
     pub wr_bytes: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

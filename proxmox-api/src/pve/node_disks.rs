@@ -1493,7 +1493,7 @@ pub struct LvmPhysicalVolume {
     pub name: String,
     /// Size of the physical volume in bytes.
     pub size: u64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1528,7 +1528,7 @@ pub struct LvmVolumeGroup {
     pub name: String,
     /// Size of the volume group in bytes.
     pub size: u64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1583,7 +1583,7 @@ pub struct NodeDisksDirectoryItem {
     pub type_: String,
     /// Path of the systemd mount unit.
     pub unitfile: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1657,7 +1657,7 @@ pub struct NodeDisksListItem {
     pub wearout: Option<String>,
     /// World Wide Name of the disk.
     pub wwn: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1732,7 +1732,7 @@ pub struct NodeDisksLvm {
     pub children: Vec<LvmVolumeGroup>,
     /// Whether the entry is an end of the tree.
     pub leaf: bool,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1774,7 +1774,7 @@ pub struct NodeDisksLvmthinItem {
     pub used: u64,
     /// Volume group the pool belongs to.
     pub vg: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1816,7 +1816,7 @@ pub struct NodeDisksSmart {
     pub type_: Option<String>,
     /// Life an SSD has left, in percent.
     pub wearout: Option<f64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1866,7 +1866,7 @@ pub struct NodeDisksSmartAttributesItem {
     pub value: Option<i64>,
     /// Lowest normalized value so far.
     pub worst: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1922,7 +1922,7 @@ pub struct NodeDisksZfs {
     pub state: Option<String>,
     /// What is wrong with the pool, if anything.
     pub status: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1999,7 +1999,7 @@ pub struct NodeDisksZfsItem {
     pub name: String,
     /// Size of the pool in bytes.
     pub size: u64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2089,7 +2089,7 @@ pub struct ZfsDevice {
     pub state: Option<String>,
     /// Write errors so far.
     pub write: Option<f64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2129,7 +2129,7 @@ pub struct ZfsDraidConfig {
     pub data: i64,
     /// How many distributed spares the pool has. At least 0.
     pub spares: i64,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

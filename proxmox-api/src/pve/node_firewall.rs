@@ -1201,7 +1201,7 @@ pub struct NodeFirewallOptions {
     pub tcp_flags_log_level: Option<super::types::FirewallLogLevel>,
     /// Drops packets with impossible combinations of TCP flags. Default: `false`.
     pub tcpflags: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

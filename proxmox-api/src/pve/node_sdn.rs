@@ -688,7 +688,7 @@ pub struct NodeSdnFabricsInterfacesItem {
     pub state: String,
     /// How the interface is used in the fabric, such as point-to-point or broadcast.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -721,7 +721,7 @@ pub struct NodeSdnFabricsNeighborsItem {
     pub status: String,
     /// How long the neighbor has been up, in FRR's notation, such as `8h24m12s`.
     pub uptime: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -751,7 +751,7 @@ pub struct NodeSdnFabricsRoutesItem {
     pub route: String,
     /// Next hops of the route.
     pub via: Vec<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -783,7 +783,7 @@ pub struct NodeSdnVnetsMacVrfItem {
     pub mac: MacAddr,
     /// Address of the tunnel end point behind which the MAC address lives.
     pub nexthop: IpAddress,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -815,7 +815,7 @@ pub struct NodeSdnZonesBridgesItem {
     pub ports: Option<Vec<SdnBridgePort>>,
     /// Whether the bridge is VLAN-aware.
     pub vlan_filtering: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -848,7 +848,7 @@ pub struct NodeSdnZonesContentItem {
     pub statusmsg: Option<String>,
     /// Name of the VNet.
     pub vnet: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -883,7 +883,7 @@ pub struct NodeSdnZonesIpVrfItem {
     pub nexthops: Vec<String>,
     /// Protocol the route was learned from, such as `bgp`.
     pub protocol: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -913,7 +913,7 @@ pub struct NodeSdnZonesItem {
     pub status: NodeSdnZonesStatus,
     /// Name of the zone. At most 8 characters.
     pub zone: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -968,7 +968,7 @@ pub struct SdnBridgePort {
     pub vlans: Option<Vec<String>>,
     /// Guest the port belongs to.
     pub vmid: Option<u32>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

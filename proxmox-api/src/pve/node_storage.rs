@@ -2222,7 +2222,7 @@ pub struct ImportMetadataNet {
     pub macaddr: Option<String>,
     /// Model of the card, such as `vmxnet3`.
     pub model: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2260,7 +2260,7 @@ pub struct ImportMetadataWarning {
     pub type_: Option<ImportMetadataWarningType>,
     /// Value of the setting concerned.
     pub value: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2376,7 +2376,7 @@ pub struct NodeStorageContentGet {
     pub size: Option<u64>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful.
     pub used: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2506,7 +2506,7 @@ pub struct NodeStorageContentItem {
     pub vmid: Option<u32>,
     /// Volume identifier, as `storage:name`.
     pub volid: VolumeId,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2681,7 +2681,7 @@ pub struct NodeStorageContentVerification {
     pub state: Option<String>,
     /// UPID of the verification task on the backup server.
     pub upid: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2747,7 +2747,7 @@ pub struct NodeStorageFileRestoreListItem {
     pub text: Option<String>,
     /// Kind of the entry, as a letter for file, directory, link and others.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2783,7 +2783,7 @@ pub struct NodeStorageFormats {
     pub default: super::types::DiskFormat,
     /// Formats the storage can hold.
     pub supported: Vec<super::types::DiskFormat>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2813,7 +2813,7 @@ pub struct NodeStorageIdentity {
     pub id: String,
     /// Storage type.
     pub type_: NodeStorageIdentityType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2908,7 +2908,7 @@ pub struct NodeStorageImportMetadata {
     pub type_: Option<NodeStorageImportMetadataType>,
     /// Known problems with this import; an empty list promises nothing.
     pub warnings: Option<Vec<ImportMetadataWarning>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2976,7 +2976,7 @@ pub struct NodeStorageImportMetadataCreateArgs {
     pub sockets: Option<i64>,
     /// Graphics adapter.
     pub vga: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3068,7 +3068,7 @@ pub struct NodeStorageItem {
     pub used: Option<u64>,
     /// Share of the space in use, from 0 to 1. A fraction; 1 is the whole.
     pub used_fraction: Option<f64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3117,7 +3117,7 @@ pub struct NodeStoragePrunebackupsItem {
     pub vmid: Option<u32>,
     /// Volume identifier of the backup.
     pub volid: VolumeId,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3173,7 +3173,7 @@ pub struct NodeStorageRrddataItem {
     pub total: Option<f64>,
     /// Space in use, in bytes.
     pub used: Option<f64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3216,7 +3216,7 @@ pub struct NodeStorageStatus {
     pub type_: String,
     /// Space in use, in bytes.
     pub used: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

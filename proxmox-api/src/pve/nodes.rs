@@ -8012,7 +8012,7 @@ pub struct AcmeDomain {
     pub domain: String,
     /// ACME plugin that answers the challenge. Default: `standalone`.
     pub plugin: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -8087,7 +8087,7 @@ pub struct AptRepository {
     pub types: Vec<AptRepositoryPackageType>,
     /// Addresses of the repository.
     pub uris: Vec<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8119,7 +8119,7 @@ pub struct AptRepositoryError {
     pub error: String,
     /// Path of the broken file.
     pub path: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8153,7 +8153,7 @@ pub struct AptRepositoryFile {
     pub path: Option<String>,
     /// Repositories the file defines, in order.
     pub repositories: Vec<AptRepository>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8225,7 +8225,7 @@ pub struct AptRepositoryInfo {
     pub path: String,
     /// Property of the repository the remark is about.
     pub property: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8255,7 +8255,7 @@ pub struct AptRepositoryOption {
     pub key: String,
     /// Values of the option.
     pub values: Vec<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8308,7 +8308,7 @@ pub struct AptStandardRepository {
     pub name: String,
     /// Whether the repository is enabled; absent if it is not configured.
     pub status: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8340,7 +8340,7 @@ object!(AptStandardRepository {
 pub struct MethodEntry {
     /// Name of a sub-resource.
     pub method: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8372,7 +8372,7 @@ pub struct NodeAcme {
     pub account: Option<String>,
     /// Domains for the node's certificate.
     pub domains: Option<List>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -8462,7 +8462,7 @@ pub struct NodeAplinfoItem {
     pub type_: Option<String>,
     /// Version of the template.
     pub version: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8552,7 +8552,7 @@ pub struct NodeAptRepositories {
     /// Repositories Proxmox VE knows by handle, with their state here.
     #[cfg_attr(doc, doc(alias("standard-repos")))]
     pub standard_repos: Vec<AptStandardRepository>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8600,7 +8600,7 @@ pub struct NodeAptUpdateItem {
     pub title: Option<String>,
     /// Version that would be installed now.
     pub version: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8694,7 +8694,7 @@ pub struct NodeAptVersionsItem {
     pub title: Option<String>,
     /// Version that would be installed now.
     pub version: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8743,7 +8743,7 @@ pub struct NodeCapabilitiesQemuCpuItem {
     pub name: String,
     /// CPU vendor the guest sees; for a custom model that of the model it reports.
     pub vendor: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8778,7 +8778,7 @@ pub struct NodeCapabilitiesQemuMachinesItem {
     pub type_: Option<NodeCapabilitiesQemuMachinesType>,
     /// Version of the machine type.
     pub version: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8830,7 +8830,7 @@ pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Since 9.1.
     #[cfg_attr(doc, doc(alias("has-dbus-vmstate")))]
     pub has_dbus_vmstate: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8884,7 +8884,7 @@ pub struct NodeCertificate {
     pub san: Option<Vec<String>>,
     /// Distinguished name of the subject.
     pub subject: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -8947,7 +8947,7 @@ pub struct NodeConfig {
     pub startall_onboot_delay: Option<i64>,
     /// How the node is woken over the network.
     pub wakeonlan: Option<WakeOnLan>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9151,7 +9151,7 @@ pub struct NodeDns {
     pub dns3: Option<IpAddress>,
     /// Domain in which short host names are looked up.
     pub search: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9236,7 +9236,7 @@ pub struct NodeExecuteItem {
     pub message: Option<String>,
     /// HTTP status code of the call.
     pub status: i64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9265,7 +9265,7 @@ object!(NodeExecuteItem {
 pub struct NodeHardwareItem {
     /// Name of the hardware kind: `pci` or `usb`.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9315,7 +9315,7 @@ pub struct NodeHardwarePciItem {
     pub vendor: String,
     /// Name of the vendor, where known.
     pub vendor_name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9361,7 +9361,7 @@ pub struct NodeHardwarePciMdevItem {
     pub name: Option<String>,
     /// Id of the mediated device type.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9394,7 +9394,7 @@ pub struct NodeHardwarePciidMdevItem {
     pub description: String,
     /// Id of the mediated device type.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9444,7 +9444,7 @@ pub struct NodeHardwareUsbItem {
     pub usbpath: Option<String>,
     /// USB vendor id, in hexadecimal.
     pub vendid: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9484,7 +9484,7 @@ pub struct NodeHosts {
     pub data: String,
     /// Digest of the file; a write with an outdated digest is refused. At most 64 characters.
     pub digest: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9549,7 +9549,7 @@ pub struct NodeNetstatItem {
     pub out: u64,
     /// ID of the guest.
     pub vmid: u32,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -9699,7 +9699,7 @@ pub struct NodeNetwork {
     /// IP address of the VXLAN service node.
     #[cfg_attr(doc, doc(alias("vxlan-svcnodeip")))]
     pub vxlan_svcnodeip: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -10609,7 +10609,7 @@ pub struct NodeNetworkItem {
     /// IP address of the VXLAN service node.
     #[cfg_attr(doc, doc(alias("vxlan-svcnodeip")))]
     pub vxlan_svcnodeip: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11328,7 +11328,7 @@ pub struct NodeQueryUrlMetadata {
     pub mimetype: Option<String>,
     /// Size of the file in bytes.
     pub size: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11398,7 +11398,7 @@ pub struct NodeReplicationStatus {
     pub type_: Option<String>,
     /// Kind of guest: `qemu` or `lxc`.
     pub vmtype: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11514,7 +11514,7 @@ pub struct NodeRrddataItem {
     pub swapused: Option<f64>,
     /// Time of the data point. In seconds since 1970.
     pub time: Timestamp,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11567,7 +11567,7 @@ pub struct NodeScanCifsItem {
     pub description: String,
     /// Name of a share.
     pub share: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11595,7 +11595,7 @@ object!(NodeScanCifsItem {
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
     pub volname: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11630,7 +11630,7 @@ pub struct NodeScanIscsiItem {
     pub portal: String,
     /// Qualified name (IQN) of a target.
     pub target: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11664,7 +11664,7 @@ pub struct NodeScanLvmItem {
     pub size: Option<u64>,
     /// Name of a volume group.
     pub vg: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11713,7 +11713,7 @@ pub struct NodeScanLvmthinItem {
     pub used: Option<u64>,
     /// Volume group to look into.
     pub vg: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11755,7 +11755,7 @@ pub struct NodeScanNfsItem {
     pub options: String,
     /// Path the server exports.
     pub path: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11785,7 +11785,7 @@ pub struct NodeScanPbsItem {
     pub comment: Option<String>,
     /// Name of a datastore.
     pub store: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11822,7 +11822,7 @@ pub struct NodeScanZfsItem {
     pub pool: String,
     /// Used and available space of the dataset together. In bytes.
     pub size: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -11864,7 +11864,7 @@ pub struct NodeService {
     /// Whether the unit starts at boot, the UnitFileState of systemd.
     #[cfg_attr(doc, doc(alias("unit-state")))]
     pub unit_state: Option<NodeServicesUnitState>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12255,7 +12255,7 @@ pub struct NodeStatus {
     pub uptime: Option<i64>,
     /// Share of CPU time spent waiting for I/O. A fraction; 1 is the whole.
     pub wait: Option<f64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12301,7 +12301,7 @@ pub struct NodeStatusBootInfo {
     pub mode: NodeStatusMode,
     /// Whether Secure Boot is active; only with `efi`.
     pub secureboot: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12365,7 +12365,7 @@ pub struct NodeStatusCpuinfo {
     pub user_hz: Option<i64>,
     /// Vendor of the CPU, such as `GenuineIntel`.
     pub vendor: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12401,7 +12401,7 @@ pub struct NodeStatusCurrentKernel {
     pub sysname: String,
     /// Build information of the kernel.
     pub version: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12428,7 +12428,7 @@ object!(NodeStatusCurrentKernel {
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
     pub shared: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12466,7 +12466,7 @@ pub struct NodeStatusMemory {
     pub total: u64,
     /// Memory in use, in bytes.
     pub used: u64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12525,7 +12525,7 @@ pub struct NodeStatusRootfs {
     pub total: u64,
     /// Bytes in use on the root file system.
     pub used: u64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12556,7 +12556,7 @@ pub struct NodeStatusSwap {
     pub total: Option<u64>,
     /// Swap space in use. In bytes.
     pub used: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12611,7 +12611,7 @@ pub struct NodeSubscription {
     pub status: NodeSubscriptionStatus,
     /// Address of the shop for subscriptions.
     pub url: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12705,7 +12705,7 @@ pub struct NodeTasksItem {
     pub upid: String,
     /// User or API token that started the task.
     pub user: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12785,7 +12785,7 @@ pub struct NodeTasksStatus {
     pub upid: String,
     /// User or API token that started the task.
     pub user: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12828,7 +12828,7 @@ pub struct NodeTime {
     pub time: Timestamp,
     /// Name of the time zone, such as `Europe/Vienna`.
     pub timezone: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12866,7 +12866,7 @@ pub struct NodeVersion {
     pub repoid: String,
     /// Version of the `pve-manager` package.
     pub version: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -12978,7 +12978,7 @@ pub struct NodeVzdumpDefaults {
     pub vmid: Option<List<u32>>,
     /// Threads for zstd; 0 takes half of the available cores. Default: `1`.
     pub zstd: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13047,7 +13047,7 @@ pub struct NodeVzdumpDefaultsFleecing {
     pub enabled: Option<bool>,
     /// Storage for the temporary fleecing images.
     pub storage: Option<StorageId>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13084,7 +13084,7 @@ pub struct NodeVzdumpDefaultsPerformance {
     /// Default: `1048576`.
     #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     pub pbs_entries_max: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13144,7 +13144,7 @@ pub struct NodesItem {
     pub type_: Option<String>,
     /// Time since the node booted, in seconds.
     pub uptime: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13230,7 +13230,7 @@ pub struct WakeOnLan {
     pub broadcast_address: Option<IpAddress>,
     /// MAC address the wake-on-LAN packet is made for.
     pub mac: MacAddr,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

@@ -586,7 +586,7 @@ pub struct Pool {
     pub members: Vec<PoolMember>,
     /// Pool name; nested pools are written `parent/child`.
     pub poolid: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -699,7 +699,7 @@ pub struct PoolMember {
     pub uptime: Option<i64>,
     /// VMID, for guests.
     pub vmid: Option<u32>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -796,7 +796,7 @@ pub struct PoolsItem {
     pub members: Option<Vec<PoolMember>>,
     /// Pool name; nested pools are written `parent/child`.
     pub poolid: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -12891,7 +12891,7 @@ pub struct QemuAgent {
     pub fstrim_cloned_disks: Option<bool>,
     /// Device through which the agent is reached. Default: `virtio`.
     pub type_: Option<QemuAgentType>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -12989,7 +12989,7 @@ pub struct QemuAgentCcwAddress {
     pub ssid: Option<i64>,
     /// Subchannel number.
     pub subchno: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13116,7 +13116,7 @@ open_enum_impls!(QemuAgentCommand {
 pub struct QemuAgentEmpty {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentEmptyResult>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13153,7 +13153,7 @@ impl Default for QemuAgentEmpty {
 pub struct QemuAgentEmptyResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentError>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13195,7 +13195,7 @@ pub struct QemuAgentError {
     pub class: Option<String>,
     /// Text of the error.
     pub desc: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13228,7 +13228,7 @@ impl Default for QemuAgentError {
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
     pub pid: i64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13272,7 +13272,7 @@ pub struct QemuAgentExecStatus {
     pub out_truncated: Option<bool>,
     /// Signal or exception code that ended the process, if it ended abnormally.
     pub signal: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13313,7 +13313,7 @@ pub struct QemuAgentFileRead {
     pub content: String,
     /// Whether the content is incomplete because the file is longer.
     pub truncated: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13356,7 +13356,7 @@ pub struct QemuAgentFilesystem {
     /// Space in use, in bytes.
     #[cfg_attr(doc, doc(alias("used-bytes")))]
     pub used_bytes: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13413,7 +13413,7 @@ pub struct QemuAgentFilesystemDisk {
     pub target: Option<i64>,
     /// Unit number (LUN) of the disk.
     pub unit: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13456,7 +13456,7 @@ impl Default for QemuAgentFilesystemDisk {
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
     pub result: Option<QemuAgentFsfreezeStatusResult>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13508,7 +13508,7 @@ open_enum_impls!(QemuAgentFsfreezeStatusResult {
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentFstrimResult>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13546,7 +13546,7 @@ pub struct QemuAgentFstrimPath {
     pub path: Option<String>,
     /// Bytes discarded. In bytes.
     pub trimmed: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13580,7 +13580,7 @@ pub struct QemuAgentFstrimResult {
     pub error: Option<QemuAgentError>,
     /// Outcome per file system.
     pub paths: Option<Vec<QemuAgentFstrimPath>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13613,7 +13613,7 @@ impl Default for QemuAgentFstrimResult {
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
     pub result: Option<Vec<QemuAgentFilesystem>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13647,7 +13647,7 @@ impl Default for QemuAgentGetFsinfo {
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentGetHostNameResult>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13683,7 +13683,7 @@ pub struct QemuAgentGetHostNameResult {
     /// Host name of the guest.
     #[cfg_attr(doc, doc(alias("host-name")))]
     pub host_name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13717,7 +13717,7 @@ impl Default for QemuAgentGetHostNameResult {
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentMemoryBlockSize>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13751,7 +13751,7 @@ impl Default for QemuAgentGetMemoryBlockInfo {
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
     pub result: Option<Vec<QemuAgentMemoryBlock>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13783,7 +13783,7 @@ impl Default for QemuAgentGetMemoryBlocks {
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentGetOsinfoResult>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13840,7 +13840,7 @@ pub struct QemuAgentGetOsinfoResult {
     /// Version of the operating system as a bare number.
     #[cfg_attr(doc, doc(alias("version-id")))]
     pub version_id: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13886,7 +13886,7 @@ impl Default for QemuAgentGetOsinfoResult {
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentGetTimezoneResult>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13923,7 +13923,7 @@ pub struct QemuAgentGetTimezoneResult {
     pub offset: Option<i64>,
     /// Name of the time zone, as the guest gives it.
     pub zone: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13956,7 +13956,7 @@ impl Default for QemuAgentGetTimezoneResult {
 pub struct QemuAgentGetUsers {
     /// Users logged in.
     pub result: Option<Vec<QemuAgentUser>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -13989,7 +13989,7 @@ impl Default for QemuAgentGetUsers {
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
     pub result: Option<Vec<QemuAgentVcpu>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14022,7 +14022,7 @@ impl Default for QemuAgentGetVcpus {
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
     pub result: Option<QemuAgentInfoResult>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14058,7 +14058,7 @@ pub struct QemuAgentInfoResult {
     pub supported_commands: Option<Vec<QemuAgentSupportedCommand>>,
     /// Version of the agent.
     pub version: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14097,7 +14097,7 @@ pub struct QemuAgentMemoryBlock {
     /// Number of the block.
     #[cfg_attr(doc, doc(alias("phys-index")))]
     pub phys_index: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14132,7 +14132,7 @@ pub struct QemuAgentMemoryBlockSize {
     pub error: Option<QemuAgentError>,
     /// Size of a memory block in bytes.
     pub size: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14166,7 +14166,7 @@ impl Default for QemuAgentMemoryBlockSize {
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
     pub result: Option<Vec<QemuAgentNetworkInterface>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14207,7 +14207,7 @@ pub struct QemuAgentNetworkInterface {
     pub name: Option<String>,
     /// Traffic counters of the interface.
     pub statistics: Option<QemuAgentNetworkStatistics>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14267,7 +14267,7 @@ pub struct QemuAgentNetworkStatistics {
     /// Packets sent.
     #[cfg_attr(doc, doc(alias("tx-packets")))]
     pub tx_packets: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14312,7 +14312,7 @@ impl Default for QemuAgentNetworkStatistics {
 pub struct QemuAgentNumber {
     /// What came of it: a number of file systems, or the time in nanoseconds since 1970.
     pub result: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14350,7 +14350,7 @@ pub struct QemuAgentPciAddress {
     pub function: Option<i64>,
     /// PCI slot.
     pub slot: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14383,7 +14383,7 @@ impl Default for QemuAgentPciAddress {
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
     pub result: Option<Value>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14420,7 +14420,7 @@ pub struct QemuAgentSupportedCommand {
     /// Whether the command answers when it succeeds.
     #[cfg_attr(doc, doc(alias("success-response")))]
     pub success_response: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14479,7 +14479,7 @@ pub struct QemuAgentUser {
     pub login_time: Option<f64>,
     /// User name.
     pub user: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14517,7 +14517,7 @@ pub struct QemuAgentVcpu {
     pub logical_id: Option<i64>,
     /// Whether the CPU is online.
     pub online: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14557,7 +14557,7 @@ pub struct QemuAudio {
     pub device: QemuAudioDevice,
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     pub driver: Option<QemuAudioDriver>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -14678,7 +14678,7 @@ pub struct QemuBallooninfo {
     pub minor_page_faults: Option<i64>,
     /// Memory that the guest's system sees. In bytes.
     pub total_mem: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14807,7 +14807,7 @@ pub struct QemuBlockStatistics {
     pub zone_append_operations: Option<i64>,
     /// Nanoseconds spent on zone append operations.
     pub zone_append_total_time_ns: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14905,7 +14905,7 @@ pub struct QemuBlockTimedStatistics {
     pub min_wr_latency_ns: Option<i64>,
     /// Shortest time of a zone append operation in nanoseconds.
     pub min_zone_append_latency_ns: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -14963,7 +14963,7 @@ pub struct QemuBoot {
     pub legacy: Option<String>,
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     pub order: Option<List>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -15089,7 +15089,7 @@ pub struct QemuCloudInitCustom {
     pub user: Option<VolumeId>,
     /// Volume ID of the snippet used as vendor data.
     pub vendor: Option<VolumeId>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -15198,7 +15198,7 @@ pub struct QemuCloudinitItem {
     pub pending: Option<String>,
     /// Value that the present cloud-init image holds. Since 8.0.
     pub value: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -15444,7 +15444,7 @@ pub struct QemuConfig {
     pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     pub watchdog: Option<QemuWatchdog>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -16583,7 +16583,7 @@ pub struct QemuCpu {
     pub phys_bits: Option<String>,
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     pub reported_model: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -16870,7 +16870,7 @@ pub struct QemuDrive {
     pub werror: Option<QemuDriveWerror>,
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     pub wwn: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -17612,7 +17612,7 @@ pub struct QemuEfiDisk {
     pub pre_enrolled_keys: Option<bool>,
     /// Size of the disk; informational, setting it does not resize anything.
     pub size: Option<DiskSize>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -17796,7 +17796,7 @@ pub struct QemuFeature {
     pub has_feature: bool,
     /// Nodes that have access to all storages the disks lie on.
     pub nodes: Vec<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -17859,7 +17859,7 @@ pub struct QemuHostPci {
     pub vendor_id: Option<String>,
     /// Marks the device as the guest's primary graphics card.
     pub x_vga: Option<bool>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -18139,7 +18139,7 @@ pub struct QemuIpConfig {
     pub ip: Option<String>,
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     pub ip6: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -18298,7 +18298,7 @@ pub struct QemuItem {
     pub uptime: Option<i64>,
     /// ID of the virtual machine, unique in the cluster. From 100 to 999999999.
     pub vmid: u32,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -18375,7 +18375,7 @@ pub struct QemuIvshmem {
     pub name: Option<String>,
     /// Size of the shared memory in MB. At least 1.
     pub size: i64,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -18495,7 +18495,7 @@ pub struct QemuMachine {
     pub type_: Option<String>,
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     pub viommu: Option<QemuMachineViommu>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -18630,7 +18630,7 @@ pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16.
     /// Default: `512`.
     pub current: i64,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -18697,7 +18697,7 @@ pub struct QemuMeta {
     pub creation_qemu: Option<String>,
     /// Creation time as Unix time. At least 0.
     pub ctime: Option<Timestamp>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -18783,7 +18783,7 @@ pub struct QemuMigrate {
     pub not_allowed_nodes: Option<BTreeMap<String, QemuMigrateNodeRefusal>>,
     /// Whether the virtual machine runs.
     pub running: bool,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -18845,7 +18845,7 @@ pub struct QemuMigrateLocalDisk {
     pub size: Option<u64>,
     /// Volume ID of the disk.
     pub volid: VolumeId,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -18889,7 +18889,7 @@ pub struct QemuMigrateMappedResource {
     pub live_migration: Option<bool>,
     /// Name of the mapping.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -18927,7 +18927,7 @@ pub struct QemuMigrateNodeRefusal {
     pub unavailable_resources: Option<Vec<String>>,
     /// Storages in use that the node lacks.
     pub unavailable_storages: Option<Vec<String>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -18988,7 +18988,7 @@ pub struct QemuNet {
     pub tag: Option<i64>,
     /// VLANs passed through to the card, as numbers and ranges.
     pub trunks: Option<List>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -19302,7 +19302,7 @@ pub struct QemuNicStatistics {
     pub netin: Option<u64>,
     /// Data the guest has sent on the card since its start. In bytes.
     pub netout: Option<u64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -19346,7 +19346,7 @@ pub struct QemuNuma {
     pub memory: Option<f64>,
     /// How memory is taken from the host nodes.
     pub policy: Option<QemuNumaPolicy>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -19526,7 +19526,7 @@ pub struct QemuProxmoxSupport {
     /// Whether QEMU reports how backups use the bitmap of changed blocks.
     #[cfg_attr(doc, doc(alias("query-bitmap-info")))]
     pub query_bitmap_info: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -19579,7 +19579,7 @@ pub struct QemuRng {
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes
     /// a hardware one.
     pub source: QemuRngSource,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -19721,7 +19721,7 @@ pub struct QemuSev {
     pub no_key_sharing: Option<bool>,
     /// SEV variant: `std`, `es` or `snp`.
     pub type_: String,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -19828,7 +19828,7 @@ pub struct QemuSmbios1 {
     pub uuid: Option<String>,
     /// Product version, plain or in Base64.
     pub version: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -20163,7 +20163,7 @@ pub struct QemuSnapshotConfig {
     pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     pub watchdog: Option<QemuWatchdog>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -21110,7 +21110,7 @@ pub struct QemuSnapshotItem {
     pub snaptime: Option<Timestamp>,
     /// Whether the snapshot holds the RAM as well.
     pub vmstate: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -21154,7 +21154,7 @@ pub struct QemuSpiceEnhancements {
     /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not
     /// at all. Default: `off`.
     pub videostreaming: Option<QemuSpiceEnhancementsVideostreaming>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -21339,7 +21339,7 @@ pub struct QemuStatusCurrent {
     pub uptime: Option<i64>,
     /// ID of the virtual machine, unique in the cluster. From 100 to 999999999.
     pub vmid: Option<u32>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -21420,7 +21420,7 @@ pub struct QemuTdx {
     pub vsock_cid: Option<i64>,
     /// Port at which the quote generation service is reached over vsock.
     pub vsock_port: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -21736,7 +21736,7 @@ pub struct QemuTpmState {
     pub size: Option<DiskSize>,
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     pub version: Option<QemuTpmStateVersion>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -21855,7 +21855,7 @@ open_enum_impls!(QemuTpmStateVersion {
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
     pub file: VolumeId,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -21911,7 +21911,7 @@ pub struct QemuUsb {
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have
     /// one. Default: `false`.
     pub usb3: Option<bool>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -21997,7 +21997,7 @@ pub struct QemuVga {
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the
     /// guest headless. Default: `std`.
     pub type_: Option<QemuVgaType>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -22148,7 +22148,7 @@ pub struct QemuVirtiofs {
     pub expose_acl: Option<bool>,
     /// Supports extended attributes on the share. Default: `false`.
     pub expose_xattr: Option<bool>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -22272,7 +22272,7 @@ pub struct QemuWatchdog {
     pub action: Option<String>,
     /// Watchdog device shown to the guest.
     pub model: Option<QemuWatchdogModel>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 

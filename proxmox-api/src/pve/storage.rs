@@ -1628,7 +1628,7 @@ pub struct StorageConfig {
     /// Directory in which the target finds the device nodes of ZFS volumes.
     #[cfg_attr(doc, doc(alias("zfs-base-path")))]
     pub zfs_base_path: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2391,7 +2391,7 @@ pub struct StorageSaved {
     pub storage: String,
     /// Storage type; decides which other settings apply.
     pub type_: StorageType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2420,7 +2420,7 @@ pub struct StorageSavedConfig {
     /// Encryption key that was set or generated; the one chance to save it.
     #[cfg_attr(doc, doc(alias("encryption-key")))]
     pub encryption_key: Option<Secret>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -74,7 +74,7 @@ pub struct BackupFleecing {
     pub enabled: Option<bool>,
     /// Storage for the fleecing images; best a local one with thin provisioning and discard.
     pub storage: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -250,7 +250,7 @@ pub struct BackupPerformance {
     pub max_workers: Option<i64>,
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. Since 8.1.
     pub pbs_entries_max: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -326,7 +326,7 @@ pub struct BandwidthLimits {
     pub move_: Option<f64>,
     /// Limit in KiB/s for restoring backups. At least 0.
     pub restore: Option<f64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -424,7 +424,7 @@ pub struct CephFsmapRank {
     pub rank: Option<i64>,
     /// State of the metadata server, such as `up:active`.
     pub status: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -465,7 +465,7 @@ pub struct CephHealthCheck {
     pub severity: Option<String>,
     /// What was found, in short.
     pub summary: Option<CephHealthCheckSummary>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -498,7 +498,7 @@ impl Default for CephHealthCheck {
 pub struct CephHealthCheckDetail {
     /// Text about one finding.
     pub message: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -533,7 +533,7 @@ pub struct CephHealthCheckSummary {
     pub count: Option<i64>,
     /// Text for people.
     pub message: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -575,7 +575,7 @@ pub struct CephHealthMute {
     pub summary: Option<String>,
     /// When the mute ends automatically; absent without a limit.
     pub ttl: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -610,7 +610,7 @@ pub struct CephMgrmapStandby {
     pub gid: Option<i64>,
     /// Name of the manager.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -657,7 +657,7 @@ pub struct CephMonmapMon {
     pub rank: Option<i64>,
     /// Weight of the monitor when clients pick one.
     pub weight: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -701,7 +701,7 @@ pub struct CephPgsByState {
     pub count: Option<i64>,
     /// The state, such as `active+clean`.
     pub state_name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -738,7 +738,7 @@ pub struct CephProgressEvent {
     pub message: Option<String>,
     /// Share of the operation that is done, from 0 to 1.
     pub progress: Option<f64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -796,7 +796,7 @@ pub struct CephStatus {
     pub quorum_names: Option<Vec<String>>,
     /// Further daemons that have registered with the managers.
     pub servicemap: Option<CephStatusServicemap>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -847,7 +847,7 @@ pub struct CephStatusAddress {
     pub nonce: Option<i64>,
     /// The protocol: `v1` or `v2`.
     pub type_: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -880,7 +880,7 @@ impl Default for CephStatusAddress {
 pub struct CephStatusAddresses {
     /// The addresses, one for each protocol.
     pub addrvec: Option<Vec<CephStatusAddress>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -926,7 +926,7 @@ pub struct CephStatusFsmap {
     /// Number of metadata servers on standby.
     #[cfg_attr(doc, doc(alias("up:standby")))]
     pub up_standby: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -971,7 +971,7 @@ pub struct CephStatusHealth {
     pub mutes: Option<Vec<CephHealthMute>>,
     /// Overall health: `HEALTH_OK`, `HEALTH_WARN` or `HEALTH_ERR`.
     pub status: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1036,7 +1036,7 @@ pub struct CephStatusMgrmap {
     pub services: Option<BTreeMap<String, String>>,
     /// Managers on standby.
     pub standbys: Option<Vec<CephMgrmapStandby>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1089,7 +1089,7 @@ pub struct CephStatusMgrmapClient {
     pub addrvec: Option<Vec<CephStatusAddress>>,
     /// The module that holds the connection.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1126,7 +1126,7 @@ pub struct CephStatusMgrmapModule {
     pub error_string: Option<String>,
     /// Name of the module.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1188,7 +1188,7 @@ pub struct CephStatusMonmap {
     pub stretch_mode: Option<bool>,
     /// The monitor that decides between the two sites; empty without such a mode.
     pub tiebreaker_mon: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1239,7 +1239,7 @@ pub struct CephStatusMonmapFeatures {
     pub optional: Option<Vec<String>>,
     /// Names of abilities that were switched on for good, the newest the last.
     pub persistent: Option<Vec<String>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1288,7 +1288,7 @@ pub struct CephStatusOsdmap {
     pub osd_in_since: Option<Timestamp>,
     /// When the number of `up` OSDs last changed. In seconds since 1970.
     pub osd_up_since: Option<Timestamp>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1387,7 +1387,7 @@ pub struct CephStatusPgmap {
     pub write_bytes_sec: Option<u64>,
     /// Write operations of clients per second; absent when idle.
     pub write_op_per_sec: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1454,7 +1454,7 @@ pub struct CephStatusServicemap {
     pub modified: Option<String>,
     /// The daemons by kind of service, such as `rgw`, in Ceph's own form.
     pub services: Option<BTreeMap<String, Value>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1489,7 +1489,7 @@ impl Default for CephStatusServicemap {
 pub struct CmdEntry {
     /// Name of the sub-resource.
     pub cmd: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1551,7 +1551,7 @@ open_enum_impls!(ConsoleViewer {
 pub struct DirectoryEntry {
     /// Local name of the account.
     pub name: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1650,7 +1650,7 @@ pub struct FirewallAlias {
     pub ipversion: Option<i64>,
     /// Name of the alias.
     pub name: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1774,7 +1774,7 @@ pub struct FirewallAliasesItem {
     pub ipversion: Option<i64>,
     /// Name of the alias.
     pub name: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1880,7 +1880,7 @@ pub struct FirewallIpset {
     pub digest: String,
     /// Name of the IP set. At most 64 characters.
     pub name: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -1928,7 +1928,7 @@ pub struct FirewallIpsetEntry {
     pub errors: Option<String>,
     /// Takes the address or network out of the set, as an exception from a larger entry.
     pub nomatch: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2050,7 +2050,7 @@ pub struct FirewallIpsetItem {
     pub digest: Option<String>,
     /// Takes the address or network out of the set, as an exception from a larger entry.
     pub nomatch: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2255,7 +2255,7 @@ pub struct FirewallRef {
     pub scope: Option<String>,
     /// Whether it is an alias or an IP set.
     pub type_: FirewallRefType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2364,7 +2364,7 @@ pub struct FirewallRule {
     pub sport: Option<String>,
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     pub type_: FirewallRuleType,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2800,7 +2800,7 @@ pub struct GuestFirewallOptions {
     pub policy_out: Option<FirewallPolicy>,
     /// Lets the guest send IPv6 router advertisements.
     pub radv: Option<bool>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -2984,7 +2984,7 @@ pub struct GuestHaState {
     pub managed: Option<bool>,
     /// State the high availability manager reports for the guest, such as `started`.
     pub state: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3023,7 +3023,7 @@ pub struct GuestIpAddress {
     pub ip_address_type: Option<String>,
     /// Prefix length of the address, in bits.
     pub prefix: Option<i64>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3114,7 +3114,7 @@ pub struct GuestRrdSample {
     pub pressurememorysome: Option<f64>,
     /// Time of the data point as Unix time.
     pub time: Timestamp,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3228,7 +3228,7 @@ pub struct HaBlockingResource {
     pub cause: Option<HaBlockingCause>,
     /// ID of the resource, such as `vm:100` or `ct:100`.
     pub sid: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3263,7 +3263,7 @@ impl Default for HaBlockingResource {
 pub struct IdEntry {
     /// Name of the sub-resource, the next path segment.
     pub id: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3400,7 +3400,7 @@ pub struct Location {
     pub longitude: f64,
     /// Name of the place. At most 128 characters.
     pub name: Option<String>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -3478,7 +3478,7 @@ pub struct LogLine {
     pub n: i64,
     /// Text of the line.
     pub t: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3535,7 +3535,7 @@ pub struct Mtunnel {
     pub ticket: Secret,
     /// Task ID of the proxy or tunnel.
     pub upid: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3567,7 +3567,7 @@ pub struct MtunnelWebsocket {
     pub port: Option<i64>,
     /// Unix socket on the node to which the traffic is forwarded.
     pub socket: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3607,7 +3607,7 @@ pub struct PendingSetting {
     pub pending: Option<String>,
     /// Value in effect now.
     pub value: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3660,7 +3660,7 @@ pub struct PruneBackups {
     pub keep_weekly: Option<i64>,
     /// Number of years for which the newest backup of the year is kept.
     pub keep_yearly: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -3831,7 +3831,7 @@ pub struct QemuCpuFlag {
     /// Nodes that support the flag with the chosen acceleration. Since 9.2.
     #[cfg_attr(doc, doc(alias("supported-on")))]
     pub supported_on: Option<Vec<NodeName>>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -3895,7 +3895,7 @@ pub struct RemoteEndpoint {
     pub host: String,
     /// Port of the other side's API.
     pub port: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -4001,7 +4001,7 @@ pub struct RrdImage {
     pub filename: String,
     /// The drawn PNG image itself, each of its bytes as one character.
     pub image: Option<String>,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4090,7 +4090,7 @@ pub struct SpiceConfig {
     pub toggle_fullscreen: Option<String>,
     /// Kind of session: `spice`.
     pub type_: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4142,7 +4142,7 @@ pub struct StartupOrder {
     pub order: Option<i64>,
     /// Seconds to wait after this start before the next guest is started.
     pub up: Option<i64>,
-    /// Undeclared keys, or the whole text if it did not parse.
+    /// Unknown keys, or the whole text if it did not parse.
     pub unknown: UnknownKeys,
 }
 
@@ -4231,7 +4231,7 @@ property_string_impls!(StartupOrder);
 pub struct SubdirEntry {
     /// Name of the sub-resource, the next path segment.
     pub subdir: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4267,7 +4267,7 @@ pub struct Termproxy {
     pub upid: String,
     /// User for whom the ticket was issued.
     pub user: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4323,7 +4323,7 @@ open_enum_impls!(VlanProtocol {
 pub struct VncWebsocket {
     /// Port that the call that opened the proxy returned.
     pub port: i64,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 
@@ -4363,7 +4363,7 @@ pub struct Vncproxy {
     pub upid: String,
     /// User for whom the ticket was issued.
     pub user: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

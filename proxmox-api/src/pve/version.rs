@@ -87,7 +87,7 @@ pub struct Version {
     pub repoid: String,
     /// Full version of the `pve-manager` package.
     pub version: String,
-    /// Undeclared members, and values that did not fit their field.
+    /// Members that the crate does not declare, and values that did not fit their field.
     pub extra: Extra,
 }
 

@@ -7848,7 +7848,7 @@ impl Show for pve::nodes::NodeConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("acme", &self.acme);
-        out.family("acmedomain", &self.acmedomain);
+        out.indexed("acmedomain", &self.acmedomain);
         out.put("ballooning-target", &self.ballooning_target);
         out.put("description", &self.description);
         out.put("digest", &self.digest);
@@ -8376,7 +8376,7 @@ impl Show for pve::lxc::LxcConfig {
         out.put("cpuunits", &self.cpuunits);
         out.put("debug", &self.debug);
         out.put("description", &self.description);
-        out.family("dev", &self.dev);
+        out.indexed("dev", &self.dev);
         out.put("digest", &self.digest);
         out.put("entrypoint", &self.entrypoint);
         out.put("env", &self.env);
@@ -8386,9 +8386,9 @@ impl Show for pve::lxc::LxcConfig {
         out.put("lock", &self.lock);
         out.put("lxc", &self.lxc);
         out.put("memory", &self.memory);
-        out.family("mp", &self.mp);
+        out.indexed("mp", &self.mp);
         out.put("nameserver", &self.nameserver);
-        out.family("net", &self.net);
+        out.indexed("net", &self.net);
         out.put("onboot", &self.onboot);
         out.put("ostype", &self.ostype);
         out.put("parent", &self.parent);
@@ -8404,7 +8404,7 @@ impl Show for pve::lxc::LxcConfig {
         out.put("timezone", &self.timezone);
         out.put("tty", &self.tty);
         out.put("unprivileged", &self.unprivileged);
-        out.family("unused", &self.unused);
+        out.indexed("unused", &self.unused);
         out.extra(&self.extra)
     }
 }
@@ -8623,7 +8623,7 @@ impl Show for pve::lxc::LxcSnapshotConfig {
         out.put("cpuunits", &self.cpuunits);
         out.put("debug", &self.debug);
         out.put("description", &self.description);
-        out.family("dev", &self.dev);
+        out.indexed("dev", &self.dev);
         out.put("entrypoint", &self.entrypoint);
         out.put("env", &self.env);
         out.put("features", &self.features);
@@ -8632,9 +8632,9 @@ impl Show for pve::lxc::LxcSnapshotConfig {
         out.put("lock", &self.lock);
         out.put("lxc", &self.lxc);
         out.put("memory", &self.memory);
-        out.family("mp", &self.mp);
+        out.indexed("mp", &self.mp);
         out.put("nameserver", &self.nameserver);
-        out.family("net", &self.net);
+        out.indexed("net", &self.net);
         out.put("onboot", &self.onboot);
         out.put("ostype", &self.ostype);
         out.put("parent", &self.parent);
@@ -8649,7 +8649,7 @@ impl Show for pve::lxc::LxcSnapshotConfig {
         out.put("timezone", &self.timezone);
         out.put("tty", &self.tty);
         out.put("unprivileged", &self.unprivileged);
-        out.family("unused", &self.unused);
+        out.indexed("unused", &self.unused);
         out.extra(&self.extra)
     }
 }
@@ -10018,12 +10018,12 @@ impl Show for pve::qemu::QemuConfig {
         out.put("efidisk0", &self.efidisk0);
         out.put("freeze", &self.freeze);
         out.put("hookscript", &self.hookscript);
-        out.family("hostpci", &self.hostpci);
+        out.indexed("hostpci", &self.hostpci);
         out.put("hotplug", &self.hotplug);
         out.put("hugepages", &self.hugepages);
-        out.family("ide", &self.ide);
+        out.indexed("ide", &self.ide);
         out.put("intel-tdx", &self.intel_tdx);
-        out.family("ipconfig", &self.ipconfig);
+        out.indexed("ipconfig", &self.ipconfig);
         out.put("ivshmem", &self.ivshmem);
         out.put("keephugepages", &self.keephugepages);
         out.put("keyboard", &self.keyboard);
@@ -10037,12 +10037,12 @@ impl Show for pve::qemu::QemuConfig {
         out.put("migrate_speed", &self.migrate_speed);
         out.put("name", &self.name);
         out.put("nameserver", &self.nameserver);
-        out.family("net", &self.net);
+        out.indexed("net", &self.net);
         out.put("numa", &self.numa);
-        out.family("numa", &self.numa_nodes);
+        out.indexed("numa", &self.numa_nodes);
         out.put("onboot", &self.onboot);
         out.put("ostype", &self.ostype);
-        out.family("parallel", &self.parallel);
+        out.indexed("parallel", &self.parallel);
         out.put("parent", &self.parent);
         out.put("protection", &self.protection);
         out.put("reboot", &self.reboot);
@@ -10050,11 +10050,11 @@ impl Show for pve::qemu::QemuConfig {
         out.put("running-nets-host-mtu", &self.running_nets_host_mtu);
         out.put("runningcpu", &self.runningcpu);
         out.put("runningmachine", &self.runningmachine);
-        out.family("sata", &self.sata);
-        out.family("scsi", &self.scsi);
+        out.indexed("sata", &self.sata);
+        out.indexed("scsi", &self.scsi);
         out.put("scsihw", &self.scsihw);
         out.put("searchdomain", &self.searchdomain);
-        out.family("serial", &self.serial);
+        out.indexed("serial", &self.serial);
         out.put("shares", &self.shares);
         out.put("smbios1", &self.smbios1);
         out.put("smp", &self.smp);
@@ -10070,12 +10070,12 @@ impl Show for pve::qemu::QemuConfig {
         out.put("tdf", &self.tdf);
         out.put("template", &self.template);
         out.put("tpmstate0", &self.tpmstate0);
-        out.family("unused", &self.unused);
-        out.family("usb", &self.usb);
+        out.indexed("unused", &self.unused);
+        out.indexed("usb", &self.usb);
         out.put("vcpus", &self.vcpus);
         out.put("vga", &self.vga);
-        out.family("virtio", &self.virtio);
-        out.family("virtiofs", &self.virtiofs);
+        out.indexed("virtio", &self.virtio);
+        out.indexed("virtiofs", &self.virtiofs);
         out.put("vmgenid", &self.vmgenid);
         out.put("vmstate", &self.vmstate);
         out.put("vmstatestorage", &self.vmstatestorage);
@@ -10198,12 +10198,12 @@ impl Show for pve::qemu::QemuSnapshotConfig {
         out.put("efidisk0", &self.efidisk0);
         out.put("freeze", &self.freeze);
         out.put("hookscript", &self.hookscript);
-        out.family("hostpci", &self.hostpci);
+        out.indexed("hostpci", &self.hostpci);
         out.put("hotplug", &self.hotplug);
         out.put("hugepages", &self.hugepages);
-        out.family("ide", &self.ide);
+        out.indexed("ide", &self.ide);
         out.put("intel-tdx", &self.intel_tdx);
-        out.family("ipconfig", &self.ipconfig);
+        out.indexed("ipconfig", &self.ipconfig);
         out.put("ivshmem", &self.ivshmem);
         out.put("keephugepages", &self.keephugepages);
         out.put("keyboard", &self.keyboard);
@@ -10217,12 +10217,12 @@ impl Show for pve::qemu::QemuSnapshotConfig {
         out.put("migrate_speed", &self.migrate_speed);
         out.put("name", &self.name);
         out.put("nameserver", &self.nameserver);
-        out.family("net", &self.net);
+        out.indexed("net", &self.net);
         out.put("numa", &self.numa);
-        out.family("numa", &self.numa_nodes);
+        out.indexed("numa", &self.numa_nodes);
         out.put("onboot", &self.onboot);
         out.put("ostype", &self.ostype);
-        out.family("parallel", &self.parallel);
+        out.indexed("parallel", &self.parallel);
         out.put("parent", &self.parent);
         out.put("protection", &self.protection);
         out.put("reboot", &self.reboot);
@@ -10230,11 +10230,11 @@ impl Show for pve::qemu::QemuSnapshotConfig {
         out.put("running-nets-host-mtu", &self.running_nets_host_mtu);
         out.put("runningcpu", &self.runningcpu);
         out.put("runningmachine", &self.runningmachine);
-        out.family("sata", &self.sata);
-        out.family("scsi", &self.scsi);
+        out.indexed("sata", &self.sata);
+        out.indexed("scsi", &self.scsi);
         out.put("scsihw", &self.scsihw);
         out.put("searchdomain", &self.searchdomain);
-        out.family("serial", &self.serial);
+        out.indexed("serial", &self.serial);
         out.put("shares", &self.shares);
         out.put("smbios1", &self.smbios1);
         out.put("smp", &self.smp);
@@ -10249,12 +10249,12 @@ impl Show for pve::qemu::QemuSnapshotConfig {
         out.put("tags", &self.tags);
         out.put("tdf", &self.tdf);
         out.put("tpmstate0", &self.tpmstate0);
-        out.family("unused", &self.unused);
-        out.family("usb", &self.usb);
+        out.indexed("unused", &self.unused);
+        out.indexed("usb", &self.usb);
         out.put("vcpus", &self.vcpus);
         out.put("vga", &self.vga);
-        out.family("virtio", &self.virtio);
-        out.family("virtiofs", &self.virtiofs);
+        out.indexed("virtio", &self.virtio);
+        out.indexed("virtiofs", &self.virtiofs);
         out.put("vmgenid", &self.vmgenid);
         out.put("vmstate", &self.vmstate);
         out.put("vmstatestorage", &self.vmstatestorage);
