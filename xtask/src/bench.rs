@@ -25,8 +25,8 @@ use crate::{Outcome, say, workspace};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to measure
-    #[arg(value_enum, default_value_t = What::All)]
-    what: What,
+    #[arg(value_enum, default_value_t = Measurement::All)]
+    what: Measurement,
     /// Run one round of each, without the documentation
     #[arg(long)]
     quick: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum Measurement {
     Compile,
     Decode,
     Calls,
@@ -95,12 +95,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
 fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
     let root = workspace();
     let rounds = if args.quick { 1 } else { args.rounds.max(1) };
-    let wanted = |what| args.what == What::All || args.what == what;
+    let wanted = |one| [Measurement::All, one].contains(&args.what);
     let mut left_out = Vec::new();
     let mut subjects: Vec<(Subject, Project)> = Vec::new();
-    if [What::Compile, What::Decode, What::Calls]
-        .into_iter()
-        .any(wanted)
+    if [
+        Measurement::Compile,
+        Measurement::Decode,
+        Measurement::Calls,
+    ]
+    .into_iter()
+    .any(wanted)
     {
         for subject in subjects::all() {
             let core = [subjects::OURS, subjects::RAW].contains(&subject.title);
@@ -126,7 +130,7 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
         }
         table
     };
-    if wanted(What::Compile) {
+    if wanted(Measurement::Compile) {
         let mut table = new(&titles);
         let plan = compile::Plan {
             rounds,
@@ -140,7 +144,7 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
             goals::show(&table)
         ))?;
     }
-    if wanted(What::Decode) {
+    if wanted(Measurement::Decode) {
         let mut table = new(&running::DECODERS);
         running::decode(&subjects, rounds, scratch, &mut table)?;
         say(&format!(
@@ -149,7 +153,7 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
             goals::show(&table)
         ))?;
     }
-    if wanted(What::Calls) {
+    if wanted(Measurement::Calls) {
         let mut table = new(&titles);
         running::calls(&subjects, rounds, &root, scratch, &mut table)?;
         say(&format!(
@@ -158,13 +162,13 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
             goals::show(&table)
         ))?;
     }
-    if wanted(What::Upload) {
+    if wanted(Measurement::Upload) {
         let mut table = Table::new(&[subjects::OURS, subjects::RAW]);
         let gibibytes = if args.quick { 0.25 } else { 2.0 };
         running::upload(rounds, gibibytes, &root, scratch, &mut table)?;
         say(&format!("\n## Uploads\n\n{}", table.show()))?;
     }
-    if wanted(What::Growth) {
+    if wanted(Measurement::Growth) {
         let plots = match &args.plots {
             Some(folder) => Some(
                 std::fs::create_dir_all(folder)
@@ -176,7 +180,7 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
         let table = growth::run(rounds, &root, scratch, plots.as_deref())?;
         say(&format!("\n## As a cluster grows\n\n{table}"))?;
     }
-    if wanted(What::Regen) {
+    if wanted(Measurement::Regen) {
         let mut table = Table::new(&[generation::COLUMN]);
         generation::run(args.dumps.as_deref(), rounds, scratch, &mut table)?;
         say(&format!("\n## Generating\n\n{}", table.show()))?;

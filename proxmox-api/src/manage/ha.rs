@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::guest::Kind;
+use super::inventory::Inventory;
 use super::work::{Action, Ensured, Subject, Track, Work, WorkError};
 use crate::bounds::{Bound, Exceeded};
 use crate::client::Client;
@@ -620,57 +621,105 @@ struct WantedRule {
     nodes: Option<BTreeMap<String, u32>>,
 }
 
+/// The name of a guest in the configuration of high availability.
+fn sid_of(inventory: &Inventory, vmid: u32) -> Result<String, Error> {
+    let mut rows = inventory.resources.iter();
+    let row = rows.find(|row| row.vmid == Some(vmid));
+    match row.and_then(|row| row.kind) {
+        Some(Kind::Qemu) => Ok(format!("vm:{vmid}")),
+        Some(Kind::Lxc) => Ok(format!("ct:{vmid}")),
+        None => {
+            let problem = "there is no such guest, or none this user may see";
+            Err(WorkError::new(Subject::Guest(vmid), problem).into())
+        }
+    }
+}
+
+impl HaWanted {
+    /// Ends the management of the guest.
+    async fn remove(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        known: &Known,
+    ) -> Result<Ensured, Error> {
+        let subject = Subject::Guest(self.vmid);
+        let Some(row) = known
+            .resources
+            .iter()
+            .find(|row| vmid_of(&row.sid) == Some(self.vmid))
+        else {
+            track.found(&subject, Action::Remove);
+            return Ok(Ensured::Found);
+        };
+        for rule in &known.rules {
+            if sids(rule.resources.as_ref()).contains(&row.sid) {
+                self.leave_rule(pve, track, rule, &row.sid).await?;
+                track.leave(&subject, "was taken out of rules");
+            }
+        }
+        let request = pve.api().cluster().ha().resources().sid(&row.sid).delete();
+        track.act(&subject, Action::Remove, request).await?;
+        Ok(Ensured::Changed(vec!["managed".to_owned()]))
+    }
+
+    /// Refuses settings that need the rules of newer releases.
+    fn check_without_rules(&self) -> Result<(), Error> {
+        let problem = if self.together.is_some() || self.apart.is_some() {
+            "rules that keep guests together or apart need release 9.0"
+        } else if self.failback.is_some() && self.nodes.is_none() {
+            "before release 9.0, failback is a setting of the group; set nodes as well"
+        } else {
+            return Ok(());
+        };
+        Err(WorkError::new(Subject::Guest(self.vmid), problem).into())
+    }
+
+    fn wanted_rules(&self, inventory: &Inventory, sid: &str) -> Result<Vec<WantedRule>, Error> {
+        let mut wanted = Vec::new();
+        if self.nodes.is_some() {
+            wanted.push(WantedRule {
+                kind: "node-affinity",
+                affinity: "positive",
+                suffix: "nodes",
+                members: vec![sid.to_owned()],
+                nodes: self.nodes.clone(),
+            });
+        }
+        for (others, affinity, suffix) in [
+            (&self.together, "positive", "together"),
+            (&self.apart, "negative", "apart"),
+        ] {
+            let Some(others) = others else { continue };
+            let mut members = vec![sid.to_owned()];
+            for vmid in others.iter().filter(|vmid| **vmid != self.vmid) {
+                members.push(sid_of(inventory, *vmid)?);
+            }
+            wanted.push(WantedRule {
+                kind: "resource-affinity",
+                affinity,
+                suffix,
+                members,
+                nodes: None,
+            });
+        }
+        Ok(wanted)
+    }
+}
+
 impl Work for HaWanted {
     type Done = Ensured;
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
         let subject = Subject::Guest(self.vmid);
         let known = Known::read(pve).await?;
-        let places = super::inventory::Inventory::fetch(pve).await?;
-        let sid_of = |vmid: u32| {
-            let row = places.resources.iter().find(|row| row.vmid == Some(vmid));
-            let kind = match row.and_then(|row| row.kind)? {
-                Kind::Qemu => "vm",
-                Kind::Lxc => "ct",
-            };
-            Some(format!("{kind}:{vmid}"))
-        };
-        let missing = |vmid: u32| {
-            WorkError::new(
-                Subject::Guest(vmid),
-                "there is no such guest, or none this user may see",
-            )
-        };
+        let inventory = Inventory::fetch(pve).await?;
         if !self.managed {
-            let Some(row) = known
-                .resources
-                .iter()
-                .find(|row| vmid_of(&row.sid) == Some(self.vmid))
-            else {
-                track.found(&subject, Action::Remove);
-                return Ok(Ensured::Found);
-            };
-            for rule in &known.rules {
-                if sids(rule.resources.as_ref()).contains(&row.sid) {
-                    self.leave_rule(pve, track, rule, &row.sid).await?;
-                    track.leave(&subject, "was taken out of rules");
-                }
-            }
-            let request = pve.api().cluster().ha().resources().sid(&row.sid).delete();
-            track.act(&subject, Action::Remove, request).await?;
-            return Ok(Ensured::Changed(vec!["managed".to_owned()]));
+            return self.remove(pve, track, &known).await;
         }
-        let sid = sid_of(self.vmid).ok_or_else(|| missing(self.vmid))?;
+        let sid = sid_of(&inventory, self.vmid)?;
         if !known.has_rules {
-            if self.together.is_some() || self.apart.is_some() {
-                let problem = "rules that keep guests together or apart need release 9.0";
-                return Err(WorkError::new(subject, problem).into());
-            }
-            if self.failback.is_some() && self.nodes.is_none() {
-                let problem =
-                    "before release 9.0, failback is a setting of the group; set nodes as well";
-                return Err(WorkError::new(subject, problem).into());
-            }
+            self.check_without_rules()?;
         }
         let group = match known.has_rules {
             true => None,
@@ -680,40 +729,11 @@ impl Work for HaWanted {
         if matches!(&ensured, Ensured::Changed(keys) if keys.iter().any(|key| key == "group")) {
             self.forget_group(pve, track, &known, &sid).await?;
         }
-        let mut wanted = Vec::new();
-        if known.has_rules {
-            let members = |others: &BTreeSet<u32>| -> Result<Vec<String>, Error> {
-                let mut sids = vec![sid.clone()];
-                for vmid in others.iter().filter(|vmid| **vmid != self.vmid) {
-                    sids.push(sid_of(*vmid).ok_or_else(|| missing(*vmid))?);
-                }
-                Ok(sids)
-            };
-            if self.nodes.is_some() {
-                wanted.push(WantedRule {
-                    kind: "node-affinity",
-                    affinity: "positive",
-                    suffix: "nodes",
-                    members: vec![sid.clone()],
-                    nodes: self.nodes.clone(),
-                });
-            }
-            for (others, affinity, suffix) in [
-                (&self.together, "positive", "together"),
-                (&self.apart, "negative", "apart"),
-            ] {
-                if let Some(others) = others {
-                    wanted.push(WantedRule {
-                        kind: "resource-affinity",
-                        affinity,
-                        suffix,
-                        members: members(others)?,
-                        nodes: None,
-                    });
-                }
-            }
-        }
-        for rule in wanted {
+        let rules = match known.has_rules {
+            true => self.wanted_rules(&inventory, &sid)?,
+            false => Vec::new(),
+        };
+        for rule in rules {
             if self.rule(pve, track, &known, &sid, &rule).await? {
                 ensured = match ensured {
                     Ensured::Found => Ensured::Changed(vec![rule.suffix.to_owned()]),
@@ -721,7 +741,7 @@ impl Work for HaWanted {
                         keys.push(rule.suffix.to_owned());
                         Ensured::Changed(keys)
                     }
-                    made => made,
+                    created => created,
                 };
             }
         }

@@ -52,7 +52,7 @@ pub struct Network {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum EntryKind {
     Zone,
     Vnet,
     Subnet,
@@ -60,7 +60,7 @@ enum What {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    what: What,
+    kind: EntryKind,
     /// The name of a zone or network; the range of a subnet.
     id: String,
     /// The network of a subnet.
@@ -71,10 +71,10 @@ struct Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.what {
-            What::Zone => write!(f, "zone {}", self.id),
-            What::Vnet => write!(f, "network {}", self.id),
-            What::Subnet => write!(f, "subnet {} of {}", self.id, self.of),
+        match self.kind {
+            EntryKind::Zone => write!(f, "zone {}", self.id),
+            EntryKind::Vnet => write!(f, "network {}", self.id),
+            EntryKind::Subnet => write!(f, "subnet {} of {}", self.id, self.of),
         }
     }
 }
@@ -88,7 +88,7 @@ impl Network {
 
     fn entry<'s>(
         mut self,
-        what: What,
+        kind: EntryKind,
         id: &str,
         of: &str,
         settings: impl IntoIterator<Item = (&'s str, &'s str)>,
@@ -98,7 +98,7 @@ impl Network {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
         self.entries.push(Entry {
-            what,
+            kind,
             id: id.to_owned(),
             of: of.to_owned(),
             settings: Some(settings),
@@ -116,7 +116,7 @@ impl Network {
         settings: impl IntoIterator<Item = (&'s str, &'s str)>,
     ) -> Self {
         let kind = [("type", kind)];
-        self.entry(What::Zone, zone, "", settings.into_iter().chain(kind))
+        self.entry(EntryKind::Zone, zone, "", settings.into_iter().chain(kind))
     }
 
     /// A virtual network in a zone, with settings by their names in the API.
@@ -128,7 +128,7 @@ impl Network {
         settings: impl IntoIterator<Item = (&'s str, &'s str)>,
     ) -> Self {
         let zone = [("zone", zone)];
-        self.entry(What::Vnet, vnet, "", settings.into_iter().chain(zone))
+        self.entry(EntryKind::Vnet, vnet, "", settings.into_iter().chain(zone))
     }
 
     /// A subnet of a virtual network by its range, as `10.20.0.0/24`, with settings by their names in the API.
@@ -139,12 +139,12 @@ impl Network {
         range: &str,
         settings: impl IntoIterator<Item = (&'s str, &'s str)>,
     ) -> Self {
-        self.entry(What::Subnet, range, vnet, settings)
+        self.entry(EntryKind::Subnet, range, vnet, settings)
     }
 
-    fn no(mut self, what: What, id: &str, of: &str) -> Self {
+    fn removal(mut self, kind: EntryKind, id: &str, of: &str) -> Self {
         self.entries.push(Entry {
-            what,
+            kind,
             id: id.to_owned(),
             of: of.to_owned(),
             settings: None,
@@ -155,19 +155,19 @@ impl Network {
     /// Removes this zone. Its networks have to be removed before.
     #[must_use]
     pub fn no_zone(self, zone: &str) -> Self {
-        self.no(What::Zone, zone, "")
+        self.removal(EntryKind::Zone, zone, "")
     }
 
     /// Removes this virtual network. Its subnets have to be removed before.
     #[must_use]
     pub fn no_vnet(self, vnet: &str) -> Self {
-        self.no(What::Vnet, vnet, "")
+        self.removal(EntryKind::Vnet, vnet, "")
     }
 
     /// Removes this subnet of a virtual network.
     #[must_use]
     pub fn no_subnet(self, vnet: &str, range: &str) -> Self {
-        self.no(What::Subnet, range, vnet)
+        self.removal(EntryKind::Subnet, range, vnet)
     }
 
     /// Also applies the changes that others have planned.
@@ -178,7 +178,7 @@ impl Network {
     }
 }
 
-impl What {
+impl EntryKind {
     fn list(self, of: &str) -> String {
         match self {
             Self::Zone => "/cluster/sdn/zones".to_owned(),
@@ -228,6 +228,14 @@ struct Change {
 }
 
 impl Change {
+    fn new(method: Method, path: String, params: BTreeMap<String, String>) -> Self {
+        Self {
+            method,
+            path,
+            params,
+        }
+    }
+
     fn request(&self, pve: &Client, token: Option<&str>) -> Request<Value> {
         let mut request = pve.request::<Value>(self.method, &self.path);
         for (key, value) in &self.params {
@@ -244,111 +252,118 @@ impl Entry {
     /// The change to the wanted state and the opposite change; `None` if there is nothing to
     /// change.
     fn change(&self, existing: &[BTreeMap<String, String>]) -> Option<(Change, Change)> {
-        let key = self.what.key();
-        let list = self.what.list(&self.of);
-        // The identifier of a subnet consists of its zone and its range.
-        let suffix = self.id.replace('/', "-");
-        let is = |row: &&BTreeMap<String, String>| match self.what {
-            What::Subnet => {
+        match (&self.settings, existing.iter().find(|row| self.is_at(row))) {
+            (None, None) => None,
+            (None, Some(row)) => Some(self.removal_and_back(row)),
+            (Some(wanted), None) => Some(self.creation_and_back(wanted)),
+            (Some(wanted), Some(row)) => self.update_and_back(wanted, row),
+        }
+    }
+
+    /// Whether a row of the server's list is this entry.
+    fn is_at(&self, row: &BTreeMap<String, String>) -> bool {
+        match self.kind {
+            EntryKind::Subnet => {
+                // The identifier of a subnet consists of its zone and its range.
+                let suffix = self.id.replace('/', "-");
                 let subnet = row.get("subnet").or_else(|| row.get("id"));
                 row.get("cidr") == Some(&self.id)
                     || subnet.is_some_and(|subnet| subnet.ends_with(&format!("-{suffix}")))
             }
-            _ => row.get(key) == Some(&self.id),
-        };
-        let now = existing.iter().find(is);
-        let plain = |row: &BTreeMap<String, String>| -> BTreeMap<String, String> {
-            let mut row = row.clone();
-            for member in [
-                "digest", "state", "pending", "id", "cidr", "network", "mask",
-            ] {
-                row.remove(member);
-            }
-            if self.what == What::Subnet {
-                row.remove("vnet");
-                row.remove("zone");
-                row.remove("type");
-            }
-            row
-        };
-        let path = |row: &BTreeMap<String, String>| {
-            let id = row.get(key).cloned().unwrap_or_else(|| self.id.clone());
-            format!("{list}/{}", escape(&id))
-        };
-        let change = |method, path: String, params| Change {
-            method,
-            path,
-            params,
-        };
-        let none = BTreeMap::new;
-        match (&self.settings, now) {
-            (None, None) => None,
-            (None, Some(row)) => {
-                let mut again = plain(row);
-                again.insert(key.to_owned(), self.id.clone());
-                if self.what == What::Subnet {
-                    again.insert("type".to_owned(), "subnet".to_owned());
-                }
-                if self.what == What::Vnet {
-                    again.remove("type");
-                }
-                Some((
-                    change(Method::Delete, path(row), none()),
-                    change(Method::Post, list, again),
-                ))
-            }
-            (Some(wanted), None) => {
-                let mut params = wanted.clone();
-                params.insert(key.to_owned(), self.id.clone());
-                if self.what == What::Subnet {
-                    params.insert("type".to_owned(), "subnet".to_owned());
-                }
-                let id = match self.what {
-                    What::Subnet => self.id.clone(),
-                    _ => self.id.clone(),
-                };
-                let back = format!("{list}/{}", escape(&id));
-                Some((
-                    change(Method::Post, list, params),
-                    change(Method::Delete, back, none()),
-                ))
-            }
-            (Some(wanted), Some(row)) => {
-                let now = plain(row);
-                let differs = |(key, value): &(&String, &String)| now.get(*key) != Some(*value);
-                let mut params: BTreeMap<String, String> = (wanted.iter())
-                    .filter(differs)
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect();
-                params.retain(|key, _| key != "type");
-                if params.is_empty() {
-                    return None;
-                }
-                let mut back = BTreeMap::new();
-                let mut gone = Vec::new();
-                for key in params.keys() {
-                    match now.get(key) {
-                        Some(old) => drop(back.insert(key.clone(), old.clone())),
-                        None => gone.push(key.clone()),
-                    }
-                }
-                if !gone.is_empty() {
-                    back.insert("delete".to_owned(), gone.join(","));
-                }
-                // A network is always changed together with its zone.
-                if self.what == What::Vnet
-                    && let Some(zone) = now.get("zone")
-                {
-                    params
-                        .entry("zone".to_owned())
-                        .or_insert_with(|| zone.clone());
-                }
-                Some((
-                    change(Method::Put, path(row), params),
-                    change(Method::Put, path(row), back),
-                ))
+            _ => row.get(self.kind.key()) == Some(&self.id),
+        }
+    }
+
+    /// A row without the members that cannot be set.
+    fn settings_of(&self, row: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut row = row.clone();
+        for member in [
+            "digest", "state", "pending", "id", "cidr", "network", "mask",
+        ] {
+            row.remove(member);
+        }
+        if self.kind == EntryKind::Subnet {
+            row.remove("vnet");
+            row.remove("zone");
+            row.remove("type");
+        }
+        row
+    }
+
+    fn list(&self) -> String {
+        self.kind.list(&self.of)
+    }
+
+    fn path(&self, row: &BTreeMap<String, String>) -> String {
+        let id = row.get(self.kind.key()).unwrap_or(&self.id);
+        format!("{}/{}", self.list(), escape(id))
+    }
+
+    fn removal_and_back(&self, row: &BTreeMap<String, String>) -> (Change, Change) {
+        let mut again = self.settings_of(row);
+        again.insert(self.kind.key().to_owned(), self.id.clone());
+        match self.kind {
+            EntryKind::Zone => {}
+            EntryKind::Vnet => drop(again.remove("type")),
+            EntryKind::Subnet => drop(again.insert("type".to_owned(), "subnet".to_owned())),
+        }
+        (
+            Change::new(Method::Delete, self.path(row), BTreeMap::new()),
+            Change::new(Method::Post, self.list(), again),
+        )
+    }
+
+    fn creation_and_back(&self, wanted: &BTreeMap<String, String>) -> (Change, Change) {
+        let mut params = wanted.clone();
+        params.insert(self.kind.key().to_owned(), self.id.clone());
+        if self.kind == EntryKind::Subnet {
+            params.insert("type".to_owned(), "subnet".to_owned());
+        }
+        let path = format!("{}/{}", self.list(), escape(&self.id));
+        (
+            Change::new(Method::Post, self.list(), params),
+            Change::new(Method::Delete, path, BTreeMap::new()),
+        )
+    }
+
+    fn update_and_back(
+        &self,
+        wanted: &BTreeMap<String, String>,
+        row: &BTreeMap<String, String>,
+    ) -> Option<(Change, Change)> {
+        let now = self.settings_of(row);
+        let differs = |(key, value): &(&String, &String)| now.get(*key) != Some(*value);
+        let mut params: BTreeMap<String, String> = (wanted.iter())
+            .filter(differs)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        params.remove("type");
+        if params.is_empty() {
+            return None;
+        }
+        let mut back = BTreeMap::new();
+        let mut unset = Vec::new();
+        for key in params.keys() {
+            match now.get(key) {
+                Some(old) => drop(back.insert(key.clone(), old.clone())),
+                None => unset.push(key.clone()),
             }
         }
+        if !unset.is_empty() {
+            back.insert("delete".to_owned(), unset.join(","));
+        }
+        // A network is always changed together with its zone.
+        if self.kind == EntryKind::Vnet
+            && let Some(zone) = now.get("zone")
+        {
+            params
+                .entry("zone".to_owned())
+                .or_insert_with(|| zone.clone());
+        }
+        Some((
+            Change::new(Method::Put, self.path(row), params),
+            Change::new(Method::Put, self.path(row), back),
+        ))
     }
 }
 
@@ -387,8 +402,8 @@ impl Work for Network {
             track.leave(&subject, "is locked");
         }
         let mut back = Vec::new();
-        let made = self.make(pve, track, token, &mut back).await;
-        match made {
+        let result = self.make(pve, track, token, &mut back).await;
+        match result {
             Ok(0) => {
                 self.unlock(pve, token).await?;
                 track.settle(&subject);
@@ -433,10 +448,10 @@ impl Network {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
-            let held = error
+            let is_locked = error
                 .api()
                 .is_some_and(|error| error.message().contains("lock"));
-            if !(held && track.locks().is_some()) {
+            if !(is_locked && track.locks().is_some()) {
                 return Err(error);
             }
             track.step(subject, Action::Wait, State::Line(error.to_string()));
@@ -470,7 +485,7 @@ impl Network {
     ) -> Result<usize, Error> {
         let mut changes = 0;
         for entry in &self.entries {
-            let list = entry.what.list(&entry.of);
+            let list = entry.list();
             let existing = rows(&pve.request::<Value>(Method::Get, &list).await?);
             let subject = Subject::Other(entry.to_string());
             let Some((change, opposite)) = entry.change(&existing) else {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::operation::What;
+use super::operation::Action;
 use super::started::TargetState;
 use super::{
     ATTEMPTS, Guest, GuestErrorKind, GuestLocation, GuestOperation, IdentityCheck, Kind, MoveDisk,
@@ -539,7 +539,7 @@ impl Guest {
     /// See [`Guest`].
     pub fn resize_disk(&self, disk: &str, size: Size) -> GuestOperation {
         let disk = disk.to_owned();
-        self.operation(What::Resize { disk, size })
+        self.operation(Action::Resize { disk, size })
     }
 
     /// Moves a disk or mount point to another storage; the original stays as an unused disk unless
@@ -550,7 +550,7 @@ impl Guest {
     /// See [`Guest`].
     pub fn move_disk(&self, disk: &str, storage: &str) -> MoveDisk {
         let (disk, storage) = (disk.to_owned(), storage.to_owned());
-        MoveDisk(self.operation(What::Move {
+        MoveDisk(self.operation(Action::Move {
             disk,
             storage,
             delete: false,

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::operation::What;
+use super::operation::Action;
 use super::started::TargetState;
 use super::{
     Guest, GuestErrorKind, GuestLocation, GuestOperation, IdentityCheck, Kind, PowerState,
@@ -73,7 +73,7 @@ impl Guest {
     /// [`POST /nodes/{node}/lxc/{vmid}/template`](crate::pve::lxc::LxcVmidTemplatePath::post). For a
     /// container the answer does not name the task, so it is looked for in the list of tasks.
     pub fn make_template(&self) -> GuestOperation {
-        self.operation(What::Template)
+        self.operation(Action::Template)
     }
 
     /// **Deletes the guest with its disks**: [`DELETE /nodes/{node}/qemu/{vmid}`](crate::pve::qemu::QemuVmidDelete) or [`DELETE /nodes/{node}/lxc/{vmid}`](crate::pve::lxc::LxcVmidDelete). It has to be stopped,

@@ -10,11 +10,11 @@ use crate::task::Task;
 #[must_use = "does nothing unless awaited"]
 pub struct GuestOperation {
     pub(super) guest: Guest,
-    what: What,
+    action: Action,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(super) enum Action {
     Template,
     Rollback {
         snapshot: String,
@@ -36,35 +36,37 @@ pub(super) enum What {
 }
 
 impl Guest {
-    pub(super) fn operation(&self, what: What) -> GuestOperation {
+    pub(super) fn operation(&self, action: Action) -> GuestOperation {
         let guest = self.clone();
-        GuestOperation { guest, what }
+        GuestOperation { guest, action }
     }
 }
 
 impl GuestOperation {
     async fn run(self) -> Result<StartedOperation, Error> {
-        let Self { guest, what } = &self;
-        let send = |location: &GuestLocation| match (location.kind, what) {
-            (Kind::Qemu, What::Template) => start_task!(guest.qemu_at(location).template().post()),
-            (Kind::Lxc, What::Template) => start_task!(guest.lxc_at(location).template().post()),
-            (Kind::Qemu, What::Rollback { snapshot, start }) => {
+        let Self { guest, action } = &self;
+        let send = |location: &GuestLocation| match (location.kind, action) {
+            (Kind::Qemu, Action::Template) => {
+                start_task!(guest.qemu_at(location).template().post())
+            }
+            (Kind::Lxc, Action::Template) => start_task!(guest.lxc_at(location).template().post()),
+            (Kind::Qemu, Action::Rollback { snapshot, start }) => {
                 let at = guest.qemu_at(location).snapshot().snapname(snapshot);
                 start_task!(at.rollback().post(), start: start.then_some(true))
             }
-            (Kind::Lxc, What::Rollback { snapshot, start }) => {
+            (Kind::Lxc, Action::Rollback { snapshot, start }) => {
                 let at = guest.lxc_at(location).snapshot().snapname(snapshot);
                 start_task!(at.rollback().post(), start: start.then_some(true))
             }
-            (Kind::Qemu, What::DeleteSnapshot { snapshot, force }) => {
+            (Kind::Qemu, Action::DeleteSnapshot { snapshot, force }) => {
                 let at = guest.qemu_at(location).snapshot().snapname(snapshot);
                 start_task!(at.delete(), force: force.then_some(true))
             }
-            (Kind::Lxc, What::DeleteSnapshot { snapshot, force }) => {
+            (Kind::Lxc, Action::DeleteSnapshot { snapshot, force }) => {
                 let at = guest.lxc_at(location).snapshot().snapname(snapshot);
                 start_task!(at.delete(), force: force.then_some(true))
             }
-            (Kind::Qemu, What::Resize { disk, size }) => {
+            (Kind::Qemu, Action::Resize { disk, size }) => {
                 start_task!(
                     guest
                         .qemu_at(location)
@@ -74,7 +76,7 @@ impl GuestOperation {
                         .size(size.to_string())
                 )
             }
-            (Kind::Lxc, What::Resize { disk, size }) => {
+            (Kind::Lxc, Action::Resize { disk, size }) => {
                 start_task!(
                     guest
                         .lxc_at(location)
@@ -86,7 +88,7 @@ impl GuestOperation {
             }
             (
                 Kind::Qemu,
-                What::Move {
+                Action::Move {
                     disk,
                     storage,
                     delete,
@@ -97,7 +99,7 @@ impl GuestOperation {
             }
             (
                 Kind::Lxc,
-                What::Move {
+                Action::Move {
                     disk,
                     storage,
                     delete,
@@ -107,13 +109,13 @@ impl GuestOperation {
                 start_task!(request.storage(storage).delete(*delete))
             }
         };
-        match what {
-            What::Resize { .. } | What::Move { .. } => {
+        match action {
+            Action::Resize { .. } | Action::Move { .. } => {
                 guest
                     .start_with(None, IdentityCheck::Lenient, TargetState::Nothing, &send)
                     .await
             }
-            What::Template => {
+            Action::Template => {
                 let started = guest.start_irreversible(&send).await?;
                 match guest.template_task(&started).await? {
                     Some(task) => Ok(StartedOperation::new(
@@ -124,7 +126,7 @@ impl GuestOperation {
                     None => Ok(started),
                 }
             }
-            What::Rollback { .. } | What::DeleteSnapshot { .. } => {
+            Action::Rollback { .. } | Action::DeleteSnapshot { .. } => {
                 guest.start_irreversible(&send).await
             }
         }
@@ -166,7 +168,7 @@ impl Rollback {
     /// Starts the guest afterwards. A guest whose snapshot holds the memory continues to run in any
     /// case.
     pub fn started(mut self) -> Self {
-        if let What::Rollback { start, .. } = &mut self.0.what {
+        if let Action::Rollback { start, .. } = &mut self.0.action {
             *start = true;
         }
         self
@@ -188,7 +190,7 @@ pub struct DeleteSnapshot(pub(super) GuestOperation);
 impl DeleteSnapshot {
     /// Removes it from the configuration even if its disks cannot be deleted.
     pub fn forced(mut self) -> Self {
-        if let What::DeleteSnapshot { force, .. } = &mut self.0.what {
+        if let Action::DeleteSnapshot { force, .. } = &mut self.0.action {
             *force = true;
         }
         self
@@ -210,7 +212,7 @@ pub struct MoveDisk(pub(super) GuestOperation);
 impl MoveDisk {
     /// **Deletes the original** after the move. Otherwise it stays as an unused disk.
     pub fn delete_source(mut self) -> Self {
-        if let What::Move { delete, .. } = &mut self.0.what {
+        if let Action::Move { delete, .. } = &mut self.0.action {
             *delete = true;
         }
         self

@@ -1,6 +1,6 @@
 //! Snapshots of guests.
 
-use super::operation::What;
+use super::operation::Action;
 use super::started::TargetState;
 use super::{DeleteSnapshot, Guest, GuestLocation, Kind, Rollback, StartedOperation, start_task};
 use crate::error::Error;
@@ -98,11 +98,11 @@ impl Guest {
     /// # Errors
     /// See [`Guest`].
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
-        let mut found = self
+        let mut snapshots = self
             .call(None, &|location| match location.kind {
                 Kind::Qemu => {
                     let request = self.qemu_at(location).snapshot().get();
-                    each(request, |row| Snapshot {
+                    read_rows(request, |row| Snapshot {
                         name: row.name,
                         description: row.description.unwrap_or_default(),
                         parent: row.parent,
@@ -112,7 +112,7 @@ impl Guest {
                 }
                 Kind::Lxc => {
                     let request = self.lxc_at(location).snapshot().get();
-                    each(request, |row| Snapshot {
+                    read_rows(request, |row| Snapshot {
                         name: row.name,
                         description: row.description.unwrap_or_default(),
                         parent: row.parent,
@@ -122,11 +122,11 @@ impl Guest {
                 }
             })
             .await?;
-        found.retain(|snapshot| snapshot.name != "current");
+        snapshots.retain(|snapshot| snapshot.name != "current");
         // A snapshot without a time is the newest.
         let age = |snapshot: &Snapshot| (snapshot.time.unwrap_or(u64::MAX), snapshot.name.clone());
-        found.sort_by_key(age);
-        Ok(found)
+        snapshots.sort_by_key(age);
+        Ok(snapshots)
     }
 
     /// Rolls back to a snapshot; **all later changes are lost**. [`POST
@@ -139,7 +139,7 @@ impl Guest {
     pub fn rollback(&self, name: &str) -> Rollback {
         let snapshot = name.to_owned();
         let start = false;
-        Rollback(self.operation(What::Rollback { snapshot, start }))
+        Rollback(self.operation(Action::Rollback { snapshot, start }))
     }
 
     /// Deletes a snapshot; the guest stays as it is. [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](crate::pve::qemu::QemuVmidSnapshotSnapnameDelete) or [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](crate::pve::lxc::LxcVmidSnapshotSnapnameDelete).
@@ -149,12 +149,12 @@ impl Guest {
     pub fn delete_snapshot(&self, name: &str) -> DeleteSnapshot {
         let snapshot = name.to_owned();
         let force = false;
-        DeleteSnapshot(self.operation(What::DeleteSnapshot { snapshot, force }))
+        DeleteSnapshot(self.operation(Action::DeleteSnapshot { snapshot, force }))
     }
 }
 
 /// Reads a list and each of its rows.
-fn each<R: 'static>(
+fn read_rows<R: 'static>(
     request: impl ApiRequest<Output = Vec<R>>,
     read: fn(R) -> Snapshot,
 ) -> BoxFuture<'static, Result<Vec<Snapshot>, Error>> {
