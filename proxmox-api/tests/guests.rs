@@ -48,12 +48,6 @@ fn small() -> Builder {
         )
 }
 
-fn asked(simulator: &Simulator, method: &str, path: &str) -> usize {
-    (simulator.requests().iter())
-        .filter(|request| request.method == method && request.path == path)
-        .count()
-}
-
 async fn state(guest: &Guest) -> PowerState {
     guest.status().await.expect("it is there").state
 }
@@ -84,7 +78,7 @@ async fn power_by_number_alone() {
             assert_eq!(state(&guest).await, PowerState::Stopped);
         }
         assert_eq!(
-            asked(&simulator, "GET", "/cluster/resources"),
+            simulator.count_requests("GET", "/cluster/resources"),
             1,
             "one list serves both"
         );
@@ -143,11 +137,11 @@ async fn a_migrated_guest_is_found_again() {
     guest.start().await.unwrap().wait().await.unwrap();
     assert_eq!(guest.location().await.unwrap().node, "pve2");
     assert_eq!(
-        asked(&simulator, "POST", "/nodes/pve1/qemu/101/status/start"),
+        simulator.count_requests("POST", "/nodes/pve1/qemu/101/status/start"),
         1
     );
     assert_eq!(
-        asked(&simulator, "POST", "/nodes/pve2/qemu/101/status/start"),
+        simulator.count_requests("POST", "/nodes/pve2/qemu/101/status/start"),
         1
     );
 
@@ -214,7 +208,7 @@ async fn an_operation_on_the_wrong_node_is_repeated_on_the_right_one() {
         Some(ErrorKind::NotFound)
     );
     assert_eq!(
-        asked(&simulator, "DELETE", "/nodes/pve1/qemu/101/snapshot/nope"),
+        simulator.count_requests("DELETE", "/nodes/pve1/qemu/101/snapshot/nope"),
         1
     );
 }
@@ -236,7 +230,10 @@ async fn settings_are_changed_and_removed_and_conflicts_retried() {
 
     simulator.clear_requests();
     guest.edit_qemu(|_, request| request).await.unwrap();
-    assert_eq!(asked(&simulator, "PUT", "/nodes/pve1/qemu/101/config"), 0);
+    assert_eq!(
+        simulator.count_requests("PUT", "/nodes/pve1/qemu/101/config"),
+        0
+    );
 
     // A digest that is always outdated ends after five attempts.
     let error = guest
@@ -244,7 +241,10 @@ async fn settings_are_changed_and_removed_and_conflicts_retried() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ConfigChanged));
-    assert_eq!(asked(&simulator, "PUT", "/nodes/pve1/qemu/101/config"), 5);
+    assert_eq!(
+        simulator.count_requests("PUT", "/nodes/pve1/qemu/101/config"),
+        5
+    );
     let mut attempt = 0;
     guest
         .edit_qemu(|_, request| {
@@ -382,7 +382,7 @@ async fn disks_and_network_cards() {
         .await
         .unwrap();
     assert_eq!(
-        asked(&simulator, "POST", "/nodes/pve1/qemu/101/move_disk"),
+        simulator.count_requests("POST", "/nodes/pve1/qemu/101/move_disk"),
         1
     );
 
@@ -458,7 +458,7 @@ async fn cloud_init() {
     assert_eq!(guest.qemu_config().await.unwrap().ide.len(), 1);
     guest.regenerate_cloud_init().await.unwrap();
     assert_eq!(
-        asked(&simulator, "PUT", "/nodes/pve1/qemu/101/cloudinit"),
+        simulator.count_requests("PUT", "/nodes/pve1/qemu/101/cloudinit"),
         1
     );
 }
@@ -542,12 +542,12 @@ async fn templates_clones_and_destroying() {
     let gone = GuestErrorKind::NoSuchGuest { vmid: 5001 };
     assert_eq!(reason(second.guest.status().await), gone);
     // The answer for a container does not name the task.
-    let made = pve.guest(201).make_template().await.unwrap();
+    let task = pve.guest(201).make_template().await.unwrap();
     assert!(
-        made.upid()
+        task.upid()
             .is_some_and(|upid| upid.task_type() == "vztemplate")
     );
-    made.wait().await.unwrap();
+    task.wait().await.unwrap();
     let copy = pve
         .guest(201)
         .clone_within(300..=310)

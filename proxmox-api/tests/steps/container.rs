@@ -5,7 +5,7 @@ use proxmox_api::manage::guest::PowerState;
 use proxmox_api::manage::work::Subject;
 use proxmox_simulator::{Builder, Fault, Simulator, last_of_each_major};
 
-use crate::support::{asked, is_since, left, start, subjects};
+use crate::support::{is_since, left, start, subjects};
 
 const IMAGE: &str = "docker.io/library/nginx:1.29";
 
@@ -25,22 +25,22 @@ async fn the_newest_template_becomes_a_container() {
         let (simulator, pve) = start(cluster(release)).await;
         let web = Container::new("web", Template::named("debian-13-standard")).node("pve1");
         let web = web.ids(6000..=6009).disk("local-lvm", 2);
-        let made = pve.carry_out(web.clone()).await;
-        let made = made.unwrap_or_else(|error| panic!("{release}: {error}"));
-        assert!(made.new && made.guest.vmid() == 6000);
+        let created = pve.carry_out(web.clone()).await;
+        let created = created.unwrap_or_else(|error| panic!("{release}: {error}"));
+        assert!(created.new && created.guest.vmid() == 6000);
         assert_eq!(
-            made.guest.status().await.unwrap().state,
+            created.guest.status().await.unwrap().state,
             PowerState::Running
         );
-        assert_eq!(made.guest.disks().await.unwrap()[0].size, Some(2 << 30));
-        assert_eq!(asked(&simulator, "POST", "/nodes/pve1/aplinfo"), 1);
+        assert_eq!(created.guest.disks().await.unwrap()[0].size, Some(2 << 30));
+        assert_eq!(simulator.count_requests("POST", "/nodes/pve1/aplinfo"), 1);
 
         let again = pve.carry_out(web.clone()).await.unwrap();
         assert!(!again.new);
         let second = Container::new("web2", Template::named("debian-13-standard")).node("pve1");
         pve.carry_out(second.disk("local-lvm", 2)).await.unwrap();
         assert_eq!(
-            asked(&simulator, "POST", "/nodes/pve1/aplinfo"),
+            simulator.count_requests("POST", "/nodes/pve1/aplinfo"),
             1,
             "it is there"
         );
@@ -60,16 +60,16 @@ async fn an_oci_image_becomes_a_container_on_releases_that_support_it() {
         let (simulator, pve) = start(cluster(release)).await;
         let web = Container::new("nginx", Template::oci(IMAGE)).node("pve2");
         let web = web.environment([("TZ", "UTC"), ("A", "b c")]);
-        let made = pve.carry_out(web.clone()).await;
+        let created = pve.carry_out(web.clone()).await;
         if !is_since(release, "9.1") {
-            let (rest, cause) = left(made);
+            let (rest, cause) = left(created);
             assert!(rest.is_empty() && cause.never_sent(), "{cause}");
             assert!(cause.to_string().contains("since release 9.1"), "{cause}");
             continue;
         }
-        let made = made.unwrap_or_else(|error| panic!("{release}: {error}"));
+        let created = created.unwrap_or_else(|error| panic!("{release}: {error}"));
         assert_eq!(
-            made.guest.status().await.unwrap().state,
+            created.guest.status().await.unwrap().state,
             PowerState::Running
         );
         let requests = simulator.requests();
@@ -86,7 +86,7 @@ async fn an_oci_image_becomes_a_container_on_releases_that_support_it() {
         assert_eq!(tags, ["1.28", "1.29"]);
         pve.carry_out(web).await.unwrap();
         let pull = "/nodes/pve2/storage/local/oci-registry-pull";
-        assert_eq!(asked(&simulator, "POST", pull), 1);
+        assert_eq!(simulator.count_requests("POST", pull), 1);
         let unknown = Template::oci("docker.io/library/nginx:9").on("pve2");
         let (rest, cause) = left(pve.carry_out(unknown).await);
         assert!(
@@ -135,8 +135,8 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
         let (_, cause) = left(pve.carry_out(web.clone()).await);
         assert!(cause.to_string().contains("locked"), "{release}: {cause}");
         simulator.set_lock(6000, None);
-        let made = pve.carry_out(web.clone()).await.unwrap();
-        assert!(!made.new);
+        let created = pve.carry_out(web.clone()).await.unwrap();
+        assert!(!created.new);
         simulator.set_online("pve1", false);
         let (rest, _) = left(pve.carry_out(web.ids(6001..=6009)).await);
         assert!(rest.is_empty(), "{release}: {rest:?}");

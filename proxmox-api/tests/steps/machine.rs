@@ -12,7 +12,7 @@ use proxmox_simulator::{
     Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET, last_of_each_major, newest_release,
 };
 
-use crate::support::{GIB, Steps, asked, left, start, subjects};
+use crate::support::{GIB, Steps, left, start, subjects};
 
 const URL: &str = "https://images.example.org/debian-13-genericcloud-amd64.qcow2";
 
@@ -71,10 +71,10 @@ async fn an_image_becomes_a_running_machine_that_is_found_again() {
     for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
         let steps = Steps::default();
-        let made = pve.carry_out(machine()).on_step(steps.listener()).await;
-        let made = made.unwrap_or_else(|error| panic!("{release}: {error}"));
-        assert!(made.new && made.guest.vmid() == 5000);
-        assert!(!made.addresses.is_empty());
+        let created = pve.carry_out(machine()).on_step(steps.listener()).await;
+        let created = created.unwrap_or_else(|error| panic!("{release}: {error}"));
+        assert!(created.new && created.guest.vmid() == 5000);
+        assert!(!created.addresses.is_empty());
         let volume = volume(release, "debian-13-genericcloud-amd64.qcow2");
         let begun: Vec<String> = (steps.take().into_iter())
             .filter(|step| step.ends_with(": done"))
@@ -87,11 +87,11 @@ async fn an_image_becomes_a_running_machine_that_is_found_again() {
             "guest 5000: wait for: done".to_owned(),
         ];
         assert_eq!(begun, expected, "{release}");
-        let config = made.guest.qemu_config().await.unwrap();
+        let config = created.guest.qemu_config().await.unwrap();
         assert_eq!(config.ciuser.as_deref(), Some("admin"));
         let disk = config.scsi.get(0).unwrap();
         assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(10 * GIB));
-        assert_eq!(made.guest.location().await.unwrap().node, "pve2");
+        assert_eq!(created.guest.location().await.unwrap().node, "pve2");
 
         // Again: nothing is created, started or changed.
         simulator.clear_requests();
@@ -104,7 +104,7 @@ async fn an_image_becomes_a_running_machine_that_is_found_again() {
         let changes = (simulator.requests().into_iter()).filter(|request| request.method != "GET");
         assert_eq!(changes.count(), 0, "{release}");
         // Differences are corrected; if a later step fails, the error lists the corrections.
-        made.guest.stop().await.unwrap().wait().await.unwrap();
+        created.guest.stop().await.unwrap().wait().await.unwrap();
         let more = machine().disk("local-lvm", 12 * GIB);
         let more = more.cloud_init(CloudInit::new().user("root"));
         let fault = Fault::TaskFails("start failed".into());
@@ -120,12 +120,12 @@ async fn an_image_becomes_a_running_machine_that_is_found_again() {
         ];
         assert_eq!(rest, expected, "{release}: {cause}");
         pve.carry_out(more).await.unwrap();
-        let config = made.guest.qemu_config().await.unwrap();
+        let config = created.guest.qemu_config().await.unwrap();
         assert_eq!(config.ciuser.as_deref(), Some("root"));
         let disk = config.scsi.get(0).unwrap();
         assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(12 * GIB));
         assert_eq!(
-            made.guest.status().await.unwrap().state,
+            created.guest.status().await.unwrap().state,
             PowerState::Running
         );
     }
@@ -283,14 +283,14 @@ async fn a_failure_names_what_is_left_and_can_be_continued() {
             .carry_out(machine.clone())
             .wait_for_locks(Duration::from_secs(60));
         let unlock = async {
-            while asked(&simulator, "POST", "/nodes/pve2/qemu/5000/status/start") < 3 {
+            while simulator.count_requests("POST", "/nodes/pve2/qemu/5000/status/start") < 3 {
                 tokio::task::yield_now().await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             simulator.set_lock(5000, None);
         };
-        let (made, ()) = tokio::join!(patient, unlock);
-        assert!(!made.unwrap().new);
+        let (created, ()) = tokio::join!(patient, unlock);
+        assert!(!created.unwrap().new);
         assert_eq!(
             pve.guest(5000).status().await.unwrap().state,
             PowerState::Running

@@ -8,7 +8,7 @@ use proxmox_api::manage::maintenance::{Drain, RollingReboot};
 use proxmox_api::manage::work::Subject;
 use proxmox_simulator::{Builder, Fault, Simulator, last_of_each_major};
 
-use crate::support::{GIB, asked, is_since, left, start, start_slowly, subjects};
+use crate::support::{GIB, is_since, left, start, start_slowly, subjects};
 
 fn cluster(release: &str) -> Builder {
     let mut builder = Simulator::builder()
@@ -176,7 +176,7 @@ async fn a_cluster_is_rebooted_node_by_node() {
         done.unwrap_or_else(|error| panic!("{release}: {error}"));
         for node in ["pve1", "pve2"] {
             assert_eq!(
-                asked(&simulator, "POST", &format!("/nodes/{node}/status")),
+                simulator.count_requests("POST", &format!("/nodes/{node}/status")),
                 1
             );
         }

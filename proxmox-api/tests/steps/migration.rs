@@ -7,7 +7,7 @@ use proxmox_api::manage::migration::Migration;
 use proxmox_api::manage::work::Subject;
 use proxmox_simulator::{Builder, Fault, Simulator, last_of_each_major, newest_release};
 
-use crate::support::{GIB, asked, left, start, subjects};
+use crate::support::{GIB, left, start, subjects};
 
 fn cluster(release: &str) -> Builder {
     Simulator::builder()
@@ -168,7 +168,7 @@ async fn each_disk_moves_to_its_storage() {
             };
             let now = storages(pve.guest(102).disks().await.unwrap());
             assert_eq!(now, ["local-lvm", "fast", "thin"], "{release}");
-            assert_eq!(asked(&simulator, "POST", path), 3, "{release}");
+            assert_eq!(simulator.count_requests("POST", path), 3, "{release}");
 
             let container = Migration::of(202, "pve2")
                 .storage("fast")
@@ -269,7 +269,10 @@ async fn a_failed_migration_leaves_the_guest_on_its_node() {
         pve.guest(101).locate().await.unwrap();
         let again = pve.carry_out(Migration::of(101, "pve2"));
         again.wait_for_locks(Duration::from_secs(30)).await.unwrap();
-        assert_eq!(asked(&simulator, "POST", "/nodes/pve2/qemu/101/migrate"), 0);
+        assert_eq!(
+            simulator.count_requests("POST", "/nodes/pve2/qemu/101/migrate"),
+            0
+        );
     }
 }
 

@@ -78,10 +78,3 @@ pub(crate) fn left<T>(ended: Result<T, Error>) -> (Vec<Left>, Error) {
 pub(crate) fn subjects(left: &[Left]) -> Vec<Subject> {
     left.iter().map(|left| left.subject.clone()).collect()
 }
-
-/// The number of requests for a call.
-pub(crate) fn asked(simulator: &Simulator, method: &str, path: &str) -> usize {
-    (simulator.requests().iter())
-        .filter(|request| request.method == method && request.path == path)
-        .count()
-}

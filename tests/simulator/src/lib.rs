@@ -151,6 +151,14 @@ impl Simulator {
         self.app.recorded().iter().cloned().collect()
     }
 
+    /// The number of requests so far for a call.
+    #[must_use]
+    pub fn count_requests(&self, method: &str, path: &str) -> usize {
+        (self.app.recorded().iter())
+            .filter(|request| request.method == method && request.path == path)
+            .count()
+    }
+
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
         self.app.recorded().clear();
