@@ -42,7 +42,7 @@ pub(crate) fn object(object: &dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Re
     result
 }
 
-/// Undeclared members. A member with the name of a secret is a value that did not fit.
+/// Extra members. A member with the name of a secret is a value that did not fit.
 struct Others<'a>(&'a Extra, &'a [&'static str]);
 
 impl fmt::Debug for Others<'_> {

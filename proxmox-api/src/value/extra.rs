@@ -1,4 +1,4 @@
-//! Undeclared members of answers.
+//! Extra members of answers.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -8,7 +8,7 @@ use crate::value::limits::Takes;
 use crate::value::problem::{Problem, Refuse};
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
 
-/// Undeclared keys of a property string.
+/// Unknown keys of a property string.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UnknownKeys {
     pub(super) keys: BTreeMap<String, String>,

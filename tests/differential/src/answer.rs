@@ -47,12 +47,12 @@ pub struct Fit {
     /// The decode error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// Undeclared members, by place.
+    /// Extra members, by place.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub undeclared: BTreeSet<String>,
+    pub extra_members: BTreeSet<String>,
     /// Unknown enum values, invalid property strings, and list elements that do not fit.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub unlisted: BTreeSet<String>,
+    pub unknown_values: BTreeSet<String>,
 }
 
 impl Fit {
@@ -67,10 +67,10 @@ impl Fit {
         fit.endpoint = Some(name.clone());
         let Some(body) = body else { return fit };
         match serde_json::to_vec(body).map(|body| (answer.decode)(&body)) {
-            Ok(Ok(shown)) => {
+            Ok(Ok(data)) => {
                 fit.decoded = true;
-                if let Some(shown) = shown {
-                    fit.walk("data", &shown);
+                if let Some(data) = data {
+                    fit.walk("data", &data);
                 }
             }
             Ok(Err(error)) => fit.problem = Some(error.to_string()),
@@ -79,21 +79,21 @@ impl Fit {
         fit
     }
 
-    fn walk(&mut self, place: &str, shown: &Value) {
-        match shown {
+    fn walk(&mut self, place: &str, data: &Value) {
+        match data {
             Value::Object(object) => {
                 for (name, value) in object {
                     match name.as_str() {
                         EXTRA | UNKNOWN_KEYS => {
                             for key in value.as_object().into_iter().flat_map(|extra| extra.keys())
                             {
-                                self.undeclared
+                                self.extra_members
                                     .insert(format!("{place}.{}", unnumbered(key)));
                             }
                         }
                         DATA => self.walk(place, value),
                         UNKNOWN_VALUE | TEXT | REST => {
-                            self.unlisted.insert(format!("{place} = {value}"));
+                            self.unknown_values.insert(format!("{place} = {value}"));
                         }
                         _ => self.walk(&format!("{place}.{}", unnumbered(name)), value),
                     }
@@ -130,7 +130,7 @@ mod tests {
         let fit = Fit::of("GET", "/nodes/pve1/qemu", Some(&body));
         assert_eq!(fit.endpoint.as_deref(), Some("GET /nodes/{node}/qemu"));
         assert!(fit.decoded, "{fit:?}");
-        assert_eq!(fit.undeclared, ["data[].colour".to_owned()].into());
+        assert_eq!(fit.extra_members, ["data[].colour".to_owned()].into());
     }
 
     #[test]

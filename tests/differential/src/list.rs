@@ -14,7 +14,7 @@ use crate::call::Call;
 use crate::server::Caller;
 
 /// A parameter that no endpoint has: a call with it is refused before it does anything.
-pub const UNDECLARED: &str = "differential-undeclared";
+pub const UNKNOWN_PARAMETER: &str = "differential-unknown";
 
 /// A value that is not valid as number, flag, enum or name.
 const NONSENSE: &str = "~";
@@ -68,7 +68,7 @@ fn parameters(wire: &ExpectedRequest) -> Vec<(String, String)> {
 }
 
 /// For every endpoint that changes something, three calls that no server carries out, because each
-/// has an undeclared parameter: one with valid values, one with nothing else, and one with invalid
+/// has an unknown parameter: one with valid values, one with nothing else, and one with invalid
 /// values.
 ///
 /// # Errors The facts of a release cannot be read.
@@ -99,7 +99,7 @@ pub fn refusals() -> Result<Vec<Call>, String> {
             .map(|name| (name, NONSENSE.to_owned()))
             .collect();
         for mut params in [valid, Vec::new(), nonsense] {
-            params.push((UNDECLARED.to_owned(), "1".to_owned()));
+            params.push((UNKNOWN_PARAMETER.to_owned(), "1".to_owned()));
             calls.push(Call {
                 method: call.method(),
                 path: path.clone(),
@@ -429,21 +429,21 @@ mod tests {
     }
 
     #[test]
-    fn no_refused_call_lacks_the_undeclared_parameter() {
+    fn no_refused_call_lacks_the_unknown_parameter() {
         let calls = refusals().expect("the facts read");
         assert!(calls.len() > 900, "{}", calls.len());
         for call in &calls {
             assert!(call.method != Method::Get);
             assert_eq!(
                 call.params.last().map(|(name, _)| name.as_str()),
-                Some(UNDECLARED)
+                Some(UNKNOWN_PARAMETER)
             );
         }
         for wire in REQUESTS.iter() {
             assert!(
                 wire.parameters
                     .iter()
-                    .all(|parameter| parameter.name != UNDECLARED)
+                    .all(|parameter| parameter.name != UNKNOWN_PARAMETER)
             );
         }
     }

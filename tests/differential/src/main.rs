@@ -17,7 +17,7 @@ use proxmox_differential::server::{Access, Address, Names};
 /// Sends one list of calls to two servers and reports where their answers differ.
 ///
 /// Without --write nothing is changed: only GET is sent. With --refusals, changing calls are sent,
-/// too, each with an undeclared parameter, so that the server refuses it before it changes
+/// too, each with an unknown parameter, so that the server refuses it before it changes
 /// anything. With --write, guests, users, storages and more are created on BOTH servers, examined
 /// and removed; use a test cluster. Created objects have a number of --vmids or a name that starts
 /// with --prefix; those that could not be removed are listed at the end.

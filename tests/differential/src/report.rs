@@ -43,10 +43,10 @@ pub struct Counts {
     pub tasks_failed: usize,
     pub decoded: usize,
     pub undecoded: usize,
-    /// Undeclared members, by endpoint and place.
-    pub undeclared: usize,
+    /// Extra members, by endpoint and place.
+    pub extra_members: usize,
     /// Unknown enum values, and invalid property strings.
-    pub unlisted: usize,
+    pub unknown_values: usize,
 }
 
 /// The report of a run.
@@ -151,7 +151,7 @@ impl Report {
 
 fn count<'a>(answers: impl Iterator<Item = &'a Answer>) -> Counts {
     let mut counts = Counts::default();
-    let (mut undeclared, mut unlisted) = (BTreeSet::new(), BTreeSet::new());
+    let (mut extra_members, mut unknown_values) = (BTreeSet::new(), BTreeSet::new());
     for answer in answers {
         match answer.status {
             None => counts.unanswered += 1,
@@ -165,15 +165,15 @@ fn count<'a>(answers: impl Iterator<Item = &'a Answer>) -> Counts {
         }
         counts.decoded += usize::from(answer.fit.decoded);
         counts.undecoded += usize::from(answer.fit.problem.is_some());
-        for place in &answer.fit.undeclared {
-            undeclared.insert((&answer.fit.endpoint, place));
+        for place in &answer.fit.extra_members {
+            extra_members.insert((&answer.fit.endpoint, place));
         }
-        for place in &answer.fit.unlisted {
-            unlisted.insert((&answer.fit.endpoint, place));
+        for place in &answer.fit.unknown_values {
+            unknown_values.insert((&answer.fit.endpoint, place));
         }
     }
-    counts.undeclared = undeclared.len();
-    counts.unlisted = unlisted.len();
+    counts.extra_members = extra_members.len();
+    counts.unknown_values = unknown_values.len();
     counts
 }
 
@@ -231,11 +231,11 @@ impl Report {
             ("answers that do not decode decode", |answer| {
                 answer.fit.problem.iter().cloned().collect()
             }),
-            ("undeclared members", |answer| {
-                answer.fit.undeclared.iter().cloned().collect()
+            ("extra members", |answer| {
+                answer.fit.extra_members.iter().cloned().collect()
             }),
             ("unknown values", |answer| {
-                answer.fit.unlisted.iter().cloned().collect()
+                answer.fit.unknown_values.iter().cloned().collect()
             }),
         ];
         for (title, look) in looks {
@@ -282,10 +282,14 @@ impl Report {
             ),
             (
                 "members without a type",
-                first.undeclared,
-                second.undeclared,
+                first.extra_members,
+                second.extra_members,
             ),
-            ("values not listed", first.unlisted, second.unlisted),
+            (
+                "unknown values",
+                first.unknown_values,
+                second.unknown_values,
+            ),
         ] {
             writeln!(f, "{what:28}{a:>8}{b:>8}")?;
         }

@@ -79,7 +79,7 @@ fn paths_with_blanks(request: &MinimalRequest) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_value_has_no_white_space() {
     let (pve, auth) = simulator().await;
-    let mut asked = 0;
+    let mut calls = 0;
     for request in minimal_requests("9.2").expect("a known release") {
         // Uploads are recognized before the path is checked.
         if request.template.ends_with("/upload") {
@@ -87,12 +87,12 @@ async fn a_path_value_has_no_white_space() {
         }
         for path in paths_with_blanks(&request) {
             let answer = send(&pve, &auth, &request, &path, &[]).await;
-            asked += 1;
+            calls += 1;
             assert_eq!(answer.status, 501, "{} {path}: {answer}", name(&request));
             assert!(answer.reason.ends_with(" not implemented"), "{answer}");
         }
     }
-    assert!(asked > 800, "{asked} paths");
+    assert!(calls > 800, "{calls} paths");
 }
 
 /// The result of the server's own code for a request.
@@ -227,8 +227,8 @@ async fn validation_agrees_with_the_servers() {
             elsewhere.push(endpoint.as_str());
             continue;
         }
-        // An undeclared parameter keeps the handler from being called.
-        let mut more = vec![("undeclared", "1")];
+        // An unknown parameter keeps the handler from being called.
+        let mut more = vec![("unknown", "1")];
         more.extend(SENT.iter().filter(|(key, _)| errors.contains_key(key)));
         if errors.contains_key("affinity") {
             more.push(("type", "node-affinity"));
@@ -236,7 +236,7 @@ async fn validation_agrees_with_the_servers() {
         let answer = send(&pve, &auth, request, &request.path, &more).await;
         let found: BTreeMap<String, String> =
             serde_json::from_value(answer.json()["errors"].clone()).unwrap_or_default();
-        let about = |key: &str| key != "undeclared";
+        let about = |key: &str| key != "unknown";
         let found: BTreeMap<&str, BTreeSet<&str>> = found
             .iter()
             .filter(|(key, _)| about(key))
@@ -247,8 +247,8 @@ async fn validation_agrees_with_the_servers() {
             .map(|(key, text)| (*key, lines(text)))
             .collect();
         // Some handlers refuse a parameter like the validation does, and are reached where
-        // undeclared parameters are allowed.
-        let reached = answer.status != 400 || !answer.json()["errors"]["undeclared"].is_string();
+        // unknown parameters are allowed.
+        let reached = answer.status != 400 || !answer.json()["errors"]["unknown"].is_string();
         if verdict.accepted && reached {
             assert!(
                 !matches!(answer.status, 401 | 403 | 501),

@@ -93,7 +93,7 @@ impl fmt::Debug for RedactedTexts<'_> {
     }
 }
 
-/// Undeclared JSON, without values whose name or form is that of a secret.
+/// JSON of no declared type, without values whose name or form is that of a secret.
 pub(crate) fn written_value(value: &Value, secrets: bool) -> Option<Value> {
     match value {
         value if secrets => Some(value.clone()),
@@ -111,10 +111,10 @@ pub(crate) fn written_value(value: &Value, secrets: bool) -> Option<Value> {
 
 /// The same for an object.
 pub(crate) fn written(members: &Map<String, Value>, secrets: bool) -> Map<String, Value> {
-    let shown = |name: &str, value: &Value| {
+    let is_kept = |name: &str, value: &Value| {
         secrets || !is_secret(name) || matches!(value, Value::Null | Value::Bool(_))
     };
-    let members = members.iter().filter(|(name, value)| shown(name, value));
+    let members = members.iter().filter(|(name, value)| is_kept(name, value));
     members
         .filter_map(|(name, value)| Some((name.clone(), written_value(value, secrets)?)))
         .collect()
