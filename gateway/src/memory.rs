@@ -217,7 +217,7 @@ mod tests {
         third.grow(1).expect("it was released");
         drop((same, other, third));
         assert_eq!(budget.used(), 0);
-        assert!(budget.used.lock().expect("free").by.is_empty());
+        assert!(budget.used.lock().expect("no panic").by.is_empty());
     }
 
     #[tokio::test]

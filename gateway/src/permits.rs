@@ -123,21 +123,21 @@ mod tests {
     fn one_user_cannot_take_all_permits_and_dropping_frees_them() {
         let permits = Permits::new(5, 2);
         let take = |caller| permits.take(caller);
-        let mut held = vec![take("a@pve").ok(), take("a@pve!one").ok()];
+        let mut granted = vec![take("a@pve").ok(), take("a@pve!one").ok()];
         assert_eq!(take("a@pve!two").err(), Some(Full::User));
         assert_eq!(take("a@pve").err(), Some(Full::User));
-        held.extend([take("b@pve").ok(), take("b@pve").ok(), take("c@pve").ok()]);
-        assert!(held.iter().all(Option::is_some));
+        granted.extend([take("b@pve").ok(), take("b@pve").ok(), take("c@pve").ok()]);
+        assert!(granted.iter().all(Option::is_some));
         assert_eq!(take("d@pve").err(), Some(Full::All));
         assert_eq!(permits.taken(), 5);
-        drop(held.remove(0));
+        drop(granted.remove(0));
         let again = take("a@pve!two");
         assert!(again.is_ok());
-        drop((held, again));
+        drop((granted, again));
         assert_eq!(permits.taken(), 0);
-        assert!(permits.taken.lock().expect("free").by.0.is_empty());
+        assert!(permits.taken.lock().expect("no panic").by.0.is_empty());
         let unlimited = Permits::new(5, 0);
-        let held: Vec<_> = (0..5).map(|_| unlimited.take("a@pve")).collect();
-        assert!(held.iter().all(Result::is_ok));
+        let granted: Vec<_> = (0..5).map(|_| unlimited.take("a@pve")).collect();
+        assert!(granted.iter().all(Result::is_ok));
     }
 }

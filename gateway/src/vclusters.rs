@@ -376,8 +376,8 @@ pub(crate) async fn finish(
 
 /// The first address that is reachable from outside of the machine, IPv4 before IPv6.
 async fn address(guest: &Guest) -> Option<IpAddr> {
-    let asked = tokio::time::timeout(ADDRESS, guest.interfaces()).await;
-    let interfaces = asked.ok()?.ok()?;
+    let answer = tokio::time::timeout(ADDRESS, guest.interfaces()).await;
+    let interfaces = answer.ok()?.ok()?;
     let outside = interfaces
         .iter()
         .filter(|interface| !interface.is_internal());

@@ -748,10 +748,10 @@ async fn pair() -> Pair {
         config.vclusters = Some(VclustersConfig::new(9000, "1.28.0"));
     })
     .await;
-    let made = pair
+    let answer = pair
         .send("POST /api2/json/nodes/node1/qemu/9000/template", "")
         .await;
-    assert_eq!(made.status, 200, "{}", made.text());
+    assert_eq!(answer.status, 200, "{}", answer.text());
     pair
 }
 

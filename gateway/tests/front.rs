@@ -204,8 +204,8 @@ async fn concurrent_readiness_requests_share_a_check() {
     let answers = futures_util::future::join_all(asking).await;
     assert!(answers.iter().all(|answer| answer.status == 200));
     let rounds = usize::try_from(began.elapsed().as_secs()).expect("few") + 1;
-    let asked = pair.simulator.requests().len();
-    assert!(asked <= rounds, "{asked} requests");
+    let requests = pair.simulator.requests().len();
+    assert!(requests <= rounds, "{requests} requests");
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn the_logged_caller_is_the_acting_caller() {
             .simulator
             .requests()
             .into_iter()
-            .map(|asked| asked.user)
+            .map(|request| request.user)
             .collect();
         assert_eq!(users, [Some("mallory@pve".to_owned())]);
     }
@@ -376,7 +376,7 @@ async fn slow_senders_are_disconnected() {
         pair.simulator
             .requests()
             .iter()
-            .all(|asked| asked.path != "/nodes/node1/qemu/100/config")
+            .all(|request| request.path != "/nodes/node1/qemu/100/config")
     );
 }
 
@@ -444,16 +444,16 @@ async fn ambiguous_framing_makes_no_second_request() {
              Authorization: {secret}\r\n{head}\r\n{body}"
         );
         let _ = raw(&pair, text.as_bytes()).await;
-        let asked: Vec<String> = pair
+        let requests: Vec<String> = pair
             .simulator
             .requests()
             .into_iter()
-            .map(|asked| asked.path)
+            .map(|request| request.path)
             .collect();
-        assert!(asked.len() <= 1, "{head:?}: {asked:?}");
+        assert!(requests.len() <= 1, "{head:?}: {requests:?}");
         assert!(
-            !asked.iter().any(|path| path.contains("cluster")),
-            "{head:?}: {asked:?}"
+            !requests.iter().any(|path| path.contains("cluster")),
+            "{head:?}: {requests:?}"
         );
     }
 }
@@ -494,10 +494,10 @@ async fn only_allowed_header_fields_reach_the_cluster() {
             .send_with("GET /api2/json/version", &[&secret, header], "")
             .await;
         assert_eq!(answer.status, 200, "{header}: {}", answer.text());
-        let asked = pair.simulator.requests();
+        let requests = pair.simulator.requests();
         assert!(
-            asked.len() == 1 && asked[0].path == "/version" && asked[0].method == "GET",
-            "{header}: {asked:?}"
+            requests.len() == 1 && requests[0].path == "/version" && requests[0].method == "GET",
+            "{header}: {requests:?}"
         );
     }
     for path in [
@@ -521,13 +521,13 @@ async fn only_allowed_header_fields_reach_the_cluster() {
             answer.status,
             answer.text()
         );
-        let asked = pair.simulator.requests();
+        let requests = pair.simulator.requests();
         let leaves = |path: &str| path == "/cluster/status";
         assert!(
-            !asked
+            !requests
                 .iter()
-                .any(|asked| asked.status == 200 && leaves(&asked.path)),
-            "{path}: {asked:?}"
+                .any(|request| request.status == 200 && leaves(&request.path)),
+            "{path}: {requests:?}"
         );
     }
 }

@@ -32,9 +32,12 @@ async fn calls_reach_the_cluster_with_the_callers_credentials() {
     let counted = "gateway_requests_total{class=\"read\",status=\"2xx\"} 1";
     assert!(metrics.text().contains(counted), "{}", metrics.text());
     assert_eq!(nodes.json()["data"].as_array().map(Vec::len), Some(2));
-    let asked = pair.simulator.requests();
+    let requests = pair.simulator.requests();
     assert_eq!(
-        asked.last().and_then(|asked| asked.user.clone()).as_deref(),
+        requests
+            .last()
+            .and_then(|request| request.user.clone())
+            .as_deref(),
         Some("root@pam!test")
     );
     let without = pair.send_with("GET /api2/json/nodes", &[], "").await;
@@ -55,10 +58,10 @@ async fn json_is_accepted_with_every_verb_and_without_content_type() {
         .send("DELETE /api2/json/nodes/node2/qemu/101", body)
         .await;
     assert_eq!(gone.status, 200, "{}", gone.text());
-    let asked = pair.simulator.requests();
-    let asked = asked.last().expect("a request");
+    let requests = pair.simulator.requests();
+    let request = requests.last().expect("a request");
     assert_eq!(
-        asked.params,
+        request.params,
         json!({"purge": "1", "destroy-unreferenced-disks": "1"})
     );
 }

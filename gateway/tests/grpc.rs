@@ -40,10 +40,10 @@ async fn pair() -> (Pair, Channel) {
         config.grpc = Some(([127, 0, 0, 1], 0).into());
     })
     .await;
-    let made = pair
+    let answer = pair
         .send("POST /api2/json/nodes/node1/qemu/9000/template", "")
         .await;
-    assert_eq!(made.status, 200, "{}", made.text());
+    assert_eq!(answer.status, 200, "{}", answer.text());
     let address = pair.gateway.grpc_address().expect("it serves gRPC");
     let channel = Channel::from_shared(format!("http://{address}")).expect("an address");
     (pair, channel.connect().await.expect("a connection"))
@@ -88,30 +88,33 @@ async fn the_example_in_the_document_works() {
         disks: vec![disk],
         ..Default::default()
     };
-    let made = guests.create(with(order)).await.expect("made").into_inner();
-    done(&channel, made.operation.expect("an operation")).await;
+    let created = guests.create(with(order)).await.expect("made").into_inner();
+    done(&channel, created.operation.expect("an operation")).await;
     // The watch begins with the current state and continues with changes.
     let seen = || {
         pair.simulator
             .requests()
             .iter()
-            .filter(|asked| asked.path == "/cluster/resources")
+            .filter(|request| request.path == "/cluster/resources")
             .count()
     };
     let before = seen();
     while seen() < before + 3 {
         tokio::task::yield_now().await;
     }
-    let watch = WatchStatusRequest { vmid: made.vmid };
+    let watch = WatchStatusRequest { vmid: created.vmid };
     let mut stream = guests
         .watch_status(with(watch))
         .await
         .expect("watched")
         .into_inner();
     let first = stream.message().await.expect("received").expect("a status");
-    assert_eq!((first.vmid, first.state.as_str()), (made.vmid, "stopped"));
+    assert_eq!(
+        (first.vmid, first.state.as_str()),
+        (created.vmid, "stopped")
+    );
     let start = StartGuestRequest {
-        vmid: made.vmid,
+        vmid: created.vmid,
         ..Default::default()
     };
     let started = guests
@@ -197,13 +200,13 @@ async fn all_calls_on_guests_work() {
             .into_inner(),
     )
     .await;
-    let got = guests
+    let guest = guests
         .get(with(GetGuestRequest { vmid: 100 }))
         .await
         .expect("there")
         .into_inner();
     assert_eq!(
-        (got.node.as_str(), got.status.as_str()),
+        (guest.node.as_str(), guest.status.as_str()),
         ("node2", "running")
     );
     let copy = CloneGuestRequest {
@@ -372,25 +375,25 @@ async fn clusters_of_both_kinds_are_served() {
         resources: Some(resources),
         ..Default::default()
     };
-    let made = vclusters
+    let created = vclusters
         .create(with(order))
         .await
         .expect("made")
         .into_inner();
-    let id = made.vcluster.expect("a cluster").id;
+    let id = created.vcluster.expect("a cluster").id;
     let wait = async {
         loop {
-            let got = vclusters
+            let vcluster = vclusters
                 .get(with(GetVClusterRequest { id: id.clone() }))
                 .await
                 .expect("there")
                 .into_inner();
-            if !got.api_server.is_empty() {
-                return got;
+            if !vcluster.api_server.is_empty() {
+                return vcluster;
             }
         }
     };
-    let got = tokio::time::timeout(Duration::from_secs(20), wait)
+    let vcluster = tokio::time::timeout(Duration::from_secs(20), wait)
         .await
         .expect("in time");
     let kubeconfig = vclusters
@@ -400,7 +403,7 @@ async fn clusters_of_both_kinds_are_served() {
         .into_inner();
     assert_eq!(
         kubeconfig.kubeconfig,
-        format!("    server: {}\n", got.api_server)
+        format!("    server: {}\n", vcluster.api_server)
     );
     let resources = Resources {
         cpu: 8,

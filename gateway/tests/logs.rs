@@ -95,10 +95,10 @@ async fn work(pair: &Pair) -> Vec<String> {
     let alice = alice.build().expect("a client");
     let mut terminal = (alice.lxc_console("node1", 101).terminal().await).expect("a console");
     terminal.write(b"echo typed-secret\r").await.expect("typed");
-    let mut shown = String::new();
-    while shown.matches("typed-secret").count() < 2 {
+    let mut output = String::new();
+    while output.matches("typed-secret").count() < 2 {
         let piece = terminal.read().await.expect("open").expect("not over");
-        shown += &String::from_utf8_lossy(&piece);
+        output += &String::from_utf8_lossy(&piece);
     }
 
     let grpc = format!(

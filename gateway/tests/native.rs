@@ -94,15 +94,15 @@ async fn power(pair: &Pair, node: &str, vmid: u32, action: &str) {
 
 /// Waits until the gateway watches, because earlier changes give no events.
 async fn watched(pair: &Pair) {
-    let asked = || {
-        let asked = pair.simulator.requests();
-        asked
+    let polls = || {
+        let requests = pair.simulator.requests();
+        requests
             .iter()
-            .filter(|asked| asked.path == "/cluster/resources")
+            .filter(|request| request.path == "/cluster/resources")
             .count()
     };
     let wait = async {
-        while asked() < 2 {
+        while polls() < 2 {
             tokio::task::yield_now().await;
         }
     };
@@ -325,10 +325,10 @@ async fn webhook_deliveries_are_signed_and_retried_until_they_succeed() {
         "name": "chat", "url": url, "events": ["vm.started", "vm.stopped", "vm.migrated", "node.offline"],
         "secret": "webhook-secret-key", "enabled": true,
     });
-    let made = pair.send("POST /v1/webhooks", &body.to_string()).await;
-    assert_eq!(made.status, 201, "{}", made.text());
-    assert!(!made.text().contains("webhook-secret-key"));
-    let id = made.json()["id"].as_str().expect("an id").to_owned();
+    let answer = pair.send("POST /v1/webhooks", &body.to_string()).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert!(!answer.text().contains("webhook-secret-key"));
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
     power(&pair, "node1", 100, "start").await;
     let (head, body) = received.recv().await.expect("a delivery");
     assert!(head.starts_with("POST /hook HTTP/1.1"));
@@ -410,12 +410,12 @@ async fn a_webhook_belongs_to_its_owner_and_gets_what_the_owner_may_see() {
     let (url, mut received) = receiver(&[]).await;
     let body =
         json!({"name": "hers", "url": url, "events": ["vm.started"], "secret": "long-enough"});
-    let made = pair
+    let answer = pair
         .send_with("POST /v1/webhooks", &[alice()], &body.to_string())
         .await;
-    assert_eq!(made.status, 201, "{}", made.text());
-    let id = made.json()["id"].as_str().expect("an id").to_owned();
-    assert_eq!(made.json()["owner"], "alice@pve!ci");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
+    assert_eq!(answer.json()["owner"], "alice@pve!ci");
     assert_eq!(
         pair.send(&format!("GET /v1/webhooks/{id}"), "")
             .await
@@ -470,8 +470,8 @@ async fn internal_addresses_are_refused_as_receivers_unless_allowed() {
     }
     // Names are resolved when a delivery is sent.
     let body = json!({"name": "x", "url": "https://localhost:1/", "secret": "long-enough"});
-    let made = pair.send("POST /v1/webhooks", &body.to_string()).await;
-    let id = made.json()["id"].as_str().expect("an id").to_owned();
+    let answer = pair.send("POST /v1/webhooks", &body.to_string()).await;
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
     let tested = pair
         .send(&format!("POST /v1/webhooks/{id}/test"), "")
         .await
@@ -492,9 +492,9 @@ async fn a_template_is_made_from_a_copy_of_a_guest() {
         "source_vmid": 100, "name": "ubuntu-22.04-base", "description": "Base Ubuntu 22.04 template",
         "tags": ["ubuntu", "base"],
     });
-    let made = pair.send("POST /v1/templates", &body.to_string()).await;
-    assert_eq!(made.status, 202, "{}", made.text());
-    let vmid = made.json()["vmid"].clone();
+    let answer = pair.send("POST /v1/templates", &body.to_string()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let vmid = answer.json()["vmid"].clone();
     let wait = async {
         loop {
             let list = pair.send("GET /v1/templates", "").await.json();

@@ -37,7 +37,7 @@ async fn receiver() -> (String, DeliveryCounts) {
                     let body = whole.split_once("\r\n\r\n").map_or("", |(_, body)| body);
                     if let Ok(event) = serde_json::from_str::<Value>(body) {
                         let id = event["id"].as_str().expect("an id").to_owned();
-                        *counts.lock().expect("free").entry(id).or_default() += 1;
+                        *counts.lock().expect("no panic").entry(id).or_default() += 1;
                         break;
                     }
                 }
@@ -59,7 +59,7 @@ async fn listen(gateway: &Gateway, query: &str) -> WebSocketStream<TcpStream> {
         .add_header(http::header::AUTHORIZATION, value)
         .expect("allowed");
     let stream = TcpStream::connect(address).await.expect("a connection");
-    request.connect_on(stream).await.expect("let in").0
+    request.connect_on(stream).await.expect("accepted").0
 }
 
 /// The next events of a name, as cursors and identifiers.
@@ -71,7 +71,11 @@ async fn next(
     let wait = async {
         let mut found = Vec::new();
         while found.len() < count {
-            let message = socket.next().await.expect("it goes on").expect("a message");
+            let message = socket
+                .next()
+                .await
+                .expect("an open connection")
+                .expect("a message");
             let Some(text) = message.as_text() else {
                 continue;
             };
@@ -111,7 +115,7 @@ async fn two_gateways_deliver_each_event_once_and_share_cursors() {
             .expect_err("its certificate is not trusted");
         assert!(refused.to_string().contains("certificate"), "{refused}");
     }
-    let change = |config: &mut Config| {
+    let configure = |config: &mut Config| {
         config.background = Some(background());
         config.webhooks.allow_internal = true;
         config.limits.write = 0;
@@ -122,19 +126,19 @@ async fn two_gateways_deliver_each_event_once_and_share_cursors() {
     for vmid in 100..120 {
         simulator = simulator.qemu(vmid, "node1", &[("name", "web")]);
     }
-    let one = Pair::start(simulator, change.clone()).await;
+    let one = Pair::start(simulator, configure.clone()).await;
     let mut config = Config::default();
     config.listen = ([127, 0, 0, 1], 0).into();
     config.grpc = None;
     config.cluster.urls = vec![one.simulator.url()];
     config.cluster.fingerprints = vec![one.simulator.fingerprint().to_owned()];
-    change(&mut config);
+    configure(&mut config);
     let two = Gateway::start(config).await.expect("a second gateway");
     let (url, counts) = receiver().await;
-    let hook =
+    let webhook =
         json!({ "name": "once", "url": url, "events": ["vm.started"], "secret": "of-the-webhook" });
-    let made = one.send("POST /v1/webhooks", &hook.to_string()).await;
-    assert_eq!(made.status, 201, "{}", made.text());
+    let answer = one.send("POST /v1/webhooks", &webhook.to_string()).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
 
     let (mut left, mut right) = (listen(&one.gateway, "").await, listen(&two, "").await);
     // Until the first event arrives, the gateways may not watch yet.
@@ -180,16 +184,16 @@ async fn two_gateways_deliver_each_event_once_and_share_cursors() {
         .map(|(_, id)| id)
         .collect();
     let wait = async {
-        while counts.lock().expect("free").len() < all.len() {
+        while counts.lock().expect("no panic").len() < all.len() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    // Less than a claim is valid: the first gateway left none behind.
+    // A claim of a delivery is valid for longer than this, so the first gateway left none behind.
     tokio::time::timeout(Duration::from_secs(30), wait)
         .await
         .expect("all are delivered");
     two.stop().await;
-    let counts = counts.lock().expect("free").clone();
+    let counts = counts.lock().expect("no panic").clone();
     let expected: BTreeMap<String, usize> = all.into_iter().map(|id| (id.clone(), 1)).collect();
     assert_eq!(counts, expected);
 }

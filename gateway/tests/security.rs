@@ -15,11 +15,11 @@ async fn pair() -> Pair {
     Pair::start(simulator, |config| config.body_seconds = 1).await
 }
 
-fn asked(pair: &Pair) -> Vec<String> {
-    let asked = pair.simulator.requests();
-    asked
+fn requests(pair: &Pair) -> Vec<String> {
+    let requests = pair.simulator.requests();
+    requests
         .iter()
-        .map(|asked| format!("{} {}", asked.method, asked.path))
+        .map(|request| format!("{} {}", request.method, request.path))
         .collect()
 }
 
@@ -71,11 +71,13 @@ async fn one_request_is_one_request_to_the_cluster() {
              Authorization: {secret}\r\n{head}\r\n{body}"
         );
         let _ = pair.raw(text.as_bytes()).await;
-        let asked = asked(&pair);
-        assert!(asked.len() <= 1, "{name}: {asked:?}");
+        let requests = requests(&pair);
+        assert!(requests.len() <= 1, "{name}: {requests:?}");
         assert!(
-            !asked.iter().any(|one| one.contains("/cluster/status")),
-            "{name}: {asked:?}"
+            !requests
+                .iter()
+                .any(|request| request.contains("/cluster/status")),
+            "{name}: {requests:?}"
         );
     }
 }
@@ -93,7 +95,7 @@ async fn a_path_cannot_leave_the_api() {
         pair.simulator.clear_requests();
         let answer = pair.send(&format!("GET {path}"), "").await;
         assert!(answer.status >= 400, "{path}: {}", answer.status);
-        assert!(asked(&pair).len() <= 1, "{path}");
+        assert!(requests(&pair).len() <= 1, "{path}");
     }
     // An absolute URL in the request line still goes to the cluster only.
     let answer = pair
@@ -138,7 +140,7 @@ async fn requests_have_limits() {
         pair.send_with("GET /healthz", &[&big], "").await.status,
         431
     );
-    assert!(asked(&pair).is_empty());
+    assert!(requests(&pair).is_empty());
 }
 
 #[tokio::test]

@@ -35,10 +35,10 @@ async fn pair() -> Pair {
         config.vclusters = Some(VclustersConfig::new(9000, "1.28.0"));
     })
     .await;
-    let made = pair
+    let answer = pair
         .send("POST /api2/json/nodes/node1/qemu/9000/template", "")
         .await;
-    assert_eq!(made.status, 200, "{}", made.text());
+    assert_eq!(answer.status, 200, "{}", answer.text());
     pair
 }
 
@@ -65,11 +65,11 @@ async fn a_vcluster_is_created_scaled_and_deleted() {
         "name": "dev-cluster", "k8s_version": "1.28.0", "isolation": "namespace",
         "resources": {"cpu": 4, "memory": "8Gi"}, "node_selector": {"node": "node1"},
     });
-    let made = pair.send("POST /v1/vclusters", &body.to_string()).await;
-    assert_eq!(made.status, 202, "{}", made.text());
-    let id = made.json()["id"].as_str().expect("an id").to_owned();
+    let answer = pair.send("POST /v1/vclusters", &body.to_string()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
     assert_eq!(
-        (id.as_str(), &made.json()["status"]),
+        (id.as_str(), &answer.json()["status"]),
         ("vc-7000", &json!("creating"))
     );
     let path = format!("GET /v1/vclusters/{id}");

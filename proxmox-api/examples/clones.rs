@@ -35,12 +35,12 @@ async fn main() -> Outcome {
         .nodes(nodes.iter().map(|node| node.node.to_string()))
         .at_once(2)
         .full(true);
-    let made = pve
+    let outcome = pve
         .carry_out(clones)
         .wait_for_locks(Duration::from_secs(600))
         .on_step(|step| println!("  {step}"))
         .await;
-    match made {
+    match outcome {
         Ok(guests) => println!("{} clones are there", guests.len()),
         Err(Error::Unfinished(error)) => {
             println!("{}", error.cause());

@@ -22,11 +22,11 @@ async fn main() -> Outcome {
     let app = Container::new("from-image", Template::oci(&image)).environment([("TZ", "UTC")]);
     for container in [plain, app] {
         let container = container.ids(6000..=6999).disk(&storage, 4);
-        let made = pve
+        let operation = pve
             .carry_out(container)
             .on_step(|step| println!("  {step}"));
-        match made.await {
-            Ok(made) => println!("guest {}, new: {}", made.guest.vmid(), made.new),
+        match operation.await {
+            Ok(operation) => println!("guest {}, new: {}", operation.guest.vmid(), operation.new),
             Err(Error::Work(error)) => println!("nothing was done: {error}"),
             Err(error) => return Err(error.into()),
         }

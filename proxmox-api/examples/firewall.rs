@@ -38,8 +38,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .vnet("labnet", "lab", [("alias", "the lab")])
         .subnet("labnet", "10.20.0.0/24", [("gateway", "10.20.0.1")]);
     for _ in 0..2 {
-        let made = pve.carry_out(lab.clone());
-        let changes = made.on_step(|step| println!("  {step}")).await?;
+        let operation = pve.carry_out(lab.clone());
+        let changes = operation.on_step(|step| println!("  {step}")).await?;
         println!("{changes} changes of the network are active");
     }
     Ok(())

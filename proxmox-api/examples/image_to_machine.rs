@@ -40,13 +40,13 @@ async fn main() -> Outcome {
         .wait_for_address(Duration::from_secs(180));
     for round in 1..=2 {
         println!("round {round}");
-        let made = pve.carry_out(machine.clone());
-        let made = made.on_step(|step| println!("  {step}")).await?;
+        let created = pve.carry_out(machine.clone());
+        let created = created.on_step(|step| println!("  {step}")).await?;
         println!(
             "  guest {} at {:?}, new: {}",
-            made.guest.vmid(),
-            made.addresses,
-            made.new
+            created.guest.vmid(),
+            created.addresses,
+            created.new
         );
     }
     Ok(())

@@ -196,12 +196,12 @@ impl Tour {
         show(request.call());
         let task = request.await?;
         self.left.borrow_mut().guest = Some((node.to_owned(), vmid));
-        let made = self.follow(&task).await;
-        if made.is_err() {
+        let outcome = self.follow(&task).await;
+        if outcome.is_err() {
             // A failed task removes what it created.
             self.left.borrow_mut().guest = None;
         }
-        made.map(|()| vmid)
+        outcome.map(|()| vmid)
     }
 
     async fn disk_storage(&self, node: &str) -> Outcome<String> {
@@ -423,11 +423,11 @@ impl Tour {
 fn show(call: &Call) {
     say(format_args!("   > {} {}", call.method(), call.path()));
     for (key, value) in call.params().iter() {
-        let shown = match value {
+        let text = match value {
             ParamValue::One(value) => value.clone(),
             values => values.texts().join(" "),
         };
-        say(format_args!("     {key:<12} {}", Plain(&shown)));
+        say(format_args!("     {key:<12} {}", Plain(&text)));
     }
 }
 

@@ -23,14 +23,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{msg:9} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
     )?);
     bar.set_message("checking");
-    let shown = bar.clone();
+    let progress_bar = bar.clone();
     let upload = pve
         .upload(node, storage)
         .path(path)
         .verified()
         .on_progress(move |progress| {
-            shown.set_message("uploading");
-            shown.set_position(progress.sent);
+            progress_bar.set_message("uploading");
+            progress_bar.set_position(progress.sent);
         });
 
     // Ctrl-C drops the upload, which also ends it on the server.

@@ -54,8 +54,8 @@ impl Matrix {
                 .to_owned();
         let mut last = "";
         for [fault, request, times, seen] in &self.rows {
-            let shown = if fault == last { "" } else { fault };
-            let _ = writeln!(text, "| {shown} | {request} | {times} | {seen} |");
+            let cell = if fault == last { "" } else { fault };
+            let _ = writeln!(text, "| {cell} | {request} | {times} | {seen} |");
             last = fault;
         }
         text
@@ -637,9 +637,10 @@ async fn encryption(matrix: &mut Matrix) {
 
 /// A TLS server that announces more than it sends, and closes the socket without close_notify.
 async fn cut_off() -> (String, String, Arc<AtomicUsize>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let generated =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let chain = vec![CertificateDer::from(generated.cert.der().to_vec())];
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -668,7 +669,11 @@ async fn cut_off() -> (String, String, Arc<AtomicUsize>) {
             let _ = socket.shutdown().await;
         }
     });
-    (format!("https://localhost:{port}"), made.cert.pem(), count)
+    (
+        format!("https://localhost:{port}"),
+        generated.cert.pem(),
+        count,
+    )
 }
 
 async fn logins(matrix: &mut Matrix) {
@@ -773,16 +778,16 @@ async fn logins(matrix: &mut Matrix) {
         sent(&pve, "GET", "/version"),
         result,
     );
-    let asked = Arc::new(Mutex::new(0));
+    let calls = Arc::new(Mutex::new(0));
     let client = with_password(&pve, PASSWORD).tfa({
-        let asked = Arc::clone(&asked);
+        let calls = Arc::clone(&calls);
         move |_| {
-            *asked.lock().expect("no panic") += 1;
+            *calls.lock().expect("no panic") += 1;
             async { Ok::<_, Error>(proxmox_api::client::auth::TfaAnswer::totp("123456")) }
         }
     });
     let result = version(client.build().expect("complete")).await;
-    assert_eq!(*asked.lock().expect("no panic"), 1);
+    assert_eq!(*calls.lock().expect("no panic"), 1);
     matrix.row(
         "a second factor is needed and there is a handler",
         "GET",

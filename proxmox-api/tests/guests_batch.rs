@@ -222,9 +222,9 @@ async fn bulk_calls_of_the_server_if_it_has_them() {
             assert!(moved.unwrap().is_none(), "{release}");
             continue;
         }
-        let asked = simulator.requests();
+        let requests = simulator.requests();
         let call = |path: &str| {
-            let call = asked.iter().find(|call| call.path == path);
+            let call = requests.iter().find(|call| call.path == path);
             call.expect("it was asked").params.clone()
         };
         assert_eq!(call("/cluster/bulk-action/guest/start")["vms"], "100");

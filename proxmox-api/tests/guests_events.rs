@@ -200,11 +200,11 @@ async fn receive(stream: &mut TcpStream) -> (Vec<String>, Vec<u8>) {
 }
 
 fn header(head: &[String], expected: &str) -> String {
-    let fit = |line: &String| {
+    let value = |line: &String| {
         let (name, value) = line.split_once(':')?;
         (name.eq_ignore_ascii_case(expected)).then(|| value.trim().to_owned())
     };
-    head.iter().find_map(fit).unwrap_or_default()
+    head.iter().find_map(value).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -222,10 +222,10 @@ async fn a_receiver_verifies_a_delivery() {
     let deliverer = Deliverer::new().unwrap().attempts(1);
     let receiver = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let got = receive(&mut stream).await;
+        let request = receive(&mut stream).await;
         let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
         stream.write_all(answer).await.unwrap();
-        got
+        request
     });
     for event in &events {
         deliverer.deliver(&hook, event).await.unwrap();

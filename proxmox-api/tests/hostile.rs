@@ -1092,8 +1092,8 @@ fn description(error: &Error) -> String {
         Error::Exceeded(_) => format!("`Error::Exceeded`: {after}"),
         // The place where memory runs out depends on the size of values.
         Error::Decode(_) if after.contains(" of memory") => {
-            let (shown, _) = after.split_once(" (line ").unwrap_or((after, ""));
-            format!("`Error::Decode`: {shown}")
+            let (message, _) = after.split_once(" (line ").unwrap_or((after, ""));
+            format!("`Error::Decode`: {message}")
         }
         Error::Decode(_) => format!("`Error::Decode`: {after}"),
         Error::Api(error) => format!("`Error::Api`, `{:?}`: {}", error.kind(), start(after, 40)),

@@ -50,7 +50,7 @@ async fn work(pve: &Simulator) -> Vec<String> {
         .find_map(|line| line.strip_prefix("ticket="))
         .expect("it is in there")
         .to_owned();
-    let made = alice
+    let created = alice
         .access()
         .users()
         .userid("alice@pve")
@@ -59,7 +59,7 @@ async fn work(pve: &Simulator) -> Vec<String> {
         .post()
         .await
         .expect("accepted");
-    let token = made.value.expose().to_owned();
+    let token = created.value.expose().to_owned();
     let by_token = builder(pve).api_token("alice@pve!ci", token.clone());
     by_token
         .build()
@@ -73,10 +73,10 @@ async fn work(pve: &Simulator) -> Vec<String> {
         .write(format!("echo {TYPED}\r").as_bytes())
         .await
         .expect("open");
-    let mut shown = String::new();
-    while shown.matches(TYPED).count() < 2 {
+    let mut output = String::new();
+    while output.matches(TYPED).count() < 2 {
         let piece = terminal.read().await.expect("open").expect("not over");
-        shown += &String::from_utf8_lossy(&piece);
+        output += &String::from_utf8_lossy(&piece);
     }
     terminal.write(b"exit\r").await.expect("open");
     while terminal.read().await.expect("open").is_some() {}

@@ -124,14 +124,15 @@ fn serve(mut line: Line) {
 #[tokio::test]
 #[ignore = "moves 4 GiB"]
 async fn two_gibibytes_are_uploaded_and_downloaded_in_constant_memory() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let generated =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("supported")
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![generated.cert.der().clone()], key)
         .expect("they belong together");
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -145,7 +146,7 @@ async fn two_gibibytes_are_uploaded_and_downloaded_in_constant_memory() {
     });
     let client = Client::builder(format!("https://localhost:{port}"))
         .api_token("root@pam!t", "secret")
-        .fingerprint(Fingerprint::of(made.cert.der()))
+        .fingerprint(Fingerprint::of(generated.cert.der()))
         .build()
         .expect("complete");
     let before = peak();

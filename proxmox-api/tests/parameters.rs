@@ -113,13 +113,13 @@ async fn the_alias_of_an_optical_drive_has_the_type_of_a_drive() {
     let mut drive = QemuDrive::new("local:iso/debian-13.iso");
     drive.ssd = Some(true);
     config.put().cdrom(drive).await.unwrap();
-    let held = config.get().await.unwrap().ide;
-    let held = held.get(2).expect("it is ide2");
-    assert_eq!(held.media.as_ref().unwrap().as_str(), "cdrom");
-    assert_eq!(held.ssd, Some(true));
+    let drives = config.get().await.unwrap().ide;
+    let drive = drives.get(2).expect("it is ide2");
+    assert_eq!(drive.media.as_ref().unwrap().as_str(), "cdrom");
+    assert_eq!(drive.ssd, Some(true));
     config.put().cdrom("none").await.unwrap();
-    let held = config.get().await.unwrap().ide;
-    assert_eq!(held[&2].to_string(), "none,media=cdrom");
+    let drives = config.get().await.unwrap().ide;
+    assert_eq!(drives[&2].to_string(), "none,media=cdrom");
     config.put().delete(["cdrom"]).await.unwrap();
     assert!(config.get().await.unwrap().ide.is_empty());
     let text = refused(config.put().cdrom("none,cache=warm")).await;
@@ -155,12 +155,13 @@ async fn name_servers_of_a_machine_are_separate() {
 
     // Reading it, and writing it with the generated call.
     let config = client.nodes().node("pve1").qemu().vmid(100).config();
-    let held = config.get().await.unwrap();
-    let (servers_held, domains_held) = (held.nameserver.unwrap(), held.searchdomain.unwrap());
+    let current = config.get().await.unwrap();
+    let (name_servers, search_domains) =
+        (current.nameserver.unwrap(), current.searchdomain.unwrap());
     let change = config
         .put()
-        .nameserver(servers_held)
-        .searchdomain(domains_held);
+        .nameserver(name_servers)
+        .searchdomain(search_domains);
     assert_eq!(sent(change.call(), "nameserver"), "192.0.2.1 192.0.2.2");
     change.await.unwrap();
     assert_eq!(servers(dump.clone().await.unwrap()), all);

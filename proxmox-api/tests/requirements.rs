@@ -201,9 +201,9 @@ async fn ssl_certificate_validation_bypass_homelab() {
     let Error::Connect(error) = error else {
         panic!("{error}")
     };
-    let shown = error.server_certificate().expect("it was shown");
-    assert_eq!(shown.to_string(), pve.fingerprint());
-    built(bare().fingerprint(shown))
+    let presented = error.server_certificate().expect("it was shown");
+    assert_eq!(presented.to_string(), pve.fingerprint());
+    built(bare().fingerprint(presented))
         .version()
         .get()
         .await

@@ -303,14 +303,14 @@ mod consoles {
     }
 
     async fn until(terminal: &mut proxmox_api::stream::console::Terminal, end: &str) -> String {
-        let mut shown = Vec::new();
+        let mut output = Vec::new();
         loop {
-            let text = String::from_utf8_lossy(&shown).into_owned();
+            let text = String::from_utf8_lossy(&output).into_owned();
             if text.ends_with(end) {
                 return text;
             }
             let piece = terminal.read().await.expect("open");
-            shown.extend_from_slice(&piece.unwrap_or_else(|| panic!("ended after {text:?}")));
+            output.extend_from_slice(&piece.unwrap_or_else(|| panic!("ended after {text:?}")));
         }
     }
 
@@ -388,11 +388,11 @@ mod consoles {
             .respond(Fault::BreakConsole(5));
         let console = client.lxc_console("pve1", 201);
         let mut terminal = console.terminal().await.expect("accepted");
-        let mut shown = Vec::new();
+        let mut output = Vec::new();
         while let Ok(Some(piece)) = terminal.read().await {
-            shown.extend_from_slice(&piece);
+            output.extend_from_slice(&piece);
         }
-        assert_eq!(shown, b"roo");
+        assert_eq!(output, b"roo");
 
         let console = client.lxc_console("pve1", 999);
         let error = console.terminal().await.expect_err("no such container");

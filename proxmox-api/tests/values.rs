@@ -259,16 +259,16 @@ async fn a_configuration_for_another_guest_has_no_identity() {
         .smbios1(format!("uuid={uuid}"))
         .net(0, QemuNet::virtio().bridge("vmbr0"))
         .scsi(0, "local-lvm:4");
-    let made = qemu.post(100).settings(&model).await.expect("accepted");
-    made.wait().await.expect("made");
+    let task = qemu.post(100).settings(&model).await.expect("accepted");
+    task.wait().await.expect("made");
     let model = client.guest(100).qemu_config().await.expect("there");
     assert_eq!(model.vmgenid.as_deref(), Some(uuid));
     let copy = model
         .without_identity()
         .name("web-2")
         .scsi(0, "local-lvm:4");
-    let made = qemu.post(101).settings(&copy).await.expect("accepted");
-    made.wait().await.expect("made");
+    let task = qemu.post(101).settings(&copy).await.expect("accepted");
+    task.wait().await.expect("made");
     let copy = client.guest(101).qemu_config().await.expect("there");
     assert_eq!((copy.cores, copy.net.len()), (model.cores, 1));
     assert_ne!(copy.vmgenid, model.vmgenid);

@@ -63,40 +63,40 @@ fn facts(product: &Product, input: &Input, call: &Call) -> String {
             _ => groups.push((vec![place], lines)),
         }
     }
-    let mut shown = String::new();
+    let mut out = String::new();
     let last = groups.len().saturating_sub(1);
     for (n, (places, lines)) in groups.iter().enumerate() {
-        let _ = writeln!(shown, "  {}", places.join(" "));
+        let _ = writeln!(out, "  {}", places.join(" "));
         if n == last {
             for line in lines {
-                let _ = writeln!(shown, "    {}", line.strip_prefix("   ").unwrap_or(line));
+                let _ = writeln!(out, "    {}", line.strip_prefix("   ").unwrap_or(line));
             }
         }
     }
-    shown
+    out
 }
 
 /// Every entry with an effect, with its text.
 fn overlay(product: &Product, input: &Input, found: &Explanation) -> String {
-    let mut shown = String::new();
+    let mut out = String::new();
     for (entry, file, line) in &found.entries {
         let _ = writeln!(
-            shown,
+            out,
             "  {}/{file}:{line}  {entry}",
             product.overlay("").display()
         );
         let text = input.overlay.get(file).map_or("", String::as_str);
         let mut lines = text.lines().skip(line - 1);
         let first = lines.next().unwrap_or_default();
-        let _ = writeln!(shown, "    {}", first.trim());
+        let _ = writeln!(out, "    {}", first.trim());
         // The other members of an entry that is a table.
         if first.starts_with("at = ") || first.starts_with("type = ") {
             for line in lines.take_while(|line| !line.is_empty() && !line.starts_with('[')) {
-                let _ = writeln!(shown, "    {line}");
+                let _ = writeln!(out, "    {line}");
             }
         }
     }
-    shown
+    out
 }
 
 fn union(call: &Call, releases: &[String]) -> String {
@@ -104,11 +104,11 @@ fn union(call: &Call, releases: &[String]) -> String {
         let names = indexes.iter().filter_map(|index| releases.get(*index));
         names.map(String::as_str).collect::<Vec<_>>().join(" ")
     };
-    let mut shown = String::new();
-    let _ = writeln!(shown, "  releases  {}", named(&call.releases));
-    let _ = writeln!(shown, "  rust      {}", call.rust);
-    let _ = writeln!(shown, "  answer    {}", call.answer);
-    let _ = writeln!(shown, "  area      {}", call.area);
+    let mut out = String::new();
+    let _ = writeln!(out, "  releases  {}", named(&call.releases));
+    let _ = writeln!(out, "  rust      {}", call.rust);
+    let _ = writeln!(out, "  answer    {}", call.answer);
+    let _ = writeln!(out, "  area      {}", call.area);
     for Argument {
         name,
         in_path,
@@ -123,11 +123,11 @@ fn union(call: &Call, releases: &[String]) -> String {
             (false, true) => "required",
             (false, false) => "optional",
         };
-        let _ = write!(shown, "  {kind:<11}  {name}: {ty}");
+        let _ = write!(out, "  {kind:<11}  {name}: {ty}");
         let _ = match releases.is_empty() {
-            true => writeln!(shown),
-            false => writeln!(shown, "  (only in {})", named(releases)),
+            true => writeln!(out),
+            false => writeln!(out, "  (only in {})", named(releases)),
         };
     }
-    shown
+    out
 }

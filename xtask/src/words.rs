@@ -56,7 +56,7 @@ pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
                 continue;
             };
             files += 1;
-            let shown = path
+            let file = path
                 .strip_prefix(&root)
                 .unwrap_or(&path)
                 .display()
@@ -64,7 +64,7 @@ pub(crate) fn run(product: &Product, args: &Args) -> Outcome {
             borrowed.extend(
                 runs(&words(&text))
                     .filter_map(|run| official.get(&run).map(|from| (run, from)))
-                    .map(|(run, from)| format!("{shown}: \"{run}\" also occurs in {from}")),
+                    .map(|(run, from)| format!("{file}: \"{run}\" also occurs in {from}")),
             );
         }
     }

@@ -31,13 +31,15 @@ struct Server {
 
 impl Server {
     fn start() -> Server {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let der = made.cert.der().clone();
+        let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let der = generated.cert.der().clone();
         let fingerprint: Vec<String> = Sha256::digest(&der)
             .iter()
             .map(|byte| format!("{byte:02X}"))
             .collect();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(
+            generated.signing_key.serialize_der(),
+        ));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -57,7 +59,7 @@ impl Server {
         });
         Server {
             port,
-            pem: made.cert.pem(),
+            pem: generated.cert.pem(),
             fingerprint: fingerprint.join(":"),
         }
     }

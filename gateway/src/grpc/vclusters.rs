@@ -70,8 +70,8 @@ impl VClusterService for Vclusters {
             resources: size(order.resources),
             node_selector: non_empty(order.node).map(|node| NodeSelector { node }),
         };
-        let (made, started, guest) = self.with(&call)?.create(&new).await.map_err(refused)?;
-        let operation = operation(&started, made.vmid);
+        let (vcluster, started, guest) = self.with(&call)?.create(&new).await.map_err(refused)?;
+        let operation = operation(&started, vcluster.vmid);
         tokio::spawn(async move {
             let vmid = guest.vmid();
             if let Err(error) = vc::finish(started, guest, new.resources).await {
@@ -79,7 +79,7 @@ impl VClusterService for Vclusters {
             }
         });
         Ok(Response::new(CreateVClusterResponse {
-            vcluster: Some(vcluster_message(made)),
+            vcluster: Some(vcluster_message(vcluster)),
             operation: Some(operation),
         }))
     }

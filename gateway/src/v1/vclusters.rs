@@ -61,8 +61,8 @@ pub(super) async fn create(
 ) -> Result<Response, Refusal> {
     let caller = Caller::changing(&headers)?;
     let client = app.cluster.client(&caller)?;
-    let (made, started, guest) = with(&app, &client)?.create(&new).await?;
-    let mut answer = value(&made);
+    let (vcluster, started, guest) = with(&app, &client)?.create(&new).await?;
+    let mut answer = value(&vcluster);
     answer["upid"] = json!(started.upid().map(ToString::to_string));
     tokio::spawn(async move {
         let vmid = guest.vmid();

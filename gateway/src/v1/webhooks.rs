@@ -169,7 +169,7 @@ pub(super) async fn create(
     if !missing.is_empty() {
         return Err(Refusal::parameters(missing));
     }
-    let made = match settings.secret {
+    let generated_secret = match settings.secret {
         Some(_) => None,
         None => Some(new_secret()?),
     };
@@ -180,7 +180,7 @@ pub(super) async fn create(
         name: String::new(),
         url: "".into(),
         events: Vec::new(),
-        secret: made.clone().unwrap_or_else(|| "".into()),
+        secret: generated_secret.clone().unwrap_or_else(|| "".into()),
         old: None,
         enabled: true,
         created: now(),
@@ -201,7 +201,7 @@ pub(super) async fn create(
     app.store.put_hook(&hook).await?;
     let mut answer = hook_json(&hook);
     // A generated secret is shown once.
-    if let Some(secret) = made {
+    if let Some(secret) = generated_secret {
         answer["secret"] = secret.expose().into();
     }
     Ok((StatusCode::CREATED, Json(answer)).into_response())

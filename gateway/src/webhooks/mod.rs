@@ -384,7 +384,7 @@ mod tests {
         work.spawn(deliverer.clone().run(stop));
         let seen: Mutex<BTreeMap<&str, Vec<u32>>> = Mutex::default();
         let count = |name| {
-            let seen = seen.lock().expect("free");
+            let seen = seen.lock().expect("no panic");
             seen.get(name).map_or(0, Vec::len)
         };
         let until = async |deliveries_seen: &mut mpsc::UnboundedReceiver<_>, name, number| {
@@ -396,7 +396,7 @@ mod tests {
                     .as_u64()
                     .and_then(|it| u32::try_from(it).ok());
                 let number = number.expect("a number");
-                let mut seen = seen.lock().expect("free");
+                let mut seen = seen.lock().expect("no panic");
                 let list = seen.entry(name).or_default();
                 // On a slow machine an attempt may time out and be repeated.
                 if !list.contains(&number) {
@@ -410,7 +410,7 @@ mod tests {
         assert!(count("slow") <= 1, "{seen:?}");
         release.send_replace(true);
         until(&mut deliveries_seen, "slow", all.len()).await;
-        let seen = seen.into_inner().expect("free");
+        let seen = seen.into_inner().expect("no panic");
         assert_eq!((&seen["quick"], &seen["slow"]), (&all, &all));
     }
 

@@ -198,13 +198,13 @@ impl App {
 
     fn draw_chart(&self, frame: &mut Frame<'_>, area: Rect) {
         let (title, names) = CHARTS[self.chart];
-        let shown: Vec<&Series> = names
+        let visible: Vec<&Series> = names
             .iter()
             .filter_map(|name| self.series.get(name))
             .collect();
-        let lines: Vec<Vec<(f64, f64)>> = shown.iter().map(|series| points(series)).collect();
+        let lines: Vec<Vec<(f64, f64)>> = visible.iter().map(|series| points(series)).collect();
         let colors = [Color::Cyan, Color::Yellow];
-        let sets = shown.iter().zip(&lines).zip(colors);
+        let sets = visible.iter().zip(&lines).zip(colors);
         let sets = sets.map(|((series, line), color)| {
             Dataset::default()
                 .name(series.name.clone())
@@ -219,7 +219,7 @@ impl App {
         });
         let top = all().fold(0.0_f64, |top, (_, value)| top.max(*value));
         let top = if top > 0.0 { top * 1.1 } else { 1.0 };
-        let unit = shown.first().map_or(Unit::Unknown, |series| series.unit);
+        let unit = visible.first().map_or(Unit::Unknown, |series| series.unit);
         let (from, to) = if from < to { (from, to) } else { (0.0, 1.0) };
         let time = Axis::default().bounds([from, to]).labels([
             match TIMEFRAMES[self.timeframe] {

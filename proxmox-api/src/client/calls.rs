@@ -57,8 +57,8 @@ impl Client {
     /// that does not start with a slash or has dot segments.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
         // A query may hold secrets.
-        let shown = path.split('?').next().unwrap_or_default();
-        let name = self.number(CallId::new(Method::Get, shown));
+        let without_query = path.split('?').next().unwrap_or_default();
+        let name = self.number(CallId::new(Method::Get, without_query));
         let call = Call {
             scope: Scope::Outside,
             ..Call::new(Method::Get, path)

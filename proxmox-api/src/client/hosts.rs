@@ -36,8 +36,8 @@ impl Base {
     pub(crate) fn parse(text: &str, port: Option<u16>) -> Result<Self, Error> {
         let text = text.trim();
         let wrong = |what: &dyn fmt::Display| {
-            let shown = printable(text);
-            Error::config(format!("the server address {shown:?} {what}"))
+            let address = printable(text);
+            Error::config(format!("the server address {address:?} {what}"))
         };
         let (bare, full) = match text.split_once("://") {
             Some(_) => (false, text.to_owned()),

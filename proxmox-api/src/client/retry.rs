@@ -169,12 +169,12 @@ impl RetryBudget {
         left: Option<Duration>,
         elsewhere: bool,
     ) -> Option<Repetition> {
-        let asked = retry_delay(outcome, repeatable)?;
+        let requested_delay = retry_delay(outcome, repeatable)?;
         if attempts >= self.0.policy.attempts {
             return None;
         }
-        let pause = match asked {
-            Some(asked) => asked.saturating_add(self.jitter(attempts - 1)),
+        let pause = match requested_delay {
+            Some(requested_delay) => requested_delay.saturating_add(self.jitter(attempts - 1)),
             None if elsewhere => Duration::ZERO,
             None => self.jitter(attempts - 1),
         };
@@ -221,14 +221,14 @@ impl RetryBudget {
 /// Whether another attempt can succeed and is safe, and the pause that the server asks for before
 /// it.
 pub(crate) fn retry_delay(outcome: &Outcome<'_>, repeatable: bool) -> Option<Option<Duration>> {
-    let (failure, asked) = match outcome {
+    let (failure, pause) = match outcome {
         Ok(answer) => (Failure::Refused(answer.status), retry_after(answer)),
         Err(error) => (Failure::of(error), None),
     };
     failure
         .repetition(repeatable)
         .by_the_client
-        .then_some(asked)
+        .then_some(pause)
 }
 
 /// Random enough to spread retries: the random keys of a hasher.

@@ -122,11 +122,11 @@ pub(super) fn check_path(path: &str) -> Result<(), String> {
     let is_invalid =
         |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(byte));
     if let Some(byte) = path.bytes().find(|byte| is_invalid(byte)) {
-        let shown = char::from(byte).escape_default();
+        let character = char::from(byte).escape_default();
         return Err(match byte {
             b'?' => "parameters cannot be part of the path; set them with `param`".to_owned(),
             _ => format!(
-                "the path contains the character '{shown}', which has to be percent-encoded"
+                "the path contains the character '{character}', which has to be percent-encoded"
             ),
         });
     }

@@ -1449,8 +1449,8 @@ async fn a_pause_beyond_the_time_limit_ends_the_call_at_once() {
         .expect("complete");
     let (results, took) = at_once(&client, 1).await;
     let error = results[0].as_ref().expect_err("refused");
-    let asked = error.api().and_then(ApiError::retry_after);
-    assert_eq!(asked, Some(Duration::from_secs(20)), "{error}");
+    let retry_after = error.api().and_then(ApiError::retry_after);
+    assert_eq!(retry_after, Some(Duration::from_secs(20)), "{error}");
     assert!(took < 0.1, "{took}");
 
     let (results, took) = at_once(&client, 1).await;

@@ -46,12 +46,12 @@ impl ApiError {
     /// are removed before anything is read.
     pub(crate) fn new(name: &CallId, response: &WireResponse, secrets: &Scrubber) -> Self {
         let clean = without_secrets(response, secrets);
-        let shown = clean.as_ref().unwrap_or(response);
+        let printable = clean.as_ref().unwrap_or(response);
         // JSON is searched after decoding, because a secret may be encoded twice. Of anything else
         // an excerpt is shown, which may end inside a secret.
         let (message, errors) = match Body::read(response) {
-            body if body.is_json => body.texts(shown),
-            _ => texts(shown),
+            body if body.is_json => body.texts(printable),
+            _ => texts(printable),
         };
         let plain = |text: String| secrets.text(&text).into_owned();
         let message = plain(message);
@@ -77,11 +77,11 @@ impl ApiError {
             name: name.clone(),
             status: response.status,
             kind,
-            reason: shown.reason.clone(),
+            reason: printable.reason.clone(),
             message,
             errors,
             retry_after: retry_after(response),
-            body: shown.body.clone(),
+            body: printable.body.clone(),
             hint: None,
         }))
     }
@@ -303,8 +303,8 @@ impl fmt::Display for ApiError {
             room = room.saturating_sub(name.len() + text.len());
             before > 0
         };
-        let shown: Vec<_> = (self.0.errors.iter().take(MAX_ERRORS).take_while(fits)).collect();
-        for (i, (name, text)) in shown.iter().enumerate() {
+        let printed: Vec<_> = (self.0.errors.iter().take(MAX_ERRORS).take_while(fits)).collect();
+        for (i, (name, text)) in printed.iter().enumerate() {
             write!(
                 f,
                 "{}{}: {}",
@@ -313,8 +313,8 @@ impl fmt::Display for ApiError {
                 OneLine(text)
             )?;
         }
-        if self.0.errors.len() > shown.len() {
-            write!(f, "; and {} more", self.0.errors.len() - shown.len())?;
+        if self.0.errors.len() > printed.len() {
+            write!(f, "; and {} more", self.0.errors.len() - printed.len())?;
         }
         if !self.0.errors.is_empty() {
             f.write_str(")")?;
@@ -391,9 +391,9 @@ impl Body {
         }
         let start = bytes.trim_ascii_start();
         if start.starts_with(b"{") || start.starts_with(b"[") {
-            let shown = excerpt(bytes);
+            let start = excerpt(bytes);
             let reason = latin1_or_utf8(&response.reason);
-            let message = format!("{} (the answer's JSON is damaged: {shown})", reason.trim());
+            let message = format!("{} (the answer's JSON is damaged: {start})", reason.trim());
             return Self {
                 message: Some(message.trim().to_owned()),
                 ..Self::default()

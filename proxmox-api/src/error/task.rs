@@ -136,8 +136,8 @@ impl fmt::Display for TaskError {
         }
         let mut before = " (its log ends: ";
         for line in log {
-            let shown = line.text.char_indices().nth(SHOWN);
-            let (text, more) = match shown {
+            let limit = line.text.char_indices().nth(SHOWN);
+            let (text, more) = match limit {
                 Some((end, _)) => (line.text.get(..end).unwrap_or_default(), "…"),
                 None => (line.text.as_str(), ""),
             };

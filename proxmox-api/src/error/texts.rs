@@ -357,7 +357,7 @@ async fn the_table_of_errors_is_up_to_date() {
     ] {
         table.push_str(&refused(what, call, token(&fake)).await);
     }
-    let shown = Fingerprint::from([0xAB; 32]);
+    let presented = Fingerprint::from([0xAB; 32]);
     for (what, expected) in [
         ("a certificate of no known authority", Vec::new()),
         (
@@ -370,7 +370,7 @@ async fn the_table_of_errors_is_up_to_date() {
                 true => "it was not issued by a known authority",
                 false => "it is not the pinned one",
             };
-            Err(crate::tls::Untrusted::new(shown, expected.clone(), why).into())
+            Err(crate::tls::Untrusted::new(presented, expected.clone(), why).into())
         });
         table.push_str(&refused(what, "GET /version", token(&fake)).await);
     }

@@ -314,7 +314,7 @@ impl Batch<'_> {
         }
         match sending.await {
             Err(error) if error.kind() == Some(ErrorKind::UnknownMethod) => Ok(None),
-            asked => asked,
+            result => result,
         }
     }
 }

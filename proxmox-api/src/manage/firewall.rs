@@ -535,11 +535,11 @@ impl Work for Rules {
             if !self.is_new(&error) {
                 return Err(error);
             }
-            let made = Subject::Other(format!("group {group}"));
+            let subject = Subject::Other(format!("group {group}"));
             let request = pve.request::<Value>(Method::Post, "/cluster/firewall/groups");
             let request = request.param("group", group.as_str());
-            track.act(&made, Action::Create, request).await?;
-            track.leave(&made, "was made");
+            track.act(&subject, Action::Create, request).await?;
+            track.leave(&subject, "was made");
         }
         let mut changes = 0;
         let (mut lost, mut wanted) = (0, None);

@@ -239,11 +239,11 @@ impl Memory {
         }
     }
 
-    /// Whether a guest of this identity was certainly made after this handle first saw its guest.
-    fn is_made_since(&self, now: &Identity) -> bool {
+    /// Whether a guest of this identity was certainly created after this handle first saw its guest.
+    fn is_created_since(&self, now: &Identity) -> bool {
         match (self.identity.created, now.created, self.since) {
-            (Some(known), Some(made), _) => known != made,
-            (None, Some(made), Some(since)) => self.seen && made > since.saturating_add(SKEW),
+            (Some(known), Some(created), _) => known != created,
+            (None, Some(created), Some(since)) => self.seen && created > since.saturating_add(SKEW),
             _ => false,
         }
     }
@@ -374,7 +374,7 @@ impl Guest {
             Err(error) if error.kind() == Some(ErrorKind::PermissionDenied) => Identity::default(),
             Err(error) => return Err(error),
         };
-        let likeness = match memory.is_made_since(&identity) {
+        let likeness = match memory.is_created_since(&identity) {
             true => IdentityMatch::Other,
             false => memory.identity.compare(&identity),
         };
@@ -427,7 +427,7 @@ impl Guest {
 
     /// Records the identity of the guest at a location where this handle's guest was expected.
     fn learn(&self, identity: Identity, location: &GuestLocation) -> Result<(), Error> {
-        if self.memory().is_made_since(&identity) {
+        if self.memory().is_created_since(&identity) {
             let another = GuestErrorKind::AnotherGuest {
                 vmid: self.vmid,
                 kind: location.kind,

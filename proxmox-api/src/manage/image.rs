@@ -164,13 +164,13 @@ impl Image {
 
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Image");
+        let mut debug = f.debug_struct("Image");
         match &self.source {
-            Source::Url(url) => shown.field("url", url),
-            Source::File(path) => shown.field("file", path),
-            Source::Volume(volume) => shown.field("volume", volume),
+            Source::Url(url) => debug.field("url", url),
+            Source::File(path) => debug.field("file", path),
+            Source::Volume(volume) => debug.field("volume", volume),
         };
-        shown
+        debug
             .field("storage", &self.storage)
             .finish_non_exhaustive()
     }

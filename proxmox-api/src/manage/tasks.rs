@@ -130,13 +130,15 @@ impl<'a> WaitAll<'a> {
             .collect();
         loop {
             let running = running(&self.client, &open).await;
-            let (busy, asked): (Vec<RunningTask>, Vec<RunningTask>) =
-                (open.into_iter()).partition(|open| {
+            let (busy, others): (Vec<RunningTask>, Vec<RunningTask>) = (open.into_iter())
+                .partition(|open| {
                     let upid = open.task.upid();
                     upid.is_some_and(|upid| running.contains(upid.as_str()))
                 });
             open = busy;
-            let mut schedule = iter(asked).map(RunningTask::poll).buffer_unordered(AT_ONCE);
+            let mut schedule = iter(others)
+                .map(RunningTask::poll)
+                .buffer_unordered(AT_ONCE);
             while let Some((one, end)) = schedule.next().await {
                 match end {
                     None => open.push(one),

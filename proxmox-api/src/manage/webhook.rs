@@ -544,10 +544,10 @@ mod tests {
         )
         .expect("it is a URL");
         assert_eq!(hook.path, "/services/T0KEN?x=1");
-        let shown = format!("{hook:?}");
+        let printed = format!("{hook:?}");
         assert!(
-            !shown.contains("T0KEN") && !shown.contains("s3cret"),
-            "{shown}"
+            !printed.contains("T0KEN") && !printed.contains("s3cret"),
+            "{printed}"
         );
     }
 

@@ -180,14 +180,14 @@ fn failed_after(lines: u64, counted: u64, exit: &'static str) -> Fake {
 }
 
 fn number(request: &WireRequest, name: &str) -> u64 {
-    let asked = request.path.split_once(&format!("{name}="));
-    (asked.and_then(|(_, rest)| rest.split('&').next()?.parse().ok())).expect("it is asked for")
+    let parameter = request.path.split_once(&format!("{name}="));
+    (parameter.and_then(|(_, rest)| rest.split('&').next()?.parse().ok())).expect("it is asked for")
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_failed_task_has_the_end_of_the_log() {
     let requests = |fake: &Fake| fake.requests().iter().filter(|call| is_log(call)).count();
-    for (lines, counted, asked) in [
+    for (lines, counted, polls) in [
         (1, 1, 1),
         (3, 3, 1),
         (300, 300, 1),
@@ -199,7 +199,7 @@ async fn the_error_of_a_failed_task_has_the_end_of_the_log() {
     ] {
         let fake = failed_after(lines, counted, "disk full");
         let error = task(&fake).wait().await.expect_err("it failed");
-        assert_eq!(requests(&fake), asked, "{lines} lines, {counted} counted");
+        assert_eq!(requests(&fake), polls, "{lines} lines, {counted} counted");
         let Error::Task(error) = error else {
             panic!("a task error")
         };

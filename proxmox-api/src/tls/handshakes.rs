@@ -22,15 +22,16 @@ struct Server {
     url: String,
     certificate: rcgen::Certificate,
     /// The fingerprint of the certificate that each client showed.
-    shown: Arc<Mutex<Vec<Option<Fingerprint>>>>,
+    presented: Arc<Mutex<Vec<Option<Fingerprint>>>>,
 }
 
 /// Answers every request with an empty success; `clients` is the certificate that clients must
 /// have.
 async fn server(clients: Option<CertificateDer<'static>>) -> Server {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let generated =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let chain = vec![CertificateDer::from(generated.cert.der().to_vec())];
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -52,8 +53,8 @@ async fn server(clients: Option<CertificateDer<'static>>) -> Server {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
-    let shown = Arc::<Mutex<Vec<_>>>::default();
-    let seen = Arc::clone(&shown);
+    let presented = Arc::<Mutex<Vec<_>>>::default();
+    let seen = Arc::clone(&presented);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let Ok(mut stream) = acceptor.accept(stream).await else {
@@ -79,8 +80,8 @@ async fn server(clients: Option<CertificateDer<'static>>) -> Server {
     });
     Server {
         url: format!("https://localhost:{port}"),
-        certificate: made.cert,
-        shown,
+        certificate: generated.cert,
+        presented,
     }
 }
 
@@ -109,11 +110,11 @@ impl TrustStore for Shared {
 #[tokio::test]
 async fn a_certificate_is_confirmed_once_and_then_required() {
     let (one, other) = (server(None).await, server(None).await);
-    let asked = Arc::<Mutex<Vec<_>>>::default();
+    let questions = Arc::<Mutex<Vec<_>>>::default();
     let known = Shared(Arc::new(KnownHosts::in_memory({
-        let asked = Arc::clone(&asked);
+        let questions = Arc::clone(&questions);
         move |host, fingerprint| {
-            asked
+            questions
                 .lock()
                 .expect("no panic")
                 .push((host.to_owned(), fingerprint));
@@ -125,15 +126,15 @@ async fn a_certificate_is_confirmed_once_and_then_required() {
             .await
             .expect("accepted");
     }
-    let shown = Fingerprint::of(one.certificate.der());
+    let fingerprint = Fingerprint::of(one.certificate.der());
     assert_eq!(
-        *asked.lock().expect("no panic"),
-        [(one.url.replace("https://", ""), shown)]
+        *questions.lock().expect("no panic"),
+        [(one.url.replace("https://", ""), fingerprint)]
     );
     version(builder(&other).trust_on_first_use(known))
         .await
         .expect("another port is another server");
-    assert_eq!(asked.lock().expect("no panic").len(), 2);
+    assert_eq!(questions.lock().expect("no panic").len(), 2);
 
     let port = one
         .url
@@ -151,14 +152,14 @@ async fn a_certificate_is_confirmed_once_and_then_required() {
     assert!(error.never_sent());
     let text = error.to_string();
     assert!(
-        text.contains(&format!("expected {wrong}, shown {shown}")),
+        text.contains(&format!("expected {wrong}, shown {fingerprint}")),
         "{text}"
     );
     let Error::Connect(error) = error else {
         panic!("nothing was sent: {error}");
     };
     assert_eq!(error.expected_certificates(), [wrong]);
-    assert_eq!(error.server_certificate(), Some(shown));
+    assert_eq!(error.server_certificate(), Some(fingerprint));
 }
 
 #[test]
@@ -191,7 +192,7 @@ async fn a_certificate_that_is_not_accepted_stops_the_request() {
         error.to_string().contains("the program did not accept it"),
         "{error}"
     );
-    assert!(server.shown.lock().expect("no panic").is_empty());
+    assert!(server.presented.lock().expect("no panic").is_empty());
 }
 
 #[tokio::test]
@@ -226,8 +227,11 @@ async fn a_client_certificate_is_accepted() {
         .expect("known");
     let both = format!("{key}\n{}", identity.cert.pem());
     version(with(&both, &both)).await.expect("known");
-    let shown = Some(Fingerprint::of(identity.cert.der()));
-    assert_eq!(*server.shown.lock().expect("no panic"), [shown, shown]);
+    let presented = Some(Fingerprint::of(identity.cert.der()));
+    assert_eq!(
+        *server.presented.lock().expect("no panic"),
+        [presented, presented]
+    );
 }
 
 #[test]
@@ -246,10 +250,10 @@ fn an_invalid_client_certificate_is_refused_without_showing_its_key() {
         (pem.as_str(), foreign.as_str()),
     ] {
         let builder = Client::builder("pve1").client_certificate(chain, key);
-        let shown = format!("{builder:?}");
+        let printed = format!("{builder:?}");
         let error = builder.build().expect_err("they do not fit");
         assert!(error.to_string().contains("client certificate"), "{error}");
-        assert!(!format!("{shown} {error} {error:?}").contains(secret));
+        assert!(!format!("{printed} {error} {error:?}").contains(secret));
     }
 }
 
@@ -280,13 +284,14 @@ impl Changing {
         let mut keys = Vec::new();
         let mut certificates = Vec::new();
         for _ in 0..2 {
-            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
-            let made = made.expect("a certificate");
-            let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
-            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+            let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+            let generated = generated.expect("a certificate");
+            let chain = vec![CertificateDer::from(generated.cert.der().to_vec())];
+            let key =
+                PrivateKeyDer::try_from(generated.signing_key.serialize_der()).expect("a key");
             let key = rustls::crypto::ring::sign::any_supported_type(&key).expect("a usable key");
             keys.push(Arc::new(CertifiedKey::new(chain, key)));
-            certificates.push(made.cert);
+            certificates.push(generated.cert);
         }
         let current = AtomicUsize::new(0);
         let resolver = Arc::new(RotatingCertResolver { keys, current });

@@ -205,23 +205,23 @@ mod tests {
     }
 
     fn counting(
-        asked: &Arc<AtomicUsize>,
+        calls: &Arc<AtomicUsize>,
     ) -> impl Fn(&str, Fingerprint) -> bool + Send + Sync + 'static {
-        let asked = Arc::clone(asked);
+        let calls = Arc::clone(calls);
         move |address, _| {
-            asked.fetch_add(1, Ordering::SeqCst);
+            calls.fetch_add(1, Ordering::SeqCst);
             address != "evil:8006"
         }
     }
 
     #[test]
     fn a_host_is_confirmed_once() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let known = KnownHosts::in_memory(counting(&asked));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let known = KnownHosts::in_memory(counting(&calls));
         known.check("pve1", PORT, print(1)).expect("accepted");
         known.check("pve1", PORT, print(1)).expect("known");
         known.check("pve2", PORT, print(2)).expect("accepted");
-        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
         let problem = known.check("pve1", PORT, print(2)).expect_err("it changed");
         assert_eq!(problem, Distrust::changed(print(1)));
         known
@@ -230,7 +230,7 @@ mod tests {
         known
             .check("evil", PORT, print(1))
             .expect_err("asked again");
-        assert_eq!(asked.load(Ordering::SeqCst), 4);
+        assert_eq!(calls.load(Ordering::SeqCst), 4);
         known.check("pve1", 443, print(3)).expect("another server");
         known.check("pve1", PORT, print(1)).expect("still known");
     }
@@ -240,17 +240,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("hosts");
         std::fs::write(&path, format!("PVE1:8006 {}\n", print(1))).expect("written");
-        let asked = Arc::new(AtomicUsize::new(0));
-        let known = KnownHosts::in_file(&path, counting(&asked));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let known = KnownHosts::in_file(&path, counting(&calls));
         for name in ["pve1", "PVE1", "Pve1"] {
             known.check(name, PORT, print(1)).expect("known");
             known.check(name, PORT, print(2)).expect_err("it changed");
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 0);
-        let known = KnownHosts::in_memory(counting(&asked));
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+        let known = KnownHosts::in_memory(counting(&calls));
         known.check("Pve1", PORT, print(1)).expect("accepted");
         known.check("pve1", PORT, print(2)).expect_err("it changed");
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
     }
 
     #[test]
@@ -259,9 +259,9 @@ mod tests {
         let path = folder.path().join("hosts");
         let old = format!("# mine\nold {}\ntorn\nshort:1 00:11", print(9));
         std::fs::write(&path, &old).expect("written");
-        let asked = Arc::new(AtomicUsize::new(0));
+        let calls = Arc::new(AtomicUsize::new(0));
         for _ in 0..2 {
-            let known = KnownHosts::in_file(&path, counting(&asked));
+            let known = KnownHosts::in_file(&path, counting(&calls));
             known.check("pve1", PORT, print(1)).expect("accepted");
             known.check("::1", PORT, print(4)).expect("accepted");
             let changed = known.check("pve1", PORT, print(2)).expect_err("it changed");
@@ -270,7 +270,7 @@ mod tests {
                 .check("old", 1, print(9))
                 .expect("known on every port");
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
         let text = std::fs::read_to_string(&path).expect("it is there");
         assert_eq!(
             text,

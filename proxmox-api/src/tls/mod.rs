@@ -169,8 +169,8 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.chain.first().map(|first| Fingerprint::of(first));
-        write!(f, "Identity({shown:?}, …)")
+        let fingerprint = self.chain.first().map(|first| Fingerprint::of(first));
+        write!(f, "Identity({fingerprint:?}, …)")
     }
 }
 

@@ -99,11 +99,11 @@ impl Proxy {
             false => format!("http://{text}"),
         };
         let wrong = |what: &dyn fmt::Display| {
-            let shown = printable(text);
-            let shown = shown.split_once("://").map_or(shown, |(_, rest)| rest);
+            let address = printable(text);
+            let address = address.split_once("://").map_or(address, |(_, rest)| rest);
             ProxyError {
                 variable: None,
-                address: shown.to_owned(),
+                address: address.to_owned(),
                 problem: what.to_string(),
             }
         };

@@ -758,7 +758,7 @@ async fn every_recorded_answer_gives_the_expected_outcome() {
         let line = rest.iter().position(|&byte| byte == b'\n').expect(&name);
         // The recorder added a line break at the end of the file.
         let bytes = rest[line + 1..].strip_suffix(b"\n").unwrap_or_default();
-        let shown = Shown::read(bytes);
+        let reference = Shown::read(bytes);
         let (url, server) = answer_once(bytes.to_vec());
         // Avoids reading the system's root certificates hundreds of times.
         let client = Client::builder(&url)
@@ -768,12 +768,12 @@ async fn every_recorded_answer_gives_the_expected_outcome() {
             .expect(&name);
         let result = client.execute(Call::new(Method::Get, "/version")).await;
         server.join().expect("no panic");
-        match shown {
-            Some(shown) => {
+        match reference {
+            Some(reference) => {
                 if let Err(error) = &result {
                     kinds.insert(name.clone(), error.kind());
                 }
-                check(&name, &shown, result);
+                check(&name, &reference, result);
                 answers += 1;
             }
             None => {
@@ -803,9 +803,9 @@ fn tls_server_with(
     connections: usize,
     answer: &'static [u8],
 ) -> (String, rcgen::Certificate, JoinHandle<()>) {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
-    let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let generated = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let chain = vec![CertificateDer::from(generated.cert.der().to_vec())];
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -823,7 +823,7 @@ fn tls_server_with(
             serve(StreamOwned::new(tls, stream), answer);
         }
     });
-    (format!("https://localhost:{port}"), made.cert, server)
+    (format!("https://localhost:{port}"), generated.cert, server)
 }
 
 fn serve(mut stream: StreamOwned<ServerConnection, TcpStream>, answer: &[u8]) {

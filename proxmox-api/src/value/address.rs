@@ -254,9 +254,9 @@ mod tests {
         #[test]
         fn no_text_causes_a_panic_or_shows_its_login(text in "(https?://)?\\PC{0,40}") {
             if let Ok(address) = Address::parse(&text) {
-                let shown = format!("{address} {address:?}");
+                let printed = format!("{address} {address:?}");
                 if let Some(login) = address.login().filter(|login| login.len() > 8) {
-                    prop_assert!(!shown.contains(login));
+                    prop_assert!(!printed.contains(login));
                 }
             }
         }

@@ -315,16 +315,21 @@ impl Parts {
             Some(View::UnknownKeys(unknown)) => unknown,
             _ => &nothing,
         };
-        let shown = |key: &str, text: String| match is_secret(key) || is_secret_text(&text) {
-            true => secrets.of(text),
-            false => Some(text),
-        };
+        let without_secrets =
+            |key: &str, text: String| match is_secret(key) || is_secret_text(&text) {
+                true => secrets.of(text),
+                false => Some(text),
+            };
         let keys = unknown.keys.iter();
-        pairs.extend(keys.filter_map(|(key, text)| Some((key.clone(), shown(key, text.clone())?))));
+        pairs.extend(
+            keys.filter_map(|(key, text)| Some((key.clone(), without_secrets(key, text.clone())?))),
+        );
         let mut nested = Extra::new();
         for (key, value) in &unknown.members {
             match text_of(value) {
-                Some(text) => pairs.extend(shown(key, text).map(|text| (key.clone(), text))),
+                Some(text) => {
+                    pairs.extend(without_secrets(key, text).map(|text| (key.clone(), text)))
+                }
                 None if secrets == Secrets::Plain || !is_secret(key) => {
                     nested.insert(key.clone(), value.clone());
                 }

@@ -365,13 +365,13 @@ pub(crate) fn variant<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let values: Result<Vec<Value>, _> = held.iter().map(|one| one.to_json()).collect();
     let mut values = values.map_err(serde::ser::Error::custom)?;
-    let held = match values.len() {
+    let content = match values.len() {
         0 => return serializer.serialize_str(word),
         1 => values.remove(0),
         _ => Value::Array(values),
     };
     let mut variant = serializer.serialize_map(Some(1))?;
-    variant.serialize_entry(word, &held)?;
+    variant.serialize_entry(word, &content)?;
     variant.end()
 }
 

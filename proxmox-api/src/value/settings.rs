@@ -120,12 +120,12 @@ impl Change {
 /// `cores: 2 -> 4`; values of secrets are not shown.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |value: Option<&ParamValue>| match value {
+        let printed = |value: Option<&ParamValue>| match value {
             None => "not set".to_owned(),
             Some(_) if self.secret => "…".to_owned(),
             Some(value) => value.texts().join(", "),
         };
-        let (before, after) = (shown(self.before()), shown(self.after()));
+        let (before, after) = (printed(self.before()), printed(self.after()));
         write!(f, "{}: {before} -> {after}", self.name)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 /// The limit on a text in an error, in characters.
 const MAX_CHARS: usize = 1000;
 
-/// The text, shortened to that limit.
+/// The text, shortened to [`MAX_CHARS`].
 pub(crate) fn shortened(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
         let note = format!("… ({} bytes in all)", text.len());
@@ -22,9 +22,9 @@ pub(crate) struct OneLine<'a>(pub(crate) &'a str);
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.char_indices().nth(MAX_CHARS);
-        let (shown, rest) = self.0.split_at(end.map_or(self.0.len(), |(end, _)| end));
+        let (start, rest) = self.0.split_at(end.map_or(self.0.len(), |(end, _)| end));
         let mut separator = "";
-        for line in shown.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in start.lines().map(str::trim).filter(|line| !line.is_empty()) {
             write!(f, "{separator}{}", Visible(line))?;
             separator = " / ";
         }
@@ -91,9 +91,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn every_text_is_one_line_of_limited_length(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
-            let shown = OneLine(&latin1_or_utf8(&bytes)).to_string();
-            proptest::prop_assert!(!shown.chars().any(|c| c.is_control() || is_invisible(c)));
-            proptest::prop_assert!(shown.len() < 11_000);
+            let printed = OneLine(&latin1_or_utf8(&bytes)).to_string();
+            proptest::prop_assert!(!printed.chars().any(|c| c.is_control() || is_invisible(c)));
+            proptest::prop_assert!(printed.len() < 11_000);
         }
     }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_truncated() {
+    fn a_long_line_is_shortened() {
         let text = OneLine(&"é".repeat(5000)).to_string();
         assert_eq!(text, format!("{}… (10000 bytes in all)", "é".repeat(1000)));
         let spaces = format!("a{}", " ".repeat(5000));

@@ -192,9 +192,9 @@ async fn the_newest_backup_becomes_a_guest() {
         // Its node is offline; the backup is on shared storage.
         simulator.set_online("pve1", false);
         let elsewhere = Recover::newest(FindBackups::of(101)).to(901);
-        let made = pve.carry_out(elsewhere).await;
-        let made = made.unwrap_or_else(|error| panic!("{release}: {error}"));
-        assert_eq!(made.location().await.unwrap().node, "pve2");
+        let restored = pve.carry_out(elsewhere).await;
+        let restored = restored.unwrap_or_else(|error| panic!("{release}: {error}"));
+        assert_eq!(restored.location().await.unwrap().node, "pve2");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The state of a simulated cluster, each object with its subject in errors, to find what is
-//! really left behind.
+//! The state of a simulated cluster. Each object has the subject that errors name, so tests can
+//! compare what an error lists as left behind with what is left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -97,8 +97,8 @@ async fn an_opened_console_can_be_attached_to_elsewhere() {
             .unwrap();
         terminal.resize(80, 24).await.unwrap();
         terminal.write(b"hostname\n").await.unwrap();
-        let shown = terminal.read().await.unwrap();
-        assert!(shown.is_some_and(|shown| !shown.is_empty()), "{release}");
+        let output = terminal.read().await.unwrap();
+        assert!(output.is_some_and(|output| !output.is_empty()), "{release}");
         terminal.close().await.unwrap();
 
         let opened = pve

@@ -30,9 +30,9 @@ async fn the_same_settings_work_on_every_release() {
             .failback(false)
             .max_restart(3)
             .comment("db");
-        let made = pve.carry_out(wanted.clone()).await;
+        let ensured = pve.carry_out(wanted.clone()).await;
         assert_eq!(
-            made.unwrap_or_else(|e| panic!("{release}: {e}")),
+            ensured.unwrap_or_else(|e| panic!("{release}: {e}")),
             Ensured::Created
         );
         let view = HaView::fetch(&pve).await.unwrap();
@@ -92,14 +92,14 @@ async fn guests_are_kept_together_and_apart_on_releases_with_rules() {
                 .unwrap();
         }
         let apart = HaWanted::of(101).apart_from([102, 103]);
-        let made = pve.carry_out(apart).await;
+        let ensured = pve.carry_out(apart).await;
         if !is_since(release, "9.0") {
-            let (rest, cause) = left(made);
+            let (rest, cause) = left(ensured);
             assert!(rest.is_empty() && cause.never_sent(), "{cause}");
             assert!(cause.to_string().contains("need release 9.0"), "{cause}");
             continue;
         }
-        made.unwrap();
+        ensured.unwrap();
         let view = HaView::fetch(&pve).await.unwrap();
         assert_eq!(view.guests[&101].apart, BTreeSet::from([102, 103]));
         assert_eq!(view.guests[&102].apart, BTreeSet::from([101, 103]));

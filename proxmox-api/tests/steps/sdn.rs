@@ -44,8 +44,11 @@ async fn rows(pve: &Client, path: &str, how: &str) -> Vec<String> {
 async fn wanted_changes_are_applied_and_found_again() {
     for release in last_of_each_major() {
         let (simulator, pve) = start(cluster(release)).await;
-        let made = pve.carry_out(lab()).await;
-        assert_eq!(made.unwrap_or_else(|error| panic!("{release}: {error}")), 3);
+        let changes = pve.carry_out(lab()).await;
+        assert_eq!(
+            changes.unwrap_or_else(|error| panic!("{release}: {error}")),
+            3
+        );
         assert_eq!(
             rows(&pve, "/cluster/sdn/zones", "running").await,
             ["lab"],
@@ -151,8 +154,8 @@ async fn waiting_for_a_lock_on_releases_that_have_one() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         other.carry_out(Unlock::new()).await.unwrap();
     };
-    let (made, ()) = tokio::join!(patient, unlock);
-    assert_eq!(made.unwrap(), 3);
+    let (changes, ()) = tokio::join!(patient, unlock);
+    assert_eq!(changes.unwrap(), 3);
     // The lock is released.
     pve.carry_out(Network::new().zone("z2", "simple", []))
         .await

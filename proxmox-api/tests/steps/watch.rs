@@ -35,7 +35,7 @@ async fn keys_control_the_view_of_a_cluster() {
             .running(101);
         let (simulator, pve) = start(builder).await;
         let mut app = App::default();
-        let shown = look(&mut app, &pve).await;
+        let screen = look(&mut app, &pve).await;
         for text in [
             "alpha",
             "beta",
@@ -45,14 +45,14 @@ async fn keys_control_the_view_of_a_cluster() {
             "processors of alpha",
             "an hour ago",
         ] {
-            assert!(shown.contains(text), "{release}: {text} in\n{shown}");
+            assert!(screen.contains(text), "{release}: {text} in\n{screen}");
         }
         // A line is drawn in braille dots.
         assert!(
-            shown
+            screen
                 .chars()
                 .any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)),
-            "{release}\n{shown}"
+            "{release}\n{screen}"
         );
 
         assert!(app.press(KeyCode::Down), "another node is asked for");
@@ -60,29 +60,29 @@ async fn keys_control_the_view_of_a_cluster() {
         assert!(!app.press(KeyCode::Right), "that is there already");
         assert!(picture(&app).contains("memory of beta"));
         assert!(app.press(KeyCode::Char('t')));
-        let shown = look(&mut app, &pve).await;
-        assert!(shown.contains("a day ago"), "{release}\n{shown}");
-        let asked = simulator.requests();
-        let mut asked = asked
+        let screen = look(&mut app, &pve).await;
+        assert!(screen.contains("a day ago"), "{release}\n{screen}");
+        let requests = simulator.requests();
+        let mut charts = requests
             .iter()
             .filter(|request| request.path == "/nodes/beta/rrddata");
-        let last = asked.next_back().expect("the node was asked");
+        let last = charts.next_back().expect("the node was asked");
         assert_eq!(last.params["timeframe"], "day", "{release}");
 
         // An offline node is shown as such, without metrics.
         simulator.set_online("beta", false);
         let path = "/nodes/beta/rrddata";
         simulator.faults().on("GET", path).respond(Fault::NodeDown);
-        let shown = look(&mut app, &pve).await;
-        assert!(shown.contains("away"), "{release}\n{shown}");
+        let screen = look(&mut app, &pve).await;
+        assert!(screen.contains("away"), "{release}\n{screen}");
         // Errors are shown, and the last data stays.
         let gone = Fault::Status(500, "no quorum".into());
         let list = simulator.faults().on("GET", "/cluster/resources");
         let list = list.respond(gone);
-        let shown = look(&mut app, &pve).await;
+        let screen = look(&mut app, &pve).await;
         assert!(
-            shown.contains("no quorum") && shown.contains("alpha"),
-            "{release}\n{shown}"
+            screen.contains("no quorum") && screen.contains("alpha"),
+            "{release}\n{screen}"
         );
         list.remove();
         assert!(!look(&mut app, &pve).await.contains("no quorum"));

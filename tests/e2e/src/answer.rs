@@ -85,11 +85,11 @@ impl Of<()> {
 impl<T: Kept> Of<T> {
     pub(crate) fn data(body: &[u8]) -> Result<Option<Value>, DecodeError> {
         let mut answer = envelope::Answer::<T>::from_body(body)?;
-        let shown = answer.data.show();
+        let data = answer.data.show();
         assert_kept(&answer.data);
         Ok(match answer.extra.remove("data") {
-            None => shown,
-            Some(rest) => Some(json!({ DATA: shown, REST: rest })),
+            None => data,
+            Some(rest) => Some(json!({ DATA: data, REST: rest })),
         })
     }
 }

@@ -329,12 +329,12 @@ async fn a_login_needs_a_second_factor() {
     };
     assert_eq!(challenge.user(), "root@pam");
 
-    let asked = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
     let handler = {
-        let asked = Arc::clone(&asked);
+        let calls = Arc::clone(&calls);
         move |challenge: TfaChallenge| {
             assert_eq!(challenge.user(), "root@pam");
-            asked.fetch_add(1, Ordering::SeqCst);
+            calls.fetch_add(1, Ordering::SeqCst);
             async { Err::<TfaAnswer, _>("nobody has the key") }
         }
     };
@@ -343,7 +343,7 @@ async fn a_login_needs_a_second_factor() {
         panic!("not asked: {reason:?}");
     };
     assert_eq!(problem, "nobody has the key");
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
 /// Repeats a request with a ticket until the server refuses the ticket.
@@ -603,12 +603,12 @@ async fn a_machine_has_a_terminal_and_a_display() {
         let mut terminal = console.terminal().await.unwrap();
         terminal.resize(100, 40).await.unwrap();
         terminal.write("größer\r".as_bytes()).await.unwrap();
-        let mut shown = Vec::new();
-        while !shown.ends_with("größer\r".as_bytes()) {
-            shown.extend_from_slice(&terminal.read().await.unwrap().expect("open"));
+        let mut output = Vec::new();
+        while !output.ends_with("größer\r".as_bytes()) {
+            output.extend_from_slice(&terminal.read().await.unwrap().expect("open"));
         }
         let greeting = "starting serial terminal on interface serial0\r\n";
-        assert!(shown.starts_with(greeting.as_bytes()), "{shown:?}");
+        assert!(output.starts_with(greeting.as_bytes()), "{output:?}");
         terminal.close().await.unwrap();
 
         let mut display = console.vnc().await.unwrap();

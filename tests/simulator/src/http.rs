@@ -15,7 +15,7 @@ use crate::console::Console;
 use crate::text::latin1;
 
 /// The server accepts fewer than 64 lines, including the empty last one.
-const MAX_FIELDS: usize = 62;
+const MAX_HEADER_LINES: usize = 62;
 
 const MAX_HEADER_BYTES: usize = 8192;
 
@@ -29,6 +29,7 @@ pub(crate) struct Head {
     pub(crate) method: String,
     /// Raw request target.
     pub(crate) target: String,
+    /// Of the HTTP version: 0 or 1.
     pub(crate) minor: u8,
     pub(crate) headers: Vec<(String, String)>,
 }
@@ -161,7 +162,7 @@ where
         }
         lines += 1;
         bytes += line.len();
-        if lines > MAX_FIELDS || bytes >= MAX_HEADER_BYTES {
+        if lines > MAX_HEADER_LINES || bytes >= MAX_HEADER_BYTES {
             overflow = true;
         }
         if overflow {
@@ -232,7 +233,7 @@ fn trimmed(line: &[u8]) -> &[u8] {
 pub(crate) fn encode(
     mut response: Response,
     head: Option<&Head>,
-    keep: bool,
+    keep_alive: bool,
     now: Duration,
 ) -> Option<Vec<u8>> {
     if response.reason.contains('\r') {
@@ -281,7 +282,7 @@ pub(crate) fn encode(
     if response.from_daemon && response.status < 400 {
         out.extend_from_slice(b"Connection: close\r\n");
     }
-    let connection = if keep { "Keep-Alive" } else { "close" };
+    let connection = if keep_alive { "Keep-Alive" } else { "close" };
     out.extend_from_slice(
         format!(
             "Connection: {connection}\r\nDate: {date}\r\nPragma: no-cache\r\nServer: pve-api-daemon/3.0\r\n"

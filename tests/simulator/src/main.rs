@@ -15,7 +15,7 @@ struct Options {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:8006")]
     listen: SocketAddr,
-    /// Release to play.
+    /// Release to simulate.
     #[arg(long, default_value = newest_release(), value_parser = releases())]
     release: String,
     /// Name of a node; may be given several times.
@@ -63,9 +63,9 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let other = match options.other_cluster {
         Some(address) => {
-            let other = Simulator::builder().release(&options.release).node("far1");
-            let other = other.listen(address).time_factor(options.time_factor);
-            Some(other.start().await?)
+            let builder = Simulator::builder().release(&options.release).node("far1");
+            let builder = builder.listen(address).time_factor(options.time_factor);
+            Some(builder.start().await?)
         }
         None => None,
     };
@@ -103,7 +103,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("token        {TOKEN_ID}={TOKEN_SECRET}");
     println!("Press Ctrl-C to stop.");
-    stopped().await?;
+    stop_signal().await?;
     if let Some(path) = &options.state {
         write(path, &simulator.snapshot())?;
     }
@@ -111,13 +111,13 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Waits for Ctrl-C, or for SIGTERM where it exists.
-async fn stopped() -> std::io::Result<()> {
+async fn stop_signal() -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            stopped = tokio::signal::ctrl_c() => stopped,
+            result = tokio::signal::ctrl_c() => result,
             _ = terminate.recv() => Ok(()),
         }
     }
@@ -129,7 +129,7 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), String> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let unfinished = path.with_file_name(name);
-    // Two simulators must not share it, and a link that stands there must not be followed.
+    // Two simulators must not share this file, and a link of its name must not be followed.
     std::fs::File::create_new(&unfinished)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&unfinished, path))

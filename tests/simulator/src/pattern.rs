@@ -16,13 +16,13 @@ fn compiled(pattern: &str) -> Option<Arc<Regex>> {
         return known.clone();
     }
     // The schema has counted repeats of Unicode classes, which are large when compiled.
-    let made = RegexBuilder::new(&anchored(pattern))
+    let compiled = RegexBuilder::new(&anchored(pattern))
         .size_limit(256 << 20)
         .build()
         .ok()
         .map(Arc::new);
-    cache.insert(pattern.to_owned(), made.clone());
-    made
+    cache.insert(pattern.to_owned(), compiled.clone());
+    compiled
 }
 
 /// Whether `value` matches, or `None` for a pattern that Rust's engine does not support.

@@ -206,9 +206,9 @@ async fn firewall_names() {
     let options = "/nodes/pve1/qemu/100/firewall/options";
     succeeds(&pve, "PUT", options, "enable=1&policy_in=DROP").await;
     succeeds(&pve, "PUT", options, "delete=policy_in&dhcp=1").await;
-    let held = get(&pve, options).await;
-    assert_eq!((&held["enable"], &held["dhcp"]), (&json!(1), &json!(1)));
-    assert!(held["policy_in"].is_null());
+    let stored = get(&pve, options).await;
+    assert_eq!((&stored["enable"], &stored["dhcp"]), (&json!(1), &json!(1)));
+    assert!(stored["policy_in"].is_null());
     assert_eq!(
         get(&pve, "/cluster/firewall/options").await,
         json!({ "digest": "da39a3ee5e6b4b0d3255bfef95601890afd80709" })
@@ -544,12 +544,12 @@ async fn options_and_other_settings_are_stored() {
         "type=influxdb&server=192.0.2.9&port=8086&token=hush",
     )
     .await;
-    let held = get(&pve, servers).await;
+    let stored = get(&pve, servers).await;
     assert_eq!(
-        (&held[0]["id"], &held[0]["port"]),
+        (&stored[0]["id"], &stored[0]["port"]),
         (&json!("m1"), &json!(8086))
     );
-    assert!(!held.to_string().contains("hush"), "{held}");
+    assert!(!stored.to_string().contains("hush"), "{stored}");
     succeeds(
         &pve,
         "PUT",

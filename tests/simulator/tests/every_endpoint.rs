@@ -161,7 +161,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
     let pve = builder.start().await.expect("starts");
     let auth = login(&pve, "root@pam", ROOT_PASSWORD).await;
     let mut wire = Wire::open(&pve).await;
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     let facts = facts(release);
     let requests = minimal_requests(release).expect("a known release");
     for request in &requests {
@@ -222,7 +222,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
                 .iter()
                 .any(|end| answer.reason.ends_with(end));
         if !(matches!(answer.status, 200 | 500) || known_refusal) {
-            complaints.push(format!(
+            problems.push(format!(
                 "{release} {} {} [{form}]: {answer}",
                 request.method, request.template
             ));
@@ -242,7 +242,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
         if answer.status == 200 && request.method == "GET" && !echoed {
             let body = answer.json()["data"].clone();
             if let Some(text) = meaningless("data", &body) {
-                complaints.push(format!("{release} {}: {text}", request.template));
+                problems.push(format!("{release} {}: {text}", request.template));
             }
         }
         // A stopped container has null for its interfaces.
@@ -254,7 +254,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
             let method: Method = request.method.parse().expect("a verb");
             let returns = &facts.endpoints[&request.template][&method].returns;
             if let Some(text) = misfit("data", returns, &answer.json()["data"]) {
-                complaints.push(format!(
+                problems.push(format!(
                     "{release} {} {}: {text}",
                     request.method, request.template
                 ));
@@ -265,25 +265,25 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
             wire = Wire::open(&pve).await;
         }
     }
-    (requests.len(), complaints)
+    (requests.len(), problems)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_releases() {
     let mut total = 0;
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     for release in releases() {
         for container in [false, true] {
             let (calls, found) = walk(release, container).await;
             total += calls;
-            complaints.extend(found);
+            problems.extend(found);
         }
     }
     assert!(
-        complaints.is_empty(),
+        problems.is_empty(),
         "{} of {total} calls:\n{}",
-        complaints.len(),
-        complaints.join("\n")
+        problems.len(),
+        problems.join("\n")
     );
     let endpoints = |release| {
         let facts = facts(release);

@@ -91,8 +91,8 @@ async fn bodies_end_early() {
     let _ = pve.faults().add("1x GET /version truncate:5");
     let mut wire = Wire::open(&pve).await;
     wire.send(request("GET", "/version").as_bytes()).await;
-    let got = String::from_utf8(wire.rest().await).expect("text");
-    let (head, body) = got.split_once("\r\n\r\n").expect("a head");
+    let answer = String::from_utf8(wire.rest().await).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert_eq!(body.len(), 5);
     let length: usize = head
         .lines()
@@ -154,8 +154,8 @@ async fn tasks_fail_or_warn() {
     assert_eq!(create.expect("a fault").hits(), 1);
     let content = ask(&pve, "GET", "/nodes/pve1/storage/local-lvm/content", "").await;
     assert_eq!(content.data(), json!([]));
-    let made = ask(&pve, "POST", "/nodes/pve1/qemu", form).await;
-    assert_eq!(finish(&pve, &made).await, "OK");
+    let answer = ask(&pve, "POST", "/nodes/pve1/qemu", form).await;
+    assert_eq!(finish(&pve, &answer).await, "OK");
 
     let _ = pve
         .faults()

@@ -87,8 +87,8 @@ async fn a_disk_has_one_use() {
     for kind in ["directory", "lvm", "lvmthin"] {
         let path = format!("{disks}/{kind}");
         done(&pve, "POST", &path, &format!("{again}&add_storage=1")).await;
-        let shown = get(&pve, &path, "").await.to_string();
-        assert!(shown.contains("data"), "{kind}: {shown}");
+        let list = get(&pve, &path, "").await.to_string();
+        assert!(list.contains("data"), "{kind}: {list}");
         get(&pve, "/storage/data", "").await;
         let group = "volume-group=data&";
         let group = if kind == "lvmthin" { group } else { "" };
@@ -99,8 +99,8 @@ async fn a_disk_has_one_use() {
             &format!("{group}{cleanup}"),
         )
         .await;
-        let shown = get(&pve, &path, "").await.to_string();
-        assert!(!shown.contains("data"), "{kind}: {shown}");
+        let list = get(&pve, &path, "").await.to_string();
+        assert!(!list.contains("data"), "{kind}: {list}");
     }
     // All of it is part of the state, and restored with it.
     done(&pve, "POST", &format!("{disks}/lvm"), again).await;
@@ -208,17 +208,17 @@ async fn certificates_are_ordered_and_renewed() {
     );
 
     done(&pve, "POST", &order, "").await;
-    let made = get(&pve, &format!("{node}/info"), "").await[2].clone();
-    assert_eq!(made["filename"], "pveproxy-ssl.pem");
-    assert_eq!(made["san"], json!(["pve.example.org"]));
+    let certificate = get(&pve, &format!("{node}/info"), "").await[2].clone();
+    assert_eq!(certificate["filename"], "pveproxy-ssl.pem");
+    assert_eq!(certificate["san"], json!(["pve.example.org"]));
     let soon = ask(&pve, "PUT", &order, "").await;
     assert_eq!(soon.status, 400, "{soon}");
     pve.clock()
         .advance(std::time::Duration::from_secs(70 * 86_400));
     done(&pve, "PUT", &order, "").await;
     let renewed = get(&pve, &format!("{node}/info"), "").await[2].clone();
-    assert!(renewed["notafter"].as_u64() > made["notafter"].as_u64());
-    assert_ne!(renewed["fingerprint"], made["fingerprint"]);
+    assert!(renewed["notafter"].as_u64() > certificate["notafter"].as_u64());
+    assert_ne!(renewed["fingerprint"], certificate["fingerprint"]);
     done(&pve, "DELETE", &order, "").await;
     assert_eq!(files().await.len(), 2);
     done(&pve, "DELETE", "/cluster/acme/account/default", "").await;

@@ -291,7 +291,7 @@ async fn refusals_have_the_texts_of_the_real_server() {
             assert!(!known, "{name} has state {state} a second time");
         }
     }
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     let mut calls = 0;
     for release in tested_releases() {
         let mut fixture = Fixture::open(release, states.clone()).await;
@@ -303,17 +303,17 @@ async fn refusals_have_the_texts_of_the_real_server() {
                 }
                 calls += 1;
                 if let Err(text) = fixture.run_case(case).await {
-                    complaints.push(format!("{release} {name}: {}: {text}", case.call));
+                    problems.push(format!("{release} {name}: {}: {text}", case.call));
                 }
             }
         }
     }
     println!("{calls} calls");
     assert!(
-        complaints.is_empty(),
+        problems.is_empty(),
         "{} of {calls} calls:\n{}",
-        complaints.len(),
-        complaints.join("\n")
+        problems.len(),
+        problems.join("\n")
     );
 }
 
@@ -334,8 +334,8 @@ const OPEN: [&str; 10] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_without_privileges_changes_nothing() {
-    let mut complaints = Vec::new();
-    let mut asked = 0;
+    let mut problems = Vec::new();
+    let mut calls = 0;
     for release in releases() {
         let pve = Simulator::builder()
             .release(release)
@@ -364,17 +364,17 @@ async fn a_user_without_privileges_changes_nothing() {
                 .collect();
             let answer =
                 ask_with(&pve, &request.method, &request.path, &auth, &form.join("&")).await;
-            asked += 1;
+            calls += 1;
             if answer.status == 200 {
-                complaints.push(format!("{release} {name}: {answer}"));
+                problems.push(format!("{release} {name}: {answer}"));
             }
         }
     }
-    assert!(asked > 2_000, "{asked} calls");
+    assert!(calls > 2_000, "{calls} calls");
     assert!(
-        complaints.is_empty(),
-        "{} of {asked} calls:\n{}",
-        complaints.len(),
-        complaints.join("\n")
+        problems.is_empty(),
+        "{} of {calls} calls:\n{}",
+        problems.len(),
+        problems.join("\n")
     );
 }

@@ -472,8 +472,8 @@ async fn recorded_exchanges() {
         // The recorded server had no qemu-img at that time; later it had a replacement.
         if matches!(sample.number(), "333" | "335") {
             let failure = Fault::TaskFails("command 'qemu-img' failed".into());
-            let made = pve.faults().on("POST", "/nodes/*/qemu").times(1);
-            let _ = made.respond(failure);
+            let rule = pve.faults().on("POST", "/nodes/*/qemu").times(1);
+            let _ = rule.respond(failure);
         }
         match replay(pve, sample, &mut session).await {
             Ok(()) => matched += 1,

@@ -400,8 +400,8 @@ async fn a_backup_contains_the_selected_guests_and_logs_its_command() {
     let pve = pve().await;
     for vmid in 100..104 {
         let form = format!("vmid={vmid}&name=g{vmid}&scsi0=local-lvm%3A1");
-        let made = ask(&pve, "POST", "/nodes/pve1/qemu", &form).await;
-        assert_eq!(finish(&pve, &made).await, "OK");
+        let answer = ask(&pve, "POST", "/nodes/pve1/qemu", &form).await;
+        assert_eq!(finish(&pve, &answer).await, "OK");
     }
     ask(&pve, "POST", "/pools", "poolid=dev").await.data();
     ask(&pve, "PUT", "/pools", "poolid=dev&vms=101,102")
@@ -458,8 +458,8 @@ async fn graphs_are_drawn_of_what_is_recorded() {
     for (release, folder) in [("8.4", "pve2-node"), (newest_release(), "pve-node-9.0")] {
         let builder = Simulator::builder().release(release).node("pve1");
         let pve = builder.start().await.expect("starts");
-        let made = ask(&pve, "POST", "/nodes/pve1/qemu", "vmid=100").await;
-        assert_eq!(made.status, 200);
+        let answer = ask(&pve, "POST", "/nodes/pve1/qemu", "vmid=100").await;
+        assert_eq!(answer.status, 200);
         let graph = async |path: &str, sources: &str| {
             let form = format!("timeframe=hour&ds={sources}");
             ask(&pve, "GET", path, &form).await
@@ -497,8 +497,8 @@ async fn a_container_becomes_a_template_in_a_task_that_no_answer_names() {
     let template = "ostemplate=local%3Avztmpl%2Fdebian-13-standard_13.1-1_amd64.tar.zst";
     for (vmid, more) in [(200, ""), (201, "&mp0=%2Fsrv%2Cmp%3D%2Fsrv")] {
         let form = format!("vmid={vmid}&{template}&rootfs=local-lvm%3A1{more}");
-        let made = ask_as_root(&pve, "POST", "/nodes/pve1/lxc", &form).await;
-        assert_eq!(finish(&pve, &made).await, "OK");
+        let answer = ask_as_root(&pve, "POST", "/nodes/pve1/lxc", &form).await;
+        assert_eq!(finish(&pve, &answer).await, "OK");
     }
     for (vmid, end) in [
         (200, "OK"),

@@ -60,12 +60,12 @@ impl Part {
     /// # Panics
     /// The page cannot be written.
     pub fn write_if_asked(&self, text: &str) -> bool {
-        let asked = std::env::var_os(WRITE).is_some();
-        if asked {
+        let write = std::env::var_os(WRITE).is_some();
+        if write {
             let page = format!("{}{text}{}", self.head, self.tail);
             std::fs::write(&self.path, page).expect("the page can be written");
         }
-        asked
+        write
     }
 
     /// Writes the part if [`WRITE`] is set, and compares it otherwise.

@@ -139,12 +139,12 @@ pub(super) fn calls(
             Err(problem) => table.note(format!("{}: {problem}", subject.title)),
         }
     }
-    for (flying, total) in [(1, 5_000_u32), (64, 10_000)] {
+    for (in_flight, total) in [(1, 5_000_u32), (64, 10_000)] {
         for round in 0..rounds * 3 {
-            super::progress(&format!("calls, round {}: {flying} at once", round + 1));
+            super::progress(&format!("calls, round {}: {in_flight} at once", round + 1));
             for (column, program) in &programs {
                 let mut command = measure::command(program, scratch);
-                command.args([&server.url, &flying.to_string(), &total.to_string()]);
+                command.args([&server.url, &in_flight.to_string(), &total.to_string()]);
                 let [wall, cpu] = match measure::run(&command, scratch) {
                     Ok((_, output)) => figures(&output)?,
                     Err(problem) => {
@@ -154,13 +154,13 @@ pub(super) fn calls(
                 };
                 let total = f64::from(total);
                 table.add(
-                    &format!("{flying} at once, requests"),
+                    &format!("{in_flight} at once, requests"),
                     Unit::PerSecond,
                     column,
                     total / wall,
                 );
                 table.add(
-                    &format!("{flying} at once, CPU per request"),
+                    &format!("{in_flight} at once, CPU per request"),
                     Unit::Microseconds,
                     column,
                     cpu * 1e6 / total,

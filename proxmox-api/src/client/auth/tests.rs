@@ -61,14 +61,14 @@ async fn many(client: &Client) -> Vec<Result<(), Error>> {
 #[tokio::test]
 async fn one_handler_call_answers_the_second_factor_for_all_calls() {
     let fake = two_steps();
-    let asked = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
     let client = builder(&fake)
         .password("alice@company", "pa55-word")
         .tfa({
-            let asked = Arc::clone(&asked);
+            let calls = Arc::clone(&calls);
             move |challenge| {
                 assert_eq!(challenge.methods(), ["recovery", "totp"]);
-                asked.fetch_add(1, Ordering::SeqCst);
+                calls.fetch_add(1, Ordering::SeqCst);
                 async { Ok::<_, String>(TfaAnswer::totp(" 123 456\n")) }
             }
         })
@@ -77,7 +77,7 @@ async fn one_handler_call_answers_the_second_factor_for_all_calls() {
     for result in many(&client).await {
         result.expect("logged in");
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
     assert_eq!(fake.lines().len(), 2 + 20);
 }
 
@@ -130,11 +130,11 @@ fn answers_to_second_factors_have_the_servers_form() {
         (TfaAnswer::webauthn("{\"id\":1}"), "webauthn:{\"id\":1}"),
         (TfaAnswer::other("u2f", "x"), "u2f:x"),
     ] {
-        let shown = format!("{answer:?}");
+        let printed = format!("{answer:?}");
         assert_eq!(Secret::from(answer).expose(), text);
         assert!(
-            !shown.contains(text.split_once(':').expect("a kind").1),
-            "{shown}"
+            !printed.contains(text.split_once(':').expect("a kind").1),
+            "{printed}"
         );
     }
 }
@@ -456,8 +456,8 @@ proptest::proptest! {
         );
         for text in [&session, &text] {
             if let Err(error) = text.parse::<SavedSession>() {
-                let shown = error.to_string();
-                proptest::prop_assert!(values[1].len() < 8 || !shown.contains(&values[1]));
+                let message = error.to_string();
+                proptest::prop_assert!(values[1].len() < 8 || !message.contains(&values[1]));
             }
         }
     }

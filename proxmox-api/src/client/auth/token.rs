@@ -218,10 +218,10 @@ mod tests {
         #[test]
         fn no_error_repeats_the_text(text in "[a-zA-Z0-9@!= -]{12,60}") {
             if let Err(error) = text.parse::<ApiToken>() {
-                let shown = error.to_string();
+                let message = error.to_string();
                 for start in 0..text.len() - 11 {
                     let part = &text[start..start + 12];
-                    prop_assert!(!shown.contains(part), "{part}: {shown}");
+                    prop_assert!(!message.contains(part), "{part}: {message}");
                 }
             }
         }

@@ -228,10 +228,10 @@ async fn a_parameter_is_sent_under_the_name_of_the_servers_release() {
             .filter(|request| request.path.ends_with("/clone"));
         let bodies: Vec<_> = bodies.map(|request| request.body.clone()).collect();
         assert_eq!(bodies, [sent, sent], "{release}");
-        let asked = requests
+        let version_requests = requests
             .iter()
             .filter(|request| request.path.ends_with("/version"));
-        assert_eq!(asked.count(), 1, "{release}");
+        assert_eq!(version_requests.count(), 1, "{release}");
     }
     // The call does not give it, so there is nothing to ask.
     let fake = server("9.3");
@@ -272,16 +272,16 @@ fn releases_are_parsed_in_all_forms_that_servers_send() {
 async fn a_version_without_a_release_is_an_error_and_is_read_again() {
     let fake = Fake::new(|_| ok(r#"{"data":{"release":"new","version":7}}"#));
     let client = fake.token_client();
-    for asked in 1..=2 {
+    for number in 1..=2 {
         let error = client.server_release().await.expect_err("no release in it");
-        assert_eq!(error.request_id(), Some(asked));
+        assert_eq!(error.request_id(), Some(number));
         assert_eq!(
             error.to_string(),
             format!(
-                "GET /version #{asked}: cannot read the answer: at data.release: expected a release such as 9.1, found none"
+                "GET /version #{number}: cannot read the answer: at data.release: expected a release such as 9.1, found none"
             )
         );
-        assert_eq!(fake.lines().len() as u64, asked);
+        assert_eq!(fake.lines().len() as u64, number);
     }
 }
 

@@ -65,8 +65,8 @@ fn client(fake: &Fake) -> Client {
     builder(fake).build().expect("the settings are complete")
 }
 
-/// The hosts that were asked since the last call.
-fn asked(fake: &Fake, seen: &mut usize) -> Vec<String> {
+/// The hosts of the requests since the last call.
+fn new_hosts(fake: &Fake, seen: &mut usize) -> Vec<String> {
     let requests = fake.requests();
     let new = requests[*seen..].iter().map(|request| {
         let host = request
@@ -95,13 +95,13 @@ async fn the_first_host_is_used_whenever_it_is_reachable() {
     let (client, mut seen) = (client(&fake), 0);
     get(&client, "/version").await;
     get(&client, "/version").await;
-    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve1"]);
+    assert_eq!(new_hosts(&fake, &mut seen), ["pve1", "pve1"]);
 
     set(&plan, "pve1", Refuse);
     get(&client, "/version").await;
     get(&client, "/version").await;
     assert_eq!(
-        asked(&fake, &mut seen),
+        new_hosts(&fake, &mut seen),
         ["pve1", "pve2", "pve2"],
         "it is not asked every time"
     );
@@ -111,20 +111,20 @@ async fn the_first_host_is_used_whenever_it_is_reachable() {
     tokio::time::advance(PAUSE).await;
     get(&client, "/version").await;
     get(&client, "/version").await;
-    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve2", "pve2"]);
+    assert_eq!(new_hosts(&fake, &mut seen), ["pve1", "pve2", "pve2"]);
 
     set(&plan, "pve1", Answer);
     tokio::time::advance(PAUSE).await;
     get(&client, "/version").await;
     assert_eq!(
-        asked(&fake, &mut seen),
+        new_hosts(&fake, &mut seen),
         ["pve2"],
         "the pause is longer the second time"
     );
     tokio::time::advance(PAUSE).await;
     get(&client, "/version").await;
     get(&client, "/version").await;
-    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve1"]);
+    assert_eq!(new_hosts(&fake, &mut seen), ["pve1", "pve1"]);
     assert!(client.hosts().iter().all(|host| host.up));
 }
 
@@ -135,7 +135,7 @@ async fn only_one_caller_tests_a_failed_host() {
     get(&client, "/version").await;
     tokio::time::advance(PAUSE).await;
     set(&plan, "pve1", Refuse);
-    asked(&fake, &mut seen);
+    new_hosts(&fake, &mut seen);
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
         calls.spawn(client.execute(Call::new(Method::Get, "/version")));
@@ -143,8 +143,8 @@ async fn only_one_caller_tests_a_failed_host() {
     while let Some(result) = calls.join_next().await {
         result.expect("no panic").expect("pve2 answers");
     }
-    let asked = asked(&fake, &mut seen);
-    assert_eq!(asked.iter().filter(|host| *host == "pve1").count(), 1);
+    let hosts = new_hosts(&fake, &mut seen);
+    assert_eq!(hosts.iter().filter(|host| *host == "pve1").count(), 1);
 }
 
 /// Takes longer for everything than the first pause lasts.
@@ -169,10 +169,10 @@ async fn a_pause_that_ends_during_a_call_does_not_affect_the_next() {
         .expect("complete");
     let mut seen = 0;
     get(&client, "/version").await;
-    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve2"]);
+    assert_eq!(new_hosts(&fake, &mut seen), ["pve1", "pve2"]);
     set(&plan, "pve1", Answer);
     get(&client, "/version").await;
-    assert_eq!(asked(&fake, &mut seen), ["pve1"]);
+    assert_eq!(new_hosts(&fake, &mut seen), ["pve1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,14 +190,14 @@ async fn a_request_that_may_have_arrived_goes_to_no_other_host() {
             let client = client(&fake);
             let mut seen = 0;
             let result = client.execute(Call::new(method, "/pools")).await;
-            let asked = asked(&fake, &mut seen);
+            let hosts = new_hosts(&fake, &mut seen);
             assert_eq!(result.is_ok(), elsewhere, "{behaviour:?} {method}");
             assert_eq!(
-                asked.contains(&"pve2".to_owned()),
+                hosts.contains(&"pve2".to_owned()),
                 elsewhere,
                 "{behaviour:?} {method}"
             );
-            let first = asked.iter().filter(|host| *host == "pve1").count();
+            let first = hosts.iter().filter(|host| *host == "pve1").count();
             assert!(
                 first == 1 || method == Method::Get,
                 "{behaviour:?} {method}: {first} times"
@@ -286,13 +286,13 @@ async fn calls_about_a_node_go_to_that_node_while_it_is_reachable() {
         get(&client, path).await;
     }
     assert_eq!(
-        asked(&fake, &mut seen),
+        new_hosts(&fake, &mut seen),
         ["pve1", "pve2", "10.0.0.9", "pve1", "pve1", "pve1"]
     );
     set(&plan, "pve2", Refuse);
     get(&client, "/nodes/pve2/qemu").await;
     get(&client, "/nodes/pve2/qemu").await;
-    assert_eq!(asked(&fake, &mut seen), ["pve2", "pve1", "pve1"]);
+    assert_eq!(new_hosts(&fake, &mut seen), ["pve2", "pve1", "pve1"]);
 }
 
 #[tokio::test]
@@ -315,11 +315,11 @@ async fn discovery_adds_the_other_nodes() {
         .expect("complete");
     for _ in 0..2 {
         let hosts = client.discover_hosts().await.expect("answered");
-        let shown: Vec<_> = (hosts.iter())
+        let urls_and_nodes: Vec<_> = (hosts.iter())
             .map(|host| (host.url.as_str(), host.node.as_deref().unwrap_or_default()))
             .collect();
         assert_eq!(
-            shown,
+            urls_and_nodes,
             [
                 ("https://pve1.example.org:8006", "pve1"),
                 ("https://10.0.0.2:8006", "pve2"),
@@ -404,14 +404,14 @@ async fn discovery_removes_nodes_that_left_but_not_configured_ones() {
     ] {
         *nodes.lock().unwrap_or_else(PoisonError::into_inner) = cluster.to_vec();
         let hosts = client.discover_hosts().await.expect("answered");
-        let shown: Vec<_> = (hosts.iter())
+        let names: Vec<_> = (hosts.iter())
             .map(|host| {
                 host.url
                     .trim_start_matches("https://")
                     .trim_end_matches(":8006")
             })
             .collect();
-        assert_eq!(shown.join(" "), known, "{cluster:?}");
+        assert_eq!(names.join(" "), known, "{cluster:?}");
     }
 }
 

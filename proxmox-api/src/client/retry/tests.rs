@@ -173,10 +173,10 @@ fn pauses_double_up_to_their_bound_and_are_random() {
 
 #[tokio::test(start_paused = true)]
 async fn the_pause_requested_by_the_server_is_used() {
-    let mut asked = 0;
+    let mut calls = 0;
     let fake = Fake::new(move |_| {
-        asked += 1;
-        if asked > 1 {
+        calls += 1;
+        if calls > 1 {
             return ok(r#"{"data":null}"#);
         }
         let mut answer = json(429, "Too Many Requests", "");
@@ -332,12 +332,12 @@ async fn a_dropped_retry_returns_to_the_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn no_pause_overflows() {
-    for asked in [u64::MAX, u64::MAX - 1, u64::MAX / 1000, 1 << 62] {
+    for seconds in [u64::MAX, u64::MAX - 1, u64::MAX / 1000, 1 << 62] {
         let fake = Fake::new(move |_| {
             let mut answer = json(429, "Too Many Requests", "");
             answer
                 .headers
-                .push(("Retry-After".into(), asked.to_string()));
+                .push(("Retry-After".into(), seconds.to_string()));
             Ok(answer)
         });
         let policy = RetryPolicy::new()

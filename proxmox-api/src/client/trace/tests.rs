@@ -83,11 +83,11 @@ static PASSWORD: Endpoint = Endpoint::new(
 async fn spans_hold_the_outcome_and_no_texts() {
     let recorded = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorded.clone());
-    let mut asked = 0;
+    let mut calls = 0;
     let fake = Fake::new(move |request| {
-        asked += 1;
+        calls += 1;
         let quoted = String::from_utf8_lossy(&request.body).into_owned();
-        match asked {
+        match calls {
             1 => ok(
                 r#"{"data":{"ticket":"PVE:root@pam:6B49D200::t1cket","CSRFPreventionToken":"c5rf"}}"#,
             ),
@@ -119,7 +119,7 @@ async fn spans_hold_the_outcome_and_no_texts() {
     let error = client.execute(change).await.expect_err("not connected");
     assert_eq!(error.request_id(), Some(4), "as in its span");
 
-    let shown: Vec<String> = (recorded.spans().iter())
+    let attempts: Vec<String> = (recorded.spans().iter())
         .map(|fields| {
             let field = |name: &str| fields.get(name).map_or("-", String::as_str);
             assert_eq!(field("host"), "https://pve1:8006");
@@ -132,7 +132,7 @@ async fn spans_hold_the_outcome_and_no_texts() {
         })
         .collect();
     assert_eq!(
-        shown,
+        attempts,
         [
             "proxmox_api.call 1 GET /version 200 1 accepted",
             "proxmox_api.call 2 POST /access/ticket 200 0 accepted",
@@ -151,9 +151,9 @@ async fn spans_hold_the_outcome_and_no_texts() {
 async fn the_span_covers_the_whole_call() {
     let recorded = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorded.clone());
-    let mut asked = false;
+    let mut refused_once = false;
     let fake = Fake::new(move |_| {
-        if std::mem::replace(&mut asked, true) {
+        if std::mem::replace(&mut refused_once, true) {
             return ok(r#"{"data":null}"#);
         }
         let mut answer = json(429, "Too Many Requests", "");

@@ -348,8 +348,8 @@ async fn temporary_refusals_are_retried_and_finally_reported() {
         .replace("CommandNotFound", "GenericError")
         .replace("disabled", "delayed");
     let answers = Arc::new(AtomicUsize::new(0));
-    let asked = Arc::clone(&answers);
-    let fake = Fake::new(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+    let count = Arc::clone(&answers);
+    let fake = Fake::new(move |_| match count.fetch_add(1, Ordering::SeqCst) {
         0..5 => ok(body.clone()),
         _ => ok(r#"{"data":{"result":{}}}"#),
     });
@@ -372,9 +372,9 @@ async fn an_agent_timeout_is_retried() {
         "QEMU guest agent is not running",
     ] {
         let answers = Arc::new(AtomicUsize::new(0));
-        let asked = Arc::clone(&answers);
+        let count = Arc::clone(&answers);
         let fake = Fake::new(move |request| {
-            if asked.fetch_add(1, Ordering::SeqCst) < 4 {
+            if count.fetch_add(1, Ordering::SeqCst) < 4 {
                 let mut refusal = crate::testing::json(500, "", "");
                 refusal.reason = silence.into();
                 return Ok(refusal);
@@ -441,11 +441,11 @@ async fn addresses_of_internal_interfaces_are_left_out() {
         (wait().interface("docker0"), "172.17.0.1"),
         (wait().interface("eth0").all(), "fe80::1 2001:db8::1"),
     ] {
-        let shown = format!("{wait:?}");
-        let found: Vec<String> = (wait.await.expect(&shown).iter())
+        let printed = format!("{wait:?}");
+        let found: Vec<String> = (wait.await.expect(&printed).iter())
             .map(ToString::to_string)
             .collect();
-        assert_eq!(found.join(" "), expected, "{shown}");
+        assert_eq!(found.join(" "), expected, "{printed}");
     }
     let none = wait()
         .card(0)

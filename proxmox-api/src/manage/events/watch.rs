@@ -283,7 +283,7 @@ type Question<'a> = Pin<Box<dyn Future<Output = QuestionResult> + Send + 'a>>;
 async fn ask_more(client: &Client, known: &State, now: &mut State) {
     let end = Instant::now() + ROUND;
     let mut questions: Vec<Question<'_>> = Vec::new();
-    for (node, (since, lost)) in unlisted(known, now) {
+    for (node, (since, lost)) in incomplete(known, now) {
         if now
             .nodes
             .get(&node)
@@ -365,10 +365,10 @@ type Unexplained = BTreeMap<String, (Option<u64>, Vec<String>)>;
 
 /// The cluster's list holds the newest tasks only. If more happened since the last poll, the node's
 /// own list has the rest.
-fn unlisted(known: &State, now: &State) -> Unexplained {
-    let mut asked: Unexplained = BTreeMap::new();
+fn incomplete(known: &State, now: &State) -> Unexplained {
+    let mut unread: Unexplained = BTreeMap::new();
     for (node, since) in &known.unread {
-        asked.entry(node.clone()).or_default().0 = Some(*since);
+        unread.entry(node.clone()).or_default().0 = Some(*since);
     }
     let mut all_new: BTreeMap<String, bool> = BTreeMap::new();
     for (upid, task) in &now.tasks {
@@ -383,17 +383,17 @@ fn unlisted(known: &State, now: &State) -> Unexplained {
             .map(|(_, task)| task.started)
             .max();
         if let Some(newest) = newest_known {
-            asked.entry(node).or_default().0.get_or_insert(newest);
+            unread.entry(node).or_default().0.get_or_insert(newest);
         }
     }
     for (upid, task) in &known.tasks {
         if let (None, false, Some(node)) =
             (&task.ended, now.tasks.contains_key(upid), node_of(upid))
         {
-            asked.entry(node).or_default().1.push(upid.clone());
+            unread.entry(node).or_default().1.push(upid.clone());
         }
     }
-    asked
+    unread
 }
 
 /// Reads a node's list, and polls the lost tasks that are not on it one by one.

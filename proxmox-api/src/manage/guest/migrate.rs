@@ -241,7 +241,7 @@ impl Guest {
     /// # Errors
     /// See [`Guest`].
     pub async fn check_migration(&self, target: &str) -> Result<MigrationCheck, Error> {
-        let asked = self
+        let answer = self
             .call(None, &|location| {
                 let path = format!(
                     "/nodes/{}/{}/{}/migrate",
@@ -253,7 +253,7 @@ impl Guest {
                 request.param("target", target).into_future()
             })
             .await;
-        match asked {
+        match answer {
             Ok(found) => Ok(MigrationCheck::read(&found, target)),
             Err(error) if error.kind() == Some(ErrorKind::UnknownMethod) => Ok(MigrationCheck {
                 running: self.status().await?.state == PowerState::Running,

@@ -443,7 +443,7 @@ fn tagged(tags: &'static str, style: &'static str) -> Fake {
 async fn the_clusters_rule_decides_which_tags_are_equal() {
     const SENSITIVE: &str = r#"{"case-sensitive":1}"#;
     const ORDERED: &str = r#"{"ordering":"config"}"#;
-    for (tags, style, add, remove, sent, asked) in [
+    for (tags, style, add, remove, sent, reads_style) in [
         ("prod", SENSITIVE, "Prod", "", Some("prod;Prod"), 1),
         ("prod", ORDERED, "Prod", "", None, 1),
         ("prod", "null", "Prod", "", None, 1),
@@ -481,7 +481,7 @@ async fn the_clusters_rule_decides_which_tags_are_equal() {
         let options = |line: &String| line.contains("/cluster/options");
         assert_eq!(
             fake.lines().iter().filter(|line| options(line)).count(),
-            asked,
+            reads_style,
             "{case}"
         );
     }

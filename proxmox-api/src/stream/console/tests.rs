@@ -199,11 +199,11 @@ async fn a_terminal_uses_the_protocol_of_the_web_interface() {
     terminal.resize(80, 24).await.expect("open");
     terminal.write("l\u{e4}\n".as_bytes()).await.expect("open");
     terminal.write(&vec![b'x'; 100_000]).await.expect("open");
-    let mut shown = 0;
+    let mut bytes = 0;
     while let Some(piece) = terminal.read().await.expect("a clean end") {
-        shown += piece.len();
+        bytes += piece.len();
     }
-    assert_eq!(shown, 100_000);
+    assert_eq!(bytes, 100_000);
     for text in [format!("{terminal:?}"), format!("{console:?}")] {
         assert!(text.contains("/lxc/101") && !text.contains("s3c"), "{text}");
     }
@@ -260,9 +260,9 @@ async fn a_terminal_can_use_any_input_and_output() {
         .await
         .expect("a clean end");
     drop(output);
-    let mut shown = String::new();
-    screen.read_to_string(&mut shown).await.expect("text");
-    assert_eq!(shown, "# bye");
+    let mut text = String::new();
+    screen.read_to_string(&mut text).await.expect("text");
+    assert_eq!(text, "# bye");
     join(server).await;
 }
 
@@ -361,16 +361,16 @@ async fn a_display_is_a_stream_of_bytes() {
 
 #[tokio::test]
 async fn a_pin_applies_to_consoles_and_tls_may_end_without_close_notify() {
-    let made =
+    let generated =
         rcgen::generate_simple_self_signed(["another.example.org".to_owned()]).expect("made");
-    let pin = Fingerprint::of(made.cert.der());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let pin = Fingerprint::of(generated.cert.der());
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("supported")
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![generated.cert.der().clone()], key)
         .expect("they belong together");
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

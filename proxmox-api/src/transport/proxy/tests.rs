@@ -119,14 +119,14 @@ async fn errors_name_a_refusing_proxy() {
         let (url, server) = proxy(answer).await;
         let error = version_through(&url).await.expect_err("refused");
         assert!(error.never_sent());
-        let shown = error.to_string();
+        let message = error.to_string();
         assert!(
-            shown.contains("the proxy 127.0.0.1:") && shown.ends_with(text),
-            "{shown}"
+            message.contains("the proxy 127.0.0.1:") && message.ends_with(text),
+            "{message}"
         );
         assert!(
-            !shown.contains("p@ss") && !shown.contains("p%40ss"),
-            "{shown}"
+            !message.contains("p@ss") && !message.contains("p%40ss"),
+            "{message}"
         );
         server.await.expect("no panic");
     }
@@ -198,14 +198,14 @@ async fn errors_name_a_refusing_socks_server() {
     let (url, server) = socks(2).await;
     let error = version_through(&url).await.expect_err("refused");
     assert!(error.never_sent());
-    let shown = error.to_string();
+    let message = error.to_string();
     assert!(
-        shown.contains("the proxy 127.0.0.1:") && shown.contains(" refused the tunnel: "),
-        "{shown}"
+        message.contains("the proxy 127.0.0.1:") && message.contains(" refused the tunnel: "),
+        "{message}"
     );
     assert!(
-        !shown.contains("p@ss") && !shown.contains("p%40ss"),
-        "{shown}"
+        !message.contains("p@ss") && !message.contains("p%40ss"),
+        "{message}"
     );
     server.await.expect("no panic");
 }
@@ -269,8 +269,8 @@ fn each_scheme_has_its_environment_variable() {
         "client settings: HTTPS_PROXY: the proxy address \"proxy\" must start with http:// or socks5://"
     );
     // An explicit proxy serves this machine, too.
-    let asked = Proxies::one(Proxy::parse("http://a:1").expect("usable"));
-    assert_eq!(chosen(&asked, "https://localhost:8006"), "the proxy a:1");
+    let explicit = Proxies::one(Proxy::parse("http://a:1").expect("usable"));
+    assert_eq!(chosen(&explicit, "https://localhost:8006"), "the proxy a:1");
 }
 
 #[test]
@@ -296,8 +296,8 @@ fn exempted_servers_are_reached_directly() {
         ("[fd00::1]", true),
         ("[fd00::2]", false),
     ] {
-        let shown = chosen(&proxies, &format!("https://{host}:8006"));
-        assert_eq!(shown == "none", direct, "{host}");
+        let route = chosen(&proxies, &format!("https://{host}:8006"));
+        assert_eq!(route == "none", direct, "{host}");
     }
     let all = environment(&[("ALL_PROXY", "p:1"), ("no_proxy", "a, *")]).expect("usable");
     assert_eq!(chosen(&all, "https://pve1:8006"), "none");

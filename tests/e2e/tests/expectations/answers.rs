@@ -47,31 +47,31 @@ fn complaint(answer: &Answer, body: &Value, expected: Option<&Value>) -> Option<
     Some(format!("{answer:?}: {problem}"))
 }
 
-fn finish(complaints: &[String]) {
+fn finish(problems: &[String]) {
     assert!(
-        complaints.is_empty(),
-        "{} complaints:\n{}",
-        complaints.len(),
-        complaints[..complaints.len().min(60)].join("\n")
+        problems.is_empty(),
+        "{} problems:\n{}",
+        problems.len(),
+        problems[..problems.len().min(60)].join("\n")
     );
 }
 
 #[test]
 fn full_and_minimal_answers() {
     let shapes = Shapes::get();
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     for answer in ANSWERS {
         let returns = &shapes.answers[&answer.to_string()];
         for kind in [Kind::Full, Kind::Minimal] {
             let (body, expected) = Maker::new(shapes, kind).document(returns);
-            complaints.extend(complaint(answer, &body, expected.as_ref()));
+            problems.extend(complaint(answer, &body, expected.as_ref()));
         }
     }
     println!(
         "{} endpoints decode a full and a minimal answer",
         ANSWERS.len()
     );
-    finish(&complaints);
+    finish(&problems);
     let named: std::collections::BTreeSet<String> =
         ANSWERS.iter().map(ToString::to_string).collect();
     assert_eq!(named, crate::endpoints());
@@ -81,7 +81,7 @@ fn full_and_minimal_answers() {
 #[test]
 fn unusual_answers() {
     let shapes = Shapes::get();
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     let (mut documents, mut spellings, mut places) = (0, 0, 0);
     for answer in ANSWERS {
         let returns = &shapes.answers[&answer.to_string()];
@@ -95,7 +95,7 @@ fn unusual_answers() {
             let (body, expected) = maker.document(returns);
             documents += 1;
             if let Some(complaint) = complaint(answer, &body, expected.as_ref()) {
-                complaints.push(complaint);
+                problems.push(complaint);
                 break;
             }
             let (used, all) = maker.coverage();
@@ -105,7 +105,7 @@ fn unusual_answers() {
         places += 1;
     }
     println!("{documents} unusual answers of {places} endpoints with {spellings} spellings decode");
-    finish(&complaints);
+    finish(&problems);
 }
 
 /// The struct of an answer or of its elements.

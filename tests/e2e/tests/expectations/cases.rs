@@ -79,7 +79,7 @@ fn no_entry_is_missing() {
         println!("skipped: the cases are not beside the workspace");
         return;
     };
-    let held: BTreeSet<String> = cases().into_iter().map(|case| case.entry).collect();
+    let covered: BTreeSet<String> = cases().into_iter().map(|case| case.entry).collect();
     let mut open = BTreeSet::new();
     let mut entries = 0;
     for file in files {
@@ -101,11 +101,11 @@ fn no_entry_is_missing() {
         for entry in listed {
             entries += 1;
             let entry = format!("{name} {}", entry["id"].as_str().expect("an id"));
-            if !held.contains(&entry) {
+            if !covered.contains(&entry) {
                 open.insert(entry);
             }
         }
     }
-    println!("{entries} entries are covered by {} cases", held.len());
+    println!("{entries} entries are covered by {} cases", covered.len());
     assert!(open.is_empty(), "no case covers {open:?}");
 }

@@ -167,7 +167,7 @@ async fn values_at_a_limit_are_sent_and_values_beyond_are_not() {
         .expect("the settings are complete");
     let (mut sent, mut refused, mut untried) = (0, 0, 0);
     let mut kinds = BTreeSet::new();
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     for wire in REQUESTS.iter() {
         let schemas_by_name = described.get(wire.endpoint).expect("the facts have it");
         let mut all = members(wire);
@@ -188,7 +188,7 @@ async fn values_at_a_limit_are_sent_and_values_beyond_are_not() {
             continue;
         }
         if let Some(error) = refusal(&client, wire, None).await {
-            complaints.push(format!("{}: as it is: {error}", wire.endpoint));
+            problems.push(format!("{}: as it is: {error}", wire.endpoint));
             continue;
         }
         for edge in &all {
@@ -197,13 +197,13 @@ async fn values_at_a_limit_are_sent_and_values_beyond_are_not() {
                 text,
                 beyond,
             } = edge;
-            let shown: String = text.chars().take(20).collect();
-            let place = format!("{} `{parameter}` = {shown:?}", wire.endpoint);
+            let start: String = text.chars().take(20).collect();
+            let place = format!("{} `{parameter}` = {start:?}", wire.endpoint);
             match (refusal(&client, wire, Some(edge)).await, beyond) {
                 (None, None) => sent += 1,
-                (Some(error), None) => complaints.push(format!("{place}: {error}")),
+                (Some(error), None) => problems.push(format!("{place}: {error}")),
                 (None, Some(range)) => {
-                    complaints.push(format!("{place}: is sent, and only {range} is allowed"));
+                    problems.push(format!("{place}: is sent, and only {range} is allowed"));
                 }
                 (Some(error), Some(range)) => {
                     refused += 1;
@@ -217,7 +217,7 @@ async fn values_at_a_limit_are_sent_and_values_beyond_are_not() {
                         && text.contains(&parameter)
                         && text.contains(range.as_str()))
                     {
-                        complaints.push(format!("{place}: does not say so: {text}"));
+                        problems.push(format!("{place}: does not say so: {text}"));
                     }
                     kinds.insert(text.split(" takes ").nth(1).unwrap_or_default().to_owned());
                 }
@@ -229,10 +229,10 @@ async fn values_at_a_limit_are_sent_and_values_beyond_are_not() {
          enum or choices, or bounds in some releases only, and are not tried"
     );
     assert!(
-        complaints.is_empty(),
-        "{} complaints:\n{}",
-        complaints.len(),
-        complaints.join("\n")
+        problems.is_empty(),
+        "{} problems:\n{}",
+        problems.len(),
+        problems.join("\n")
     );
     assert!(sent > 500 && refused > 600 && kinds.len() > 100);
 }

@@ -4,8 +4,8 @@ use proxmox_e2e::ANSWERS;
 use proxmox_e2e::show::EXTRA;
 use serde_json::{Value, json};
 
-fn extras(shown: &Value, place: &str, found: &mut Vec<String>) {
-    match shown {
+fn extras(decoded: &Value, place: &str, found: &mut Vec<String>) {
+    match decoded {
         Value::Object(object) => {
             for (name, value) in object {
                 match name.as_str() {
@@ -181,9 +181,9 @@ fn members_that_no_dump_has_are_declared() {
             .find(|answer| answer.method == "GET" && answer.path == path)
             .unwrap_or_else(|| panic!("{path} is an endpoint"));
         let body = json!({ "data": data }).to_string();
-        let shown = (answer.decode)(body.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let decoded = (answer.decode)(body.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
         let mut found = Vec::new();
-        extras(&shown.expect("there is a value"), path, &mut found);
+        extras(&decoded.expect("there is a value"), path, &mut found);
         assert!(found.is_empty(), "{found:?}");
     }
 }

@@ -63,8 +63,8 @@ fn write_properties(of: &Properties, choices: &[Choice], shapes: &Shapes) -> Str
     if let Some((name, holder, kind)) = of.key_aliases.get(choices[0].pick % 23)
         && let Some(at) = find(holder)
     {
-        let held = value(&of.keys[at], &choices[at], shapes);
-        parts.push((choices[at].place, format!("{name}={held}")));
+        let value = value(&of.keys[at], &choices[at], shapes);
+        parts.push((choices[at].place, format!("{name}={value}")));
         done.extend([holder.as_str(), kind.as_str()]);
     }
     for (member, choice) in of.keys.iter().zip(choices) {

@@ -124,8 +124,8 @@ impl Maker<'_> {
 }
 
 /// Members that did not fit or were unknown, by place.
-fn extras(place: &str, shown: &Value, found: &mut BTreeSet<String>) {
-    match shown {
+fn extras(place: &str, decoded: &Value, found: &mut BTreeSet<String>) {
+    match decoded {
         Value::Object(object) => {
             for (name, value) in object {
                 match (name.as_str(), value) {
@@ -157,7 +157,7 @@ const ENDS_OF_TREES: [&str; 2] = [
 
 #[test]
 fn answers_of_every_release_decode() {
-    let mut complaints = BTreeSet::new();
+    let mut problems = BTreeSet::new();
     let mut unfit = BTreeSet::new();
     let mut decoded = 0;
     let releases = corrected();
@@ -185,13 +185,13 @@ fn answers_of_every_release_decode() {
                 };
                 let body = serde_json::to_vec(&json!({ "data": data })).expect("JSON");
                 match (answer.decode)(&body) {
-                    Ok(shown) => {
+                    Ok(data) => {
                         decoded += 1;
-                        let shown = shown.unwrap_or_default();
-                        extras(&answer.to_string(), &shown, &mut unfit);
+                        let data = data.unwrap_or_default();
+                        extras(&answer.to_string(), &data, &mut unfit);
                     }
                     Err(error) => {
-                        complaints.insert(format!("{answer:?} of {release}: {error}"));
+                        problems.insert(format!("{answer:?} of {release}: {error}"));
                     }
                 }
             }
@@ -200,7 +200,7 @@ fn answers_of_every_release_decode() {
     println!(
         "{decoded} answers shaped by the corrected schemas of {} releases decode, {} do not; {} members are kept in extra",
         releases.len(),
-        complaints.len(),
+        problems.len(),
         unfit.len()
     );
     for end in ENDS_OF_TREES {
@@ -208,8 +208,8 @@ fn answers_of_every_release_decode() {
     }
     assert!(unfit.is_empty(), "declared, yet kept in extra: {unfit:#?}");
     assert!(
-        complaints.is_empty(),
+        problems.is_empty(),
         "{}",
-        complaints.into_iter().collect::<Vec<_>>().join("\n")
+        problems.into_iter().collect::<Vec<_>>().join("\n")
     );
 }

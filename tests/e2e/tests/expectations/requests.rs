@@ -27,15 +27,15 @@ fn complaint(wire: &ExpectedRequest, parameter: &Parameter, came: &[&str]) -> Op
 
 #[test]
 fn every_endpoint_sends_the_expected_request() {
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     let mut parameters = 0;
     for wire in REQUESTS.iter() {
         let call = (wire.build)();
         if call.name() != wire.endpoint || call.method().to_string() != wire.method {
-            complaints.push(format!("{}: is {}", wire.endpoint, call.name()));
+            problems.push(format!("{}: is {}", wire.endpoint, call.name()));
         }
         if call.path() != wire.path {
-            complaints.push(format!(
+            problems.push(format!(
                 "{}: goes to {} instead of {}",
                 wire.endpoint,
                 call.path(),
@@ -52,17 +52,17 @@ fn every_endpoint_sends_the_expected_request() {
         for parameter in wire.parameters {
             parameters += 1;
             let set = call.params().get(parameter.name).map(texts);
-            complaints.extend(complaint(wire, parameter, &set.unwrap_or_default()));
+            problems.extend(complaint(wire, parameter, &set.unwrap_or_default()));
             let came = arrived.remove(parameter.name).unwrap_or_default();
             let came: Vec<&str> = came.iter().map(String::as_str).collect();
-            complaints.extend(complaint(wire, parameter, &came));
+            problems.extend(complaint(wire, parameter, &came));
         }
         if !arrived.is_empty() {
-            complaints.push(format!("{}: nobody set {arrived:?}", wire.endpoint));
+            problems.push(format!("{}: nobody set {arrived:?}", wire.endpoint));
         }
     }
     println!("{} endpoints send {parameters} parameters", REQUESTS.len());
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
     let named: std::collections::BTreeSet<String> = REQUESTS
         .iter()
         .map(|wire| wire.endpoint.to_owned())
@@ -159,7 +159,7 @@ async fn the_simulator_accepts_every_call() {
         visits += 1;
         by_release.entry(visit.release).or_default().push(visit);
     }
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     let (mut accepted, mut arrived) = (0, 0);
     let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
     for (release, visits) in by_release {
@@ -201,14 +201,14 @@ async fn the_simulator_accepts_every_call() {
             let outcome = request.await.err();
             let requests = pve.requests();
             let Some(seen) = requests.last().filter(|seen| seen.method == wire.method) else {
-                complaints.push(format!("{}: never arrived ({outcome:?})", wire.endpoint));
+                problems.push(format!("{}: never arrived ({outcome:?})", wire.endpoint));
                 continue;
             };
             // A decode error does not concern the request.
             if let Some(api) = outcome.as_ref().and_then(Error::api)
                 && !is_about_state(wire, api)
             {
-                complaints.push(format!("{}: {api}", wire.endpoint));
+                problems.push(format!("{}: {api}", wire.endpoint));
                 continue;
             }
             accepted += 1;
@@ -220,7 +220,7 @@ async fn the_simulator_accepts_every_call() {
                 arrived += 1;
                 let name = name_in(release, &call, parameter.name);
                 let came = seen.params.get(name).unwrap_or(&Value::Null);
-                complaints.extend(complaint(wire, parameter, &flat(came)));
+                problems.extend(complaint(wire, parameter, &flat(came)));
             }
         }
     }
@@ -229,10 +229,10 @@ async fn the_simulator_accepts_every_call() {
          its answers by status: {statuses:?}"
     );
     assert!(
-        complaints.is_empty(),
-        "{} complaints:\n{}",
-        complaints.len(),
-        complaints.join("\n")
+        problems.is_empty(),
+        "{} problems:\n{}",
+        problems.len(),
+        problems.join("\n")
     );
     assert_eq!(accepted + NO_FORM.len(), visits);
 }

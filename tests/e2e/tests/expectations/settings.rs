@@ -50,19 +50,19 @@ fn write_back(of: &WriteBack, answer: &Value) -> Result<usize, String> {
     }
 }
 
-fn finish(complaints: &[String]) {
+fn finish(problems: &[String]) {
     assert!(
-        complaints.is_empty(),
-        "{} complaints:\n{}",
-        complaints.len(),
-        complaints[..complaints.len().min(40)].join("\n")
+        problems.is_empty(),
+        "{} problems:\n{}",
+        problems.len(),
+        problems[..problems.len().min(40)].join("\n")
     );
 }
 
 #[test]
 fn every_writable_answer_is_written_back() {
     let shapes = Shapes::get();
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     let mut parameters = 0;
     for of in WRITE_BACKS {
         let returns = Returns::Data(Ty::Item(of.of.to_owned()));
@@ -70,7 +70,7 @@ fn every_writable_answer_is_written_back() {
             let (body, _) = Maker::new(shapes, kind).document(&returns);
             match write_back(of, &body["data"]) {
                 Ok(count) => parameters += count,
-                Err(problem) => complaints.push(format!("{} of {}: {problem}", of.endpoint, of.of)),
+                Err(problem) => problems.push(format!("{} of {}: {problem}", of.endpoint, of.of)),
             }
         }
     }
@@ -88,7 +88,7 @@ fn every_writable_answer_is_written_back() {
         WRITE_BACKS.len(),
         puts.len()
     );
-    finish(&complaints);
+    finish(&problems);
     // Values that PUT and GET of one path do not share.
     let apart: Vec<&str> = REQUESTS
         .iter()
@@ -123,7 +123,7 @@ fn recorded_answers_can_be_written_back() {
     let Some(files) = corpus() else { return };
     let (records, _) = records(&files);
     let shapes = Shapes::get();
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     let mut written = 0;
     for record in &records {
         let (Some(answer), Some(Returns::Data(ty))) = (
@@ -143,13 +143,13 @@ fn recorded_answers_can_be_written_back() {
                     Ok(0) => {}
                     Ok(_) => written += 1,
                     Err(problem) => {
-                        complaints.push(format!("{}: {}: {problem}", record.file, of.endpoint))
+                        problems.push(format!("{}: {}: {problem}", record.file, of.endpoint))
                     }
                 }
             }
         }
     }
     println!("{written} recorded objects were written back");
-    finish(&complaints);
+    finish(&problems);
     assert!(written > 0);
 }

@@ -52,10 +52,10 @@ pub(crate) fn page(segments: &[String], body: &Map<String, Value>, login: bool) 
         }
         text.push_str("</ul>\n");
     }
-    let shown = serde_json::to_string_pretty(body).unwrap_or_default();
+    let json = serde_json::to_string_pretty(body).unwrap_or_default();
     text.push_str(&format!(
         "<pre>{}</pre>\n</body>\n</html>\n",
-        escape_html(&shown)
+        escape_html(&json)
     ));
     text
 }

@@ -94,11 +94,11 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
             // Whether the privilege propagates.
             let here = |rule: &&Rule| rule.path == path && identity.full().starts_with(&rule.ugid);
             let stays = access.rules.iter().filter(here).any(|rule| !rule.propagate);
-            let held: Map<String, Value> = privileges
+            let privileges: Map<String, Value> = privileges
                 .into_iter()
                 .map(|privilege| (privilege, json!(u8::from(!stays))))
                 .collect();
-            answer.insert(path, Value::Object(held));
+            answer.insert(path, Value::Object(privileges));
         }
     }
     Ok(Reply::data(answer))
@@ -146,13 +146,13 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
     let all = call.may("/access/groups", "User.Modify") || call.may("/access/groups", "Sys.Audit");
     let me = call.caller.user.as_str();
     let separated = call.caller.token.is_some();
-    let shown = call
+    let visible = call
         .cluster
         .access
         .users
         .iter()
         .filter(|(userid, _)| all || (!separated && *userid == me));
-    let rows = shown.map(|(userid, user)| {
+    let rows = visible.map(|(userid, user)| {
         let mut row = user_json(user);
         row.insert("userid".into(), json!(userid));
         let realm = userid.rsplit('@').next().unwrap_or("");

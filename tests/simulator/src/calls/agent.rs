@@ -39,7 +39,7 @@ pub(super) fn handle(call: &mut Call<'_>, command: &str) -> ApiResult<Reply> {
         "file-read" => read(call, vmid),
         "file-write" => write(call, vmid),
         "set-user-password" => {
-            asked(call, vmid, "set-user-password")?;
+            accepting(call, vmid, "set-user-password")?;
             Ok(Reply::data(json!({ "result": {} })))
         }
         // Errors of commands without parameters are part of their results.
@@ -88,7 +88,7 @@ fn disabled(call: &Call<'_>, vmid: u32, command: &str) -> Option<String> {
 }
 
 /// The guest's inside, if its agent accepts this command.
-fn asked<'a>(call: &'a mut Call<'_>, vmid: u32, command: &str) -> ApiResult<&'a mut Inside> {
+fn accepting<'a>(call: &'a mut Call<'_>, vmid: u32, command: &str) -> ApiResult<&'a mut Inside> {
     available(call, vmid)?;
     if let Some(text) = disabled(call, vmid, command) {
         return Err(agent_error(&text));
@@ -132,7 +132,7 @@ fn exec(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
         return Err(ApiError::die("command or input-data (or both) required"));
     }
     let (now, factor) = (call.cluster.now, call.cluster.factor);
-    let inside = asked(call, vmid, "exec")?;
+    let inside = accepting(call, vmid, "exec")?;
     if words.is_empty() {
         return Err(agent_error("Parameter 'path' is missing"));
     }
@@ -146,7 +146,7 @@ fn write(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
     let (path, text) = (call.owned("file"), call.owned("content"));
     let encoded = call.text("encode") == Some("0");
     let narrowed = if encoded { Vec::new() } else { narrow(&text)? };
-    let inside = asked(call, vmid, "file-open")?;
+    let inside = accepting(call, vmid, "file-open")?;
     if let Some(problem) = refuse_write(&inside.files, &path) {
         return Err(unopened(&path, "wb", problem));
     }
@@ -164,7 +164,7 @@ fn write(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
 
 fn status(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
     let (pid, now) = (call.owned("pid"), call.cluster.now);
-    let inside = asked(call, vmid, "exec-status")?;
+    let inside = accepting(call, vmid, "exec-status")?;
     let known = pid.parse().ok().and_then(|pid| inside.status(pid, now));
     known
         .map(Reply::data)
@@ -177,7 +177,7 @@ fn read(call: &mut Call<'_>, vmid: u32) -> ApiResult<Reply> {
     let max = usize::try_from(MAX_READ).unwrap_or(usize::MAX);
     let (offset, count) = (size("offset").unwrap_or(0), size("count").unwrap_or(max));
     let decode = call.text("decode") != Some("0");
-    let inside = asked(call, vmid, "file-open")?;
+    let inside = accepting(call, vmid, "file-open")?;
     let Some(file) = inside.files.get(&path) else {
         let problem = if is_directory(&inside.files, &path) {
             "Is a directory"

@@ -21,12 +21,12 @@ pub(crate) enum View {
     Alone,
 }
 
-/// Converts a stored entry to the server's answer. `held` is the stored configuration.
+/// Converts a stored entry to the server's answer. `stored` is its configuration.
 pub(super) fn complete(
     call: &Call<'_>,
     list: &str,
     id: &str,
-    held: &Row,
+    stored: &Row,
     stamp: &str,
     view: View,
     row: &mut Row,
@@ -39,7 +39,7 @@ pub(super) fn complete(
             row.remove("id");
         } else if call.params.contains_key("check-node") {
             let found = if kind == "usb" { "errors" } else { "checks" };
-            row.insert(found.into(), checks(call, kind, held));
+            row.insert(found.into(), checks(call, kind, stored));
         }
         return;
     }
@@ -53,7 +53,7 @@ pub(super) fn complete(
         }
         "/cluster/metrics/server" => {
             row.retain(|key, _| matches!(key.as_str(), "id" | "type" | "server" | "port"));
-            let off = field(held, "disable") == "1";
+            let off = field(stored, "disable") == "1";
             row.insert("disable".into(), json!(u8::from(off)));
         }
         "/cluster/acme/plugins" => {
@@ -98,9 +98,9 @@ fn times(cluster: &Cluster, row: &mut Row, view: View) {
 }
 
 /// What a node finds wrong with what a mapping says of it.
-fn checks(call: &Call<'_>, kind: &str, held: &Row) -> Value {
+fn checks(call: &Call<'_>, kind: &str, stored: &Row) -> Value {
     let node = call.owned("check-node");
-    let entries: Vec<&str> = match field(held, "map") {
+    let entries: Vec<&str> = match field(stored, "map") {
         Value::Array(entries) => entries.iter().filter_map(Value::as_str).collect(),
         Value::String(entry) => vec![entry],
         _ => Vec::new(),
@@ -205,8 +205,8 @@ pub(super) fn options(call: &Call<'_>, row: &mut Row) {
             false => format!("{text}\n"),
         };
         row.insert("description".into(), json!(text));
-        let held = call.cluster.settings.get(call.path);
-        if let Some(Value::String(list)) = held.and_then(|row| row.get("registered-tags")) {
+        let options = call.cluster.settings.get(call.path);
+        if let Some(Value::String(list)) = options.and_then(|row| row.get("registered-tags")) {
             let tags: Vec<&str> = list.split(';').collect();
             row.insert("registered-tags".into(), json!(tags));
         }

@@ -86,22 +86,22 @@ fn service_id(call: &Call<'_>, kind: &str) -> String {
 
 fn services(call: &Call<'_>, kind: &str) -> Reply {
     let rows = call.cluster.rows(&key_of(kind));
-    let shown = rows.iter().zip(0u32..).map(|((name, row), rank)| {
-        let mut shown = json!({
+    let entries = rows.iter().zip(0u32..).map(|((name, row), rank)| {
+        let mut entry = json!({
             "name": name, "host": field(row, "host"), "addr": field(row, "addr"), "direxists": 1, "service": 1,
             "ceph_version": format!("ceph version {VERSION} squid (stable)"), "ceph_version_short": VERSION,
         });
         match kind {
             "mon" => {
-                shown["rank"] = json!(rank);
-                shown["quorum"] = json!(1);
-                shown["state"] = json!("running");
+                entry["rank"] = json!(rank);
+                entry["quorum"] = json!(1);
+                entry["state"] = json!("running");
             }
-            _ => shown["state"] = json!(if rank == 0 { "active" } else { "standby" }),
+            _ => entry["state"] = json!(if rank == 0 { "active" } else { "standby" }),
         }
-        shown
+        entry
     });
-    Reply::data(shown.collect::<Value>())
+    Reply::data(entries.collect::<Value>())
 }
 
 fn add_service(call: &mut Call<'_>, kind: &str) -> ApiResult<Reply> {
@@ -248,16 +248,16 @@ fn existing_pool(call: &Call<'_>) -> ApiResult<(String, Row)> {
 
 fn pool_status(call: &Call<'_>) -> ApiResult<Reply> {
     let (name, row) = existing_pool(call)?;
-    let shown = pool_row(&name, &row);
+    let pool = pool_row(&name, &row);
     let application = row
         .get("application")
         .and_then(Value::as_str)
         .unwrap_or("rbd");
     let mut status = json!({
-        "id": shown["pool"], "name": name, "application": application, "application_list": [application],
+        "id": pool["pool"], "name": name, "application": application, "application_list": [application],
         "fast_read": 0, "hashpspool": 1, "nodeep-scrub": 0, "nodelete": 0, "nopgchange": 0, "noscrub": 0,
-        "nosizechange": 0, "use_gmt_hitset": 1, "write_fadvise_dontneed": 0, "pgp_num": shown["pg_num"],
-        "crush_rule": shown["crush_rule_name"],
+        "nosizechange": 0, "use_gmt_hitset": 1, "write_fadvise_dontneed": 0, "pgp_num": pool["pg_num"],
+        "crush_rule": pool["crush_rule_name"],
     });
     for key in [
         "size",
@@ -266,7 +266,7 @@ fn pool_status(call: &Call<'_>) -> ApiResult<Reply> {
         "pg_num_min",
         "pg_autoscale_mode",
     ] {
-        status[key] = shown[key].clone();
+        status[key] = pool[key].clone();
     }
     Ok(Reply::data(status))
 }

@@ -100,14 +100,14 @@ fn account(call: &Call<'_>) -> ApiResult<Reply> {
         .and_then(Value::as_str)
         .unwrap_or(DIRECTORY);
     let number = mix(&name, 5) % 1_000_000_000;
-    let mut shown = json!({
+    let mut answer = json!({
         "account": { "status": "valid", "contact": contacts, "createdAt": crate::clock::iso_date(call.cluster.now.as_secs()) },
         "directory": directory, "location": format!("https://acme.example.org/acct/{number}"),
     });
     if let Some(terms) = row.get("tos_url") {
-        shown["tos"] = terms.clone();
+        answer["tos"] = terms.clone();
     }
-    Ok(Reply::data(shown))
+    Ok(Reply::data(answer))
 }
 
 fn call_param(row: &Row, key: &str) -> Option<crate::params::Param> {

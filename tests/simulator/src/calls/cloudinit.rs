@@ -51,7 +51,7 @@ fn is_setting(key: &str) -> bool {
 
 /// The current and the pending settings.
 fn settings(guest: &Guest) -> Vec<Value> {
-    let shown = |key: &str, value: &str| match key {
+    let printed = |key: &str, value: &str| match key {
         "cipassword" => json!("**********"),
         "ciupgrade" => json!(value.parse::<u8>().unwrap_or(1)),
         _ => json!(value),
@@ -63,9 +63,9 @@ fn settings(guest: &Guest) -> Vec<Value> {
     let mut rows: Vec<Value> = (guest.config.iter())
         .filter(|(key, _)| is_setting(key))
         .map(|(key, value)| {
-            let mut row = json!({ "key": key, "value": shown(key, value) });
+            let mut row = json!({ "key": key, "value": printed(key, value) });
             match guest.pending.get(key) {
-                Some(Some(new)) => row["pending"] = shown(key, new),
+                Some(Some(new)) => row["pending"] = printed(key, new),
                 Some(None) => row["delete"] = json!(1),
                 None => {}
             }
@@ -76,7 +76,7 @@ fn settings(guest: &Guest) -> Vec<Value> {
         planned
             .filter(|(key, _)| is_setting(key))
             .filter_map(|(key, value)| {
-                Some(json!({ "key": key, "pending": shown(key, value.as_deref()?) }))
+                Some(json!({ "key": key, "pending": printed(key, value.as_deref()?) }))
             }),
     );
     rows

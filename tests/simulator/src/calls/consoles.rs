@@ -57,8 +57,8 @@ pub(super) fn proxy(
         .guests
         .get(&call.vmid("vmid"))
         .is_some_and(|guest| {
-            let shown = guest.config.get("vga").map_or("", String::as_str);
-            shown.trim_start_matches("type=").starts_with("serial")
+            let display = guest.config.get("vga").map_or("", String::as_str);
+            display.trim_start_matches("type=").starts_with("serial")
         });
     let wants_password = call.flag("websocket")
         || call.flag("generate-password")
@@ -87,7 +87,7 @@ pub(super) fn proxy(
     let ticket = cluster
         .access
         .console_ticket(&path, &user, port, cluster.now);
-    let shown = match &password {
+    let ticket_text = match &password {
         Some(password) => format!("{password}:{ticket}"),
         None => ticket.clone(),
     };
@@ -106,7 +106,7 @@ pub(super) fn proxy(
     });
     // In some releases the port is a string, contrary to the schema.
     let mut answer =
-        json!({ "user": user, "ticket": shown, "port": port.to_string(), "upid": upid });
+        json!({ "user": user, "ticket": ticket_text, "port": port.to_string(), "upid": upid });
     if screen == Screen::Display {
         answer["cert"] = json!(call.cluster.ca_pem);
         if let Some(password) = password.filter(|_| has_field(call, "password")) {

@@ -132,12 +132,12 @@ fn command(call: &mut Call<'_>, verb: &str) -> ApiResult<Reply> {
 
 fn hosts_file(call: &Call<'_>) -> String {
     let key = format!("/nodes/{}/hosts", call.owned("node"));
-    let held = call
+    let stored = call
         .cluster
         .settings
         .get(&key)
         .map(|row| field(row, "data"));
-    held.and_then(Value::as_str).map_or_else(
+    stored.and_then(Value::as_str).map_or_else(
         || {
             let nodes = call.cluster.nodes.iter().zip(1..);
             let lines = nodes.map(|(node, n)| format!("192.0.2.{n} {}\n", node.name));

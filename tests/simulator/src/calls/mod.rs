@@ -377,8 +377,8 @@ mod tests {
                     token: None,
                 },
             };
-            let held = handle(&mut call).is_some();
-            let kind = match (held, method) {
+            let has_state = handle(&mut call).is_some();
+            let kind = match (has_state, method) {
                 (true, Method::Get) => "reads from state",
                 (true, _) => "writes with effect",
                 (false, Method::Get) => "reads in shape only",
@@ -388,7 +388,7 @@ mod tests {
                 (false, _) => "writes without effect",
             };
             *counts.entry(kind).or_default() += 1;
-            if !held && method != Method::Get {
+            if !has_state && method != Method::Get {
                 shapes.insert(format!("{method} {}", request.template));
             }
         }

@@ -165,10 +165,10 @@ fn lines(rows: &[(String, Row)]) -> Vec<String> {
             "address", "netmask", "cidr", "gateway", "mtu", "slaves", "comments",
         ];
         for (key, value) in row {
-            let shown = known.contains(&key.as_str())
+            let is_visible = known.contains(&key.as_str())
                 || key.starts_with("bridge")
                 || key.starts_with("ovs");
-            if let (true, Some(value)) = (shown, value.as_str()) {
+            if let (true, Some(value)) = (is_visible, value.as_str()) {
                 out.push(format!("\t{} {value}", key.replace('_', "-")));
             }
         }

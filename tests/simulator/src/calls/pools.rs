@@ -20,8 +20,8 @@ fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
         .filter(|(_, guest)| guest.pool.as_deref() == Some(pool) && is_requested(guest.kind.api()))
         .map(|(vmid, guest)| Value::Object(cluster::guest_row(cluster, *vmid, guest)))
         .collect();
-    let held = cluster.rows(&storages(pool)).iter();
-    for (id, _) in held.filter(|_| is_requested("storage")) {
+    let storages_of_pool = cluster.rows(&storages(pool)).iter();
+    for (id, _) in storages_of_pool.filter(|_| is_requested("storage")) {
         let (Ok(storage), Some(node)) = (cluster.storage(id), cluster.nodes.first()) else {
             continue;
         };

@@ -58,8 +58,8 @@ fn has_pending(call: &Call<'_>) -> bool {
 
 /// Refuses changes without the lock's token.
 fn check_lock(call: &Call<'_>) -> ApiResult<()> {
-    let held = (call.cluster.settings.get(LOCK)).and_then(|lock| lock.get("token")?.as_str());
-    match held {
+    let lock_token = (call.cluster.settings.get(LOCK)).and_then(|lock| lock.get("token")?.as_str());
+    match lock_token {
         Some(token) if call.text("lock-token") != Some(token) => {
             Err(ApiError::die("invalid lock token provided!"))
         }

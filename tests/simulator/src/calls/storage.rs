@@ -56,9 +56,9 @@ fn apply(call: &Call<'_>, storage: &mut Storage) {
             "storage" | "type" | "digest" | "delete" | "password" | "keyring"
             | "encryption-key" | "master-pubkey" => {}
             "content" => {
-                let held = sections::content(&storage.kind, Some(&value));
-                storage.content = match held.and_then(Result::ok) {
-                    Some(held) => held.into_iter().map(str::to_owned).collect(),
+                let content = sections::content(&storage.kind, Some(&value));
+                storage.content = match content.and_then(Result::ok) {
+                    Some(content) => content.into_iter().map(str::to_owned).collect(),
                     None => split_list(&value).map(str::to_owned).collect(),
                 };
             }

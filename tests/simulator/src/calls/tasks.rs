@@ -10,13 +10,13 @@ use crate::state::tasks::{Task, is_upid};
 
 pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
     let all = call.may("/", "Sys.Audit");
-    let shown = call
+    let visible = call
         .cluster
         .tasks
         .iter()
         .rev()
         .filter(|task| all || task.owner.user == call.caller.user);
-    let rows = shown.take(25).map(|task| {
+    let rows = visible.take(25).map(|task| {
         let mut row = task.row();
         if let Some(row) = row.as_object_mut() {
             row.remove("pid");

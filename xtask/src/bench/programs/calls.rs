@@ -11,31 +11,31 @@ use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, url, flying, total] = &arguments[..] else {
+    let [_, url, in_flight, total] = &arguments[..] else {
         return Err("URL, requests in flight, requests in all".into());
     };
-    let (flying, total): (u32, u32) = (flying.parse()?, total.parse()?);
+    let (in_flight, total): (u32, u32) = (in_flight.parse()?, total.parse()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let local = tokio::task::LocalSet::new();
     let client = Rc::new(subject::connect(url)?);
     // Connections are made before the clock starts.
-    runtime.block_on(local.run_until(burst(&client, flying, flying * 4)))?;
+    runtime.block_on(local.run_until(burst(&client, in_flight, in_flight * 4)))?;
     let (cpu, wall) = (cpu()?, Instant::now());
-    runtime.block_on(local.run_until(burst(&client, flying, total)))?;
+    runtime.block_on(local.run_until(burst(&client, in_flight, total)))?;
     println!("{} {}", wall.elapsed().as_secs_f64(), self::cpu()? - cpu);
     Ok(())
 }
 
-async fn burst(client: &Rc<subject::Client>, flying: u32, total: u32) -> Result<(), Box<dyn Error>> {
-    let left = Rc::new(Cell::new(total));
+async fn burst(client: &Rc<subject::Client>, in_flight: u32, total: u32) -> Result<(), Box<dyn Error>> {
+    let remaining = Rc::new(Cell::new(total));
     let mut tasks = Vec::new();
-    for _ in 0..flying {
-        let (client, left) = (Rc::clone(client), Rc::clone(&left));
+    for _ in 0..in_flight {
+        let (client, remaining) = (Rc::clone(client), Rc::clone(&remaining));
         tasks.push(tokio::task::spawn_local(async move {
-            while left.get() > 0 {
-                left.set(left.get() - 1);
+            while remaining.get() > 0 {
+                remaining.set(remaining.get() - 1);
                 subject::version(&client).await.map_err(|error| error.to_string())?;
             }
             Ok::<_, String>(())

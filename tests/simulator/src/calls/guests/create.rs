@@ -410,8 +410,8 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         config.insert("rootfs".into(), format!("{storage}:4"));
     }
     let config = match call.cluster.build(kind, &node, vmid, &config) {
-        Ok((config, made)) => {
-            lines.splice(0..0, made);
+        Ok((config, log)) => {
+            lines.splice(0..0, log);
             config
         }
         Err(error) => {

@@ -59,12 +59,12 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         let returns = &schema.endpoint(Method::Get, path)?.returns;
         (returns_type(returns) == Type::Array).then_some(())?;
         let id = parameter(item.rsplit('/').next()?)?.to_owned();
-        let made = |at: &str| {
+        let is_created = |at: &str| {
             schema
                 .endpoint(Method::Post, at)
                 .is_some_and(|post| at == item || post.parameters.properties.contains_key(&id))
         };
-        (made(path) || made(item)).then(|| (path.to_owned(), id))
+        (is_created(path) || is_created(item)).then(|| (path.to_owned(), id))
     };
     let quiet = returns_type(&call.endpoint.returns) == Type::Null;
     if (call.method == Method::Get || call.method == Method::Post && quiet)
@@ -142,12 +142,12 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
                     _ => true,
                 })
         })
-        .map(|(id, held)| {
-            let mut row = shape.show(&with_id(list, id, held));
+        .map(|(id, stored)| {
+            let mut row = shape.show(&with_id(list, id, stored));
             if stamped(call, list) {
                 row.insert("digest".into(), json!(stamp));
             }
-            answers::complete(call, list.path, id, held, &stamp, View::List, &mut row);
+            answers::complete(call, list.path, id, stored, &stamp, View::List, &mut row);
             match list.path {
                 NETWORK => network::complete(call, id, &mut row),
                 "/cluster/ha/rules" => {
@@ -191,13 +191,13 @@ pub(crate) fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>
     let Some(at) = rows.iter().position(|(name, _)| *name == id) else {
         return absent(list, &id, call.method);
     };
-    let held = &rows[at].1;
-    let mut row = Shape::of(call, &schema, list.path).show(&with_id(list, &id, held));
+    let stored = &rows[at].1;
+    let mut row = Shape::of(call, &schema, list.path).show(&with_id(list, &id, stored));
     let stamp = digest(&rows);
     if stamped(call, list) {
         row.insert("digest".into(), json!(stamp));
     }
-    answers::complete(call, list.path, &id, held, &stamp, View::Alone, &mut row);
+    answers::complete(call, list.path, &id, stored, &stamp, View::Alone, &mut row);
     match list.path {
         "/cluster/ha/rules" => {
             row.insert("order".into(), json!(at + 1));
@@ -334,10 +334,10 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     {
         return Some(Err(error));
     }
-    let Some((_, held)) = rows.iter().find(|(name, _)| *name == id) else {
+    let Some((_, stored)) = rows.iter().find(|(name, _)| *name == id) else {
         return absent(list, &id, call.method);
     };
-    let mut planned = held.clone();
+    let mut planned = stored.clone();
     for name in split_list(&delete) {
         planned.remove(name);
     }
@@ -346,18 +346,18 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         return Some(Err(error));
     }
     let rows = call.cluster.records.entry(key.clone()).or_default();
-    let Some((own, held)) = rows.iter_mut().find(|(name, _)| *name == id) else {
+    let Some((own, stored)) = rows.iter_mut().find(|(name, _)| *name == id) else {
         return absent(list, &id, call.method);
     };
     // An alias is replaced as a whole.
     if list.path.ends_with(ALIASES) {
-        held.remove("comment");
+        stored.remove("comment");
     }
     for name in split_list(&delete) {
-        held.remove(name);
+        stored.remove(name);
     }
-    held.extend(row);
-    notifications::changed(list.path, held);
+    stored.extend(row);
+    notifications::changed(list.path, stored);
     if let Some(name) = rename {
         own.clone_from(&name);
         move_children(

@@ -23,18 +23,18 @@ pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, call.path);
     match call.method {
         Method::Get if plain_options(call.path) => {
-            let held = call.cluster.settings.get(&key).cloned().unwrap_or_default();
-            let mut row = shown_options(call, &schema, &held);
+            let options = call.cluster.settings.get(&key).cloned().unwrap_or_default();
+            let mut row = shown_options(call, &schema, &options);
             if call.path.ends_with("/firewall/options") {
-                row.insert("digest".into(), json!(digest(&held)));
+                row.insert("digest".into(), json!(digest(&options)));
             }
             answers::options(call, &mut row);
             Some(Ok(Reply::data(row)))
         }
         Method::Put if returns_type(&call.endpoint.returns) == Type::Null => {
-            let held = call.cluster.settings.get(&key).cloned().unwrap_or_default();
+            let options = call.cluster.settings.get(&key).cloned().unwrap_or_default();
             if call.path.ends_with("/firewall/options")
-                && let Err(error) = check_digest(call, &digest(&held))
+                && let Err(error) = check_digest(call, &digest(&options))
             {
                 return Some(Err(error));
             }
@@ -46,20 +46,20 @@ pub(crate) fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                 let text = format!("no such option '{name}'");
                 return Some(Err(ApiError::parameter("delete", text)));
             }
-            let held = call.cluster.settings.entry(key).or_default();
+            let options = call.cluster.settings.entry(key).or_default();
             for name in split_list(&delete) {
-                held.remove(name);
+                options.remove(name);
             }
-            held.extend(row);
+            options.extend(row);
             Some(Ok(Reply::data(Value::Null)))
         }
         _ => None,
     }
 }
 
-fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row) -> Row {
+fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, stored: &Row) -> Row {
     let shape = Shape::of(call, schema, call.path);
-    let mut row = shape.show(held);
+    let mut row = shape.show(stored);
     if call.path == "/cluster/options" {
         // These property strings are returned as objects.
         for (key, value) in &mut row {
@@ -78,10 +78,10 @@ fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row)
 /// Merges stored options over an answer made from the schema.
 pub(crate) fn merge_options(call: &Call<'_>, answer: &mut Value) {
     let schema = std::sync::Arc::clone(&call.cluster.schema);
-    let Some(held) = call.cluster.settings.get(&place(call, call.path)) else {
+    let Some(stored) = call.cluster.settings.get(&place(call, call.path)) else {
         return;
     };
     if let (Method::Get, Some(object)) = (call.method, answer.as_object_mut()) {
-        object.extend(shown_options(call, &schema, held));
+        object.extend(shown_options(call, &schema, stored));
     }
 }

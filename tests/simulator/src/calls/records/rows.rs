@@ -197,11 +197,11 @@ pub(crate) fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> Api
     ports::check_duplicates(rows, id, row)?;
     ports::rejoin(row);
     let mut planned = rows.clone();
-    if let Some((_, held)) = planned.iter_mut().find(|(key, _)| key == id) {
+    if let Some((_, stored)) = planned.iter_mut().find(|(key, _)| key == id) {
         for name in split_list(delete) {
-            held.remove(name);
+            stored.remove(name);
         }
-        held.extend(row.clone());
+        stored.extend(row.clone());
     }
     ports::check(&planned)
 }

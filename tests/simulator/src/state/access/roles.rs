@@ -222,7 +222,7 @@ impl Access {
             .filter(|(area, _)| !area.is_empty())
             .map(|(area, privileges)| {
                 let has = self.privileges(identity, area_path(area));
-                let shown: serde_json::Map<String, Value> = all
+                let visible: serde_json::Map<String, Value> = all
                     .iter()
                     .filter(|p| {
                         privileges.contains(&p.as_str()) || (*area == "vms" && p.starts_with("VM."))
@@ -230,7 +230,7 @@ impl Access {
                     .filter(|p| has.contains(*p))
                     .map(|p| (p.clone(), json!(1)))
                     .collect();
-                ((*area).to_owned(), Value::Object(shown))
+                ((*area).to_owned(), Value::Object(visible))
             })
             .collect::<serde_json::Map<_, _>>()
             .into()

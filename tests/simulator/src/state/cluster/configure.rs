@@ -193,8 +193,8 @@ impl Cluster {
         may_configure(guest, change)?;
         fixed(guest, change)?;
         let node = guest.node.clone();
-        let asked = |key: &str| change.set.get(key);
-        if kind == Kind::Qemu && (asked("memory").is_some() || asked("balloon").is_some()) {
+        let requested = |key: &str| change.set.get(key);
+        if kind == Kind::Qemu && (requested("memory").is_some() || requested("balloon").is_some()) {
             let mut planned = Guest::new(kind, &node, guest.planned());
             planned.config.extend(change.set.clone());
             let number = |key: &str| planned.config.get(key)?.parse::<u64>().ok();

@@ -37,7 +37,7 @@ fn check_user_name(userid: &str) -> ApiResult<()> {
 impl Cluster {
     /// The privileges of a user at a path, including those from pools.
     pub(crate) fn privileges(&self, identity: &Identity, path: &str) -> BTreeSet<String> {
-        let mut held = self.access.privileges(identity, path);
+        let mut privileges = self.access.privileges(identity, path);
         let pool = match path.trim_start_matches('/').split_once('/') {
             Some(("vms", vmid)) => vmid
                 .parse()
@@ -47,9 +47,9 @@ impl Cluster {
             _ => None,
         };
         if let Some(pool) = pool {
-            held.extend(self.access.privileges(identity, &format!("/pool/{pool}")));
+            privileges.extend(self.access.privileges(identity, &format!("/pool/{pool}")));
         }
-        held
+        privileges
     }
 
     fn check_user_exists(&self, userid: &str) -> ApiResult<()> {
@@ -188,9 +188,9 @@ impl Cluster {
                 } else {
                     path
                 };
-                let held = self.privileges(identity, &path);
+                let privileges = self.privileges(identity, &path);
                 let any_of = modifiers(&path);
-                if any_of.iter().any(|p| held.contains(*p)) {
+                if any_of.iter().any(|p| privileges.contains(*p)) {
                     Ok(())
                 } else {
                     refuse(&format!("{path}, {}", any_of.join("|")))

@@ -125,10 +125,10 @@ impl Guest {
             && let Some(order) = propstring::value(text, "order")
         {
             let exists = |device: &str| {
-                let held = self.config.contains_key(device)
+                let is_set = self.config.contains_key(device)
                     || matches!(self.pending.get(device), Some(Some(_)));
                 let deleted = change.delete.iter().any(|key| key == device);
-                change.set.contains_key(device) || held && !deleted
+                change.set.contains_key(device) || is_set && !deleted
             };
             if let Some(device) = order.split(';').find(|device| !exists(device)) {
                 return Err(format!(
