@@ -108,14 +108,9 @@ impl Notes {
         let Ok(document) = DeTable::parse(text) else {
             return;
         };
-        let mut note = |entry: String, offset: usize| {
-            let before = text.get(..offset).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let file = file.to_owned();
-            self.entries.insert(entry, Location { file, line });
-        };
         for (section, value) in document.get_ref() {
             let section = section.get_ref().as_ref();
+            let mut entries = Vec::new();
             match (section, value.get_ref()) {
                 ("members" | "suspicious" | "synonyms" | "ranks", _) => {}
                 (
@@ -132,68 +127,70 @@ impl Notes {
                 ) => {
                     for element in array {
                         if let Some(text) = element.get_ref().as_str() {
-                            note(format!("{section} {text}"), element.span().start);
+                            entries.push((format!("{section} {text}"), element.span().start));
                         }
                     }
                 }
                 (_, DeValue::Array(array)) => {
-                    for (n, element) in array.iter().enumerate() {
-                        let Some(table) = element.get_ref().as_table() else {
-                            continue;
-                        };
-                        let offset = table
-                            .iter()
-                            .map(|(key, _)| key.span().start)
-                            .min()
-                            .unwrap_or(element.span().start);
-                        let at = table.get("at").and_then(|at| at.get_ref().as_array());
-                        let places = at.into_iter().flatten();
-                        let places = places.filter_map(|place| place.get_ref().as_str());
-                        match section {
-                            "list" | "text" => {
-                                places.for_each(|place| note(format!("{section} {place}"), offset));
-                            }
-                            "privilege" => places.for_each(|place| {
-                                let entry = format!("{file}: privilege {} {place}", n + 1);
-                                note(entry, offset);
-                            }),
-                            "area" => {
-                                let name =
-                                    table.get("name").and_then(|name| name.get_ref().as_str());
-                                note(format!("area {}", name.unwrap_or_default()), offset);
-                            }
-                            _ => note(format!("{file}: {section} {}", n + 1), offset),
+                    for (element, number) in array.iter().zip(1..) {
+                        if let Some(table) = element.get_ref().as_table() {
+                            let first = table.iter().map(|(key, _)| key.span().start).min();
+                            let offset = first.unwrap_or(element.span().start);
+                            let names = names_of_element(file, section, number, table);
+                            entries.extend(names.into_iter().map(|name| (name, offset)));
                         }
                     }
                 }
-                (_, DeValue::Table(table)) => {
-                    for (key, value) in table {
-                        let name = key.get_ref();
-                        match (section, value.get_ref()) {
-                            ("secret" | "public", DeValue::Table(below)) => {
-                                for (entry, _) in below {
-                                    let offset = entry.span().start;
-                                    note(format!("{section}.{name} {}", entry.get_ref()), offset);
-                                }
-                            }
-                            (_, DeValue::Table(below)) => {
-                                let section = match section {
-                                    "fields" => "words",
-                                    other => other,
-                                };
-                                for (entry, _) in below {
-                                    let offset = entry.span().start;
-                                    note(format!("{section} {name} {}", entry.get_ref()), offset);
-                                }
-                            }
-                            _ => note(format!("{section} {name}"), key.span().start),
-                        }
-                    }
-                }
+                (_, DeValue::Table(table)) => entries = entries_of_table(section, table),
                 _ => {}
+            }
+            for (entry, offset) in entries {
+                let before = text.get(..offset).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
+                let file = file.to_owned();
+                self.entries.insert(entry, Location { file, line });
             }
         }
     }
+}
+
+/// The names of the entries in one element of an array of tables.
+fn names_of_element(file: &str, section: &str, number: usize, table: &DeTable<'_>) -> Vec<String> {
+    let at = table.get("at").and_then(|at| at.get_ref().as_array());
+    let places = at.into_iter().flatten();
+    let places = places.filter_map(|place| place.get_ref().as_str());
+    match section {
+        "list" | "text" => places.map(|place| format!("{section} {place}")).collect(),
+        "privilege" => places
+            .map(|place| format!("{file}: privilege {number} {place}"))
+            .collect(),
+        "area" => {
+            let name = table.get("name").and_then(|name| name.get_ref().as_str());
+            vec![format!("area {}", name.unwrap_or_default())]
+        }
+        _ => vec![format!("{file}: {section} {number}")],
+    }
+}
+
+/// The entries of a table, and of the tables in it, each with its offset.
+fn entries_of_table(section: &str, table: &DeTable<'_>) -> Vec<(String, usize)> {
+    let mut entries = Vec::new();
+    for (key, value) in table {
+        let name = key.get_ref();
+        let DeValue::Table(inner) = value.get_ref() else {
+            entries.push((format!("{section} {name}"), key.span().start));
+            continue;
+        };
+        let prefix = match section {
+            "secret" | "public" => format!("{section}.{name}"),
+            "fields" => format!("words {name}"),
+            section => format!("{section} {name}"),
+        };
+        for (entry, _) in inner {
+            entries.push((format!("{prefix} {}", entry.get_ref()), entry.span().start));
+        }
+    }
+    entries
 }
 
 /// An entry without the name of its file.

@@ -175,7 +175,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let rows: Vec<Value> = if call.flag("running") {
         running
             .iter()
-            .map(|(key, row)| shown(id, key, row))
+            .map(|(key, row)| visible_entry(id, key, row))
             .collect()
     } else {
         let mut rows: Vec<Value> = planned
@@ -185,7 +185,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                     .iter()
                     .find(|(name, _)| name == key)
                     .map(|(_, row)| row);
-                let mut entry = shown(id, key, &old.map_or_else(|| identity(row), Row::clone));
+                let mut entry =
+                    visible_entry(id, key, &old.map_or_else(|| identity(row), Row::clone));
                 entry["digest"] = Value::Null;
                 if old != Some(row) {
                     entry["state"] = json!(if old.is_some() { "changed" } else { "new" });
@@ -198,7 +199,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             .iter()
             .filter(|(key, _)| !planned.iter().any(|(name, _)| name == key));
         rows.extend(gone.map(|(key, row)| {
-            let mut entry = shown(id, key, row);
+            let mut entry = visible_entry(id, key, row);
             entry["digest"] = Value::Null;
             entry["state"] = json!("deleted");
             complete(id, entry)
@@ -283,7 +284,7 @@ fn typed(key: &str, value: &Value) -> Value {
         .map_or_else(|| value.clone(), Value::from)
 }
 
-fn shown(id: &str, name: &str, row: &Row) -> Value {
+fn visible_entry(id: &str, name: &str, row: &Row) -> Value {
     let mut entry: Row = row
         .iter()
         .map(|(key, value)| (key.clone(), typed(key, value)))
@@ -334,142 +335,145 @@ pub(super) fn verify(
     row: &Row,
     creates: bool,
 ) -> ApiResult<()> {
-    let operation = |what: &str| {
-        let verb = if creates { "create" } else { "update" };
-        format!("{verb} sdn {what} object")
-    };
-    let text = |name: &str| row.get(name).and_then(Value::as_str);
     match list {
-        "/cluster/sdn/zones" => {
-            let refuse = |problems: &[(&str, String)]| Err(refused(&operation("zone"), problems));
-            let ipam = |row: &Row| row.get("ipam").cloned();
-            let old = call.cluster.entry(list, id).and_then(ipam);
-            if !creates && old != ipam(row) && has_subnets(call, id) {
-                let text = "can't change ipam if a subnet is already defined in this zone";
-                return refuse(&[("ipam", text.into())]);
-            }
-            if let Some(ipam) =
-                text("ipam").filter(|ipam| call.cluster.entry("/cluster/sdn/ipams", ipam).is_none())
-            {
-                return refuse(&[("ipam", format!("{ipam} not existing"))]);
-            }
-            if let Some(dns) =
-                text("dns").filter(|dns| call.cluster.entry("/cluster/sdn/dns", dns).is_none())
-            {
-                return refuse(&[("dns", format!("{dns} don't exist"))]);
-            }
-            if text("dnszone").is_some() && text("dns").is_none() {
-                return refuse(&[("dnszone", "missing dns server".into())]);
-            }
-            let fabrics = call.endpoint.parameters.properties.contains_key("fabric");
-            if text("type") == Some("vxlan")
-                && fabrics
-                && text("peers").is_some() == text("fabric").is_some()
-            {
-                let text = "must have exactly one of peers / fabric defined";
-                return refuse(&[("peers", text.into()), ("fabric", text.into())]);
-            }
-            if let Some(controller) = text("controller")
-                && call
-                    .cluster
-                    .entry("/cluster/sdn/controllers", controller)
-                    .is_none()
-            {
-                return Err(ApiError::die(format!(
-                    "{} failed: controller {controller} don't exist",
-                    operation("zone")
-                )));
-            }
-            Ok(())
-        }
-        "/cluster/sdn/controllers" => {
-            let fabrics = call.endpoint.parameters.properties.contains_key("fabric");
-            if text("type") == Some("evpn")
-                && fabrics
-                && text("peers").is_some() == text("fabric").is_some()
-            {
-                let problem = "must have exactly one of peers / fabric defined";
-                return Err(ApiError::die(format!(
-                    "{} failed: {problem}",
-                    operation("controller")
-                )));
-            }
-            Ok(())
-        }
-        "/cluster/sdn/vnets" => {
-            let zone = text("zone").unwrap_or("");
-            if !creates {
-                if zone.is_empty() {
-                    let text =
-                        "update sdn vnet object failed: unable to delete required option 'zone'";
-                    return Err(ApiError::die(text));
-                }
-                let old = call
-                    .cluster
-                    .entry(list, id)
-                    .and_then(|row| row.get("zone")?.as_str());
-                let subnets = call.cluster.rows(&format!("{list}/{id}/subnets"));
-                if old != Some(zone) && !subnets.is_empty() {
-                    let text = "can't change zone if subnets exist";
-                    return Err(refused(&operation("vnet"), &[("zone", text.into())]));
-                }
-            }
-            let Some(kind) = zone_kind(call, zone) else {
-                return Err(ApiError::die(format!(
-                    "{} failed: cannot lookup undefined type!",
-                    operation("vnet")
-                )));
-            };
-            let refuse = |text: String| Err(refused(&operation("vnet"), &[("tag", text)]));
-            let Some(tag) = text("tag") else {
-                return match kind {
-                    "vlan" => refuse("missing vlan tag".into()),
-                    "evpn" | "vxlan" => refuse("missing vxlan tag".into()),
-                    _ => Ok(()),
-                };
-            };
-            if kind == "simple" {
-                return refuse("vlan tag is not allowed on simple zone".into());
-            }
-            let mut rows = call.cluster.rows("/cluster/sdn/vnets").iter();
-            let other = rows.find(|(key, row)| {
-                key != id
-                    && row.get("zone") == Some(&json!(zone))
-                    && row.get("tag") == Some(&json!(tag))
-            });
-            match other {
-                Some((vnet, _)) => refuse(format!("tag {tag} already exist in vnet {vnet}")),
-                None => Ok(()),
-            }
-        }
-        "/cluster/sdn/vnets/{vnet}/subnets" => {
-            let refuse =
-                |name: &str, text: String| Err(refused(&operation("subnet"), &[(name, text)]));
-            let vnet = call.owned("vnet");
-            let aware = call
-                .cluster
-                .entry("/cluster/sdn/vnets", &vnet)
-                .is_some_and(|row| row.get("vlanaware") == Some(&json!("1")));
-            if aware {
-                return refuse("vnet", "you can't add a subnet on a vlanaware vnet".into());
-            }
-            let cidr = text("cidr").unwrap_or("");
-            if let Some(gateway) = text("gateway").filter(|ip| !within(ip, cidr)) {
-                return refuse("gateway", format!("{gateway} is not in subnet {cidr}"));
-            }
-            let ranges = row.get("dhcp-range").and_then(Value::as_array);
-            for range in ranges.into_iter().flatten().filter_map(Value::as_str) {
-                for (name, ip) in range.split(',').filter_map(|part| part.split_once('=')) {
-                    if name.ends_with("-address") && !within(ip, cidr) {
-                        let text = format!("{name} {ip} is not in subnet {cidr}");
-                        return refuse("dhcp-range", text);
-                    }
-                }
-            }
-            Ok(())
-        }
+        "/cluster/sdn/zones" => verify_zone(call, id, row, creates),
+        "/cluster/sdn/controllers" => verify_controller(call, row, creates),
+        "/cluster/sdn/vnets" => verify_vnet(call, id, row, creates),
+        "/cluster/sdn/vnets/{vnet}/subnets" => verify_subnet(call, row, creates),
         _ => Ok(()),
     }
+}
+
+fn operation(kind: &str, creates: bool) -> String {
+    let verb = if creates { "create" } else { "update" };
+    format!("{verb} sdn {kind} object")
+}
+
+fn text<'r>(row: &'r Row, name: &str) -> Option<&'r str> {
+    row.get(name).and_then(Value::as_str)
+}
+
+/// Whether a row of this type has both or neither of peers and a fabric, on releases with fabrics.
+fn has_wrong_peers(call: &Call<'_>, row: &Row, kind: &str) -> bool {
+    text(row, "type") == Some(kind)
+        && call.endpoint.parameters.properties.contains_key("fabric")
+        && text(row, "peers").is_some() == text(row, "fabric").is_some()
+}
+
+const WRONG_PEERS: &str = "must have exactly one of peers / fabric defined";
+
+fn verify_zone(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> ApiResult<()> {
+    let operation = operation("zone", creates);
+    let refuse = |problems: &[(&str, String)]| Err(refused(&operation, problems));
+    let exists = |list: &str, id: &str| call.cluster.entry(list, id).is_some();
+    let ipam = |row: &Row| row.get("ipam").cloned();
+    let old = call.cluster.entry("/cluster/sdn/zones", id).and_then(ipam);
+    if !creates && old != ipam(row) && has_subnets(call, id) {
+        let text = "can't change ipam if a subnet is already defined in this zone";
+        return refuse(&[("ipam", text.into())]);
+    }
+    if let Some(ipam) = text(row, "ipam").filter(|ipam| !exists("/cluster/sdn/ipams", ipam)) {
+        return refuse(&[("ipam", format!("{ipam} not existing"))]);
+    }
+    if let Some(dns) = text(row, "dns").filter(|dns| !exists("/cluster/sdn/dns", dns)) {
+        return refuse(&[("dns", format!("{dns} don't exist"))]);
+    }
+    if text(row, "dnszone").is_some() && text(row, "dns").is_none() {
+        return refuse(&[("dnszone", "missing dns server".into())]);
+    }
+    if has_wrong_peers(call, row, "vxlan") {
+        return refuse(&[
+            ("peers", WRONG_PEERS.into()),
+            ("fabric", WRONG_PEERS.into()),
+        ]);
+    }
+    if let Some(controller) = text(row, "controller")
+        && !exists("/cluster/sdn/controllers", controller)
+    {
+        return Err(ApiError::die(format!(
+            "{operation} failed: controller {controller} don't exist"
+        )));
+    }
+    Ok(())
+}
+
+fn verify_controller(call: &Call<'_>, row: &Row, creates: bool) -> ApiResult<()> {
+    if has_wrong_peers(call, row, "evpn") {
+        let operation = operation("controller", creates);
+        return Err(ApiError::die(format!("{operation} failed: {WRONG_PEERS}")));
+    }
+    Ok(())
+}
+
+fn verify_vnet(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> ApiResult<()> {
+    let operation = operation("vnet", creates);
+    let zone = text(row, "zone").unwrap_or("");
+    if !creates {
+        if zone.is_empty() {
+            let text = "update sdn vnet object failed: unable to delete required option 'zone'";
+            return Err(ApiError::die(text));
+        }
+        let old = call.cluster.entry("/cluster/sdn/vnets", id);
+        let old = old.and_then(|row| text(row, "zone"));
+        let subnets = call
+            .cluster
+            .rows(&format!("/cluster/sdn/vnets/{id}/subnets"));
+        if old != Some(zone) && !subnets.is_empty() {
+            let text = "can't change zone if subnets exist";
+            return Err(refused(&operation, &[("zone", text.into())]));
+        }
+    }
+    let Some(kind) = zone_kind(call, zone) else {
+        return Err(ApiError::die(format!(
+            "{operation} failed: cannot lookup undefined type!"
+        )));
+    };
+    let refuse = |text: String| Err(refused(&operation, &[("tag", text)]));
+    let Some(tag) = text(row, "tag") else {
+        return match kind {
+            "vlan" => refuse("missing vlan tag".into()),
+            "evpn" | "vxlan" => refuse("missing vxlan tag".into()),
+            _ => Ok(()),
+        };
+    };
+    if kind == "simple" {
+        return refuse("vlan tag is not allowed on simple zone".into());
+    }
+    let mut rows = call.cluster.rows("/cluster/sdn/vnets").iter();
+    let other = rows.find(|(key, row)| {
+        key != id && row.get("zone") == Some(&json!(zone)) && row.get("tag") == Some(&json!(tag))
+    });
+    match other {
+        Some((vnet, _)) => refuse(format!("tag {tag} already exist in vnet {vnet}")),
+        None => Ok(()),
+    }
+}
+
+fn verify_subnet(call: &Call<'_>, row: &Row, creates: bool) -> ApiResult<()> {
+    let operation = operation("subnet", creates);
+    let refuse = |name: &str, text: String| Err(refused(&operation, &[(name, text)]));
+    let vnet = call.owned("vnet");
+    let aware = call
+        .cluster
+        .entry("/cluster/sdn/vnets", &vnet)
+        .is_some_and(|row| row.get("vlanaware") == Some(&json!("1")));
+    if aware {
+        return refuse("vnet", "you can't add a subnet on a vlanaware vnet".into());
+    }
+    let cidr = text(row, "cidr").unwrap_or("");
+    if let Some(gateway) = text(row, "gateway").filter(|ip| !within(ip, cidr)) {
+        return refuse("gateway", format!("{gateway} is not in subnet {cidr}"));
+    }
+    let ranges = row.get("dhcp-range").and_then(Value::as_array);
+    for range in ranges.into_iter().flatten().filter_map(Value::as_str) {
+        for (name, ip) in range.split(',').filter_map(|part| part.split_once('=')) {
+            if name.ends_with("-address") && !within(ip, cidr) {
+                let text = format!("{name} {ip} is not in subnet {cidr}");
+                return refuse("dhcp-range", text);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether an address is part of a network.

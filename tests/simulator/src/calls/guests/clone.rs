@@ -13,6 +13,7 @@ use crate::state::guest::{Guest, GuestEffect, Kind, check_lock};
 struct Source {
     guest: Guest,
     config: Config,
+    from_snapshot: bool,
     full: bool,
 }
 
@@ -81,14 +82,57 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
     {
         return Err(ApiError::die(format!("snapshot '{name}' does not exist")));
     }
-    let from = snapshot.as_ref().map(|(name, _)| name.as_str());
-    let config = snapshot
-        .as_ref()
-        .map_or(&guest.config, |(_, config)| config)
-        .clone();
+    let source = Source {
+        config: snapshot
+            .as_ref()
+            .map_or(&guest.config, |(_, config)| config)
+            .clone(),
+        from_snapshot: snapshot.is_some(),
+        guest,
+        full,
+    };
+    let (local, refusal) = check_volumes(call, kind, &source)?;
+    if let (Kind::Lxc, Some(text)) = (kind, &refusal) {
+        return Err(ApiError::die(text.clone()));
+    }
+    if let Some(target) = elsewhere.filter(|_| local) {
+        let noun = kind.noun();
+        let text = format!("can't clone {noun} to node '{target}' ({noun} uses local storage)");
+        return Err(ApiError::die(text));
+    }
+    if existing.is_some() {
+        return Err(ApiError::die(format!(
+            "unable to create VM {newid}: config file already exists"
+        )));
+    }
+    let copies_memory = full && source.guest.running() && !source.from_snapshot;
+    if kind == Kind::Qemu && copies_memory && source.config.contains_key("tpmstate0") {
+        return Err(ApiError::die("cannot clone TPM state while VM is running"));
+    }
+    match refusal {
+        Some(text) => Err(ApiError::die(text)),
+        None => Ok(source),
+    }
+}
+
+/// Whether a volume is on local storage, and the refusal of the first volume that cannot be copied,
+/// which other refusals precede.
+fn check_volumes(
+    call: &Call<'_>,
+    kind: Kind,
+    source: &Source,
+) -> ApiResult<(bool, Option<String>)> {
+    let cluster = &*call.cluster;
+    let (node, storage) = (call.owned("node"), call.text("storage"));
+    let Source {
+        guest,
+        config,
+        from_snapshot,
+        full,
+    } = source;
     let mut local = false;
     let mut refusal = None;
-    for (key, value) in &config {
+    for (key, value) in config {
         if !kind.is_disk(key) || key.starts_with("unused") {
             continue;
         }
@@ -112,18 +156,18 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
         if value.contains("media=cdrom") && !cloud_init {
             continue;
         }
-        if kind == Kind::Lxc && full && guest.running() && from.is_none() {
+        if kind == Kind::Lxc && *full && guest.running() && !from_snapshot {
             let text = "Full clone of a running container is only possible from a snapshot";
             return Err(ApiError::die(text));
         }
-        let copied = full || cloud_init || key == "tpmstate0";
+        let copied = *full || cloud_init || key == "tpmstate0";
         let feature = if copied {
             Feature::Copy
         } else {
             Feature::Clone
         };
-        if refusal.is_none() && !cluster.volume_has(feature, kind, &node, volid, from.is_some()) {
-            let of = if from.is_some() { " a snapshot of" } else { "" };
+        if refusal.is_none() && !cluster.volume_has(feature, kind, &node, volid, *from_snapshot) {
+            let of = if *from_snapshot { " a snapshot of" } else { "" };
             refusal = Some(match (kind, copied) {
                 (Kind::Lxc, false) => {
                     format!("Linked clone feature for '{volid}' is not available")
@@ -137,30 +181,30 @@ fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
             });
         }
     }
-    if let (Kind::Lxc, Some(text)) = (kind, &refusal) {
-        return Err(ApiError::die(text.clone()));
+    Ok((local, refusal))
+}
+
+/// The value of a setting that must differ between a copy and its source; any other unchanged.
+fn with_new_identity(call: &mut Call<'_>, key: &str, value: String) -> String {
+    if has_index(key, "net") {
+        let old = value.split(',').find_map(|part| {
+            let (_, mac) = part.split_once('=')?;
+            (mac.matches(':').count() == 5).then_some(mac)
+        });
+        let mac = call.cluster.mac();
+        return old.map_or_else(|| value.clone(), |old| value.replace(old, &mac));
     }
-    if let Some(target) = elsewhere.filter(|_| local) {
-        let noun = kind.noun();
-        let text = format!("can't clone {noun} to node '{target}' ({noun} uses local storage)");
-        return Err(ApiError::die(text));
-    }
-    if existing.is_some() {
-        return Err(ApiError::die(format!(
-            "unable to create VM {newid}: config file already exists"
-        )));
-    }
-    let memory = full && guest.running() && from.is_none() && config.contains_key("tpmstate0");
-    if memory && kind == Kind::Qemu {
-        return Err(ApiError::die("cannot clone TPM state while VM is running"));
-    }
-    match refusal {
-        Some(text) => Err(ApiError::die(text)),
-        None => Ok(Source {
-            guest,
-            config,
-            full,
-        }),
+    match key {
+        "smbios1" => {
+            let uuid = format!("uuid={}", call.cluster.uuid());
+            let rest = value.split(',').filter(|part| !part.starts_with("uuid="));
+            std::iter::once(uuid.as_str())
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join(",")
+        }
+        "vmgenid" => call.cluster.uuid(),
+        _ => value,
     }
 }
 
@@ -169,6 +213,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         guest: source,
         config: from,
         full,
+        ..
     } = check(call, kind)?;
     let (node, vmid, newid) = (call.owned("node"), call.vmid("vmid"), call.vmid("newid"));
     let task = if kind == Kind::Lxc {
@@ -215,24 +260,8 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
                     return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
                 }
             }
-        } else if has_index(&key, "net") {
-            let old = value.split(',').find_map(|part| {
-                let (_, mac) = part.split_once('=')?;
-                (mac.matches(':').count() == 5).then_some(mac)
-            });
-            let mac = call.cluster.mac();
-            old.map_or_else(|| value.clone(), |old| value.replace(old, &mac))
-        } else if key == "smbios1" {
-            let uuid = format!("uuid={}", call.cluster.uuid());
-            let rest = value.split(',').filter(|part| !part.starts_with("uuid="));
-            std::iter::once(uuid.as_str())
-                .chain(rest)
-                .collect::<Vec<_>>()
-                .join(",")
-        } else if key == "vmgenid" {
-            call.cluster.uuid()
         } else {
-            value
+            with_new_identity(call, &key, value)
         };
         config.insert(key, value);
     }

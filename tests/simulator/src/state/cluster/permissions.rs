@@ -59,6 +59,54 @@ impl Cluster {
         }
     }
 
+    /// Whether a user has one of these privileges on the groups of the user in `userid`; with
+    /// `groups_param`, also on those in `groups`.
+    fn check_groups(
+        &self,
+        identity: &Identity,
+        privileges: &[String],
+        groups_param: Option<&str>,
+        params: &BTreeMap<String, String>,
+    ) -> ApiResult<()> {
+        let userid = params.get("userid").map_or("", String::as_str);
+        let may = |path: &str| {
+            let has = self.privileges(identity, path);
+            privileges.iter().any(|p| has.contains(p))
+        };
+        let creates = groups_param == Some("create");
+        if !creates {
+            self.check_user_exists(userid)?;
+        }
+        let refusal = |path: &str| {
+            let text = format!("{path}, {}", privileges.join("|"));
+            Err(ApiError::permission(&text))
+        };
+        if may("/access/groups") {
+            return Ok(());
+        }
+        if groups_param.is_some() {
+            let groups = params.get("groups").map_or("", String::as_str);
+            let mut groups = split_list(groups).peekable();
+            if groups.peek().is_none() {
+                return refusal("/access/groups");
+            }
+            for group in groups {
+                let path = format!("/access/groups/{group}");
+                if !may(&path) {
+                    return refusal(&path);
+                }
+            }
+        }
+        let mut groups = self.access.groups.iter();
+        let member = groups.any(|(name, group)| {
+            group.users.contains(userid) && may(&format!("/access/groups/{name}"))
+        });
+        match creates || member {
+            true => Ok(()),
+            false => Err(ApiError::permission("")),
+        }
+    }
+
     /// Whether an endpoint's rule admits a user.
     pub(crate) fn check(
         &self,
@@ -146,41 +194,7 @@ impl Cluster {
             Check::UserIdGroup {
                 privileges,
                 groups_param,
-            } => {
-                let may = |path: &str| {
-                    let has = self.privileges(identity, path);
-                    privileges.iter().any(|p| has.contains(p))
-                };
-                let creates = groups_param.as_deref() == Some("create");
-                if !creates {
-                    self.check_user_exists(userid)?;
-                }
-                let refusal = |path: &str| refuse(&format!("{path}, {}", privileges.join("|")));
-                if may("/access/groups") {
-                    return Ok(());
-                }
-                if groups_param.is_some() {
-                    let groups = params.get("groups").map_or("", String::as_str);
-                    let mut groups = split_list(groups).peekable();
-                    if groups.peek().is_none() {
-                        return refusal("/access/groups");
-                    }
-                    for group in groups {
-                        let path = format!("/access/groups/{group}");
-                        if !may(&path) {
-                            return refusal(&path);
-                        }
-                    }
-                }
-                let mut groups = self.access.groups.iter();
-                let member = groups.any(|(name, group)| {
-                    group.users.contains(userid) && may(&format!("/access/groups/{name}"))
-                });
-                match creates || member {
-                    true => Ok(()),
-                    false => refuse(""),
-                }
-            }
+            } => self.check_groups(identity, privileges, groups_param.as_deref(), params),
             Check::PermModify(path) => {
                 let path = fill(path);
                 let path = if path.is_empty() {
