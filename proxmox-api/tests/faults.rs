@@ -114,24 +114,15 @@ async fn simulator() -> Simulator {
         .expect("the simulator starts")
 }
 
-fn to(pve: &Simulator) -> ClientBuilder {
+fn builder_for(pve: &Simulator) -> ClientBuilder {
     with_token(&pve.url()).ca_pem(pve.ca_pem())
-}
-
-fn sent(pve: &Simulator, method: &str, path: &str) -> usize {
-    let requests = pve.requests();
-    let same = |seen: &&_| {
-        let seen: &proxmox_simulator::RecordedRequest = seen;
-        seen.method == method && seen.path == path
-    };
-    requests.iter().filter(same).count()
 }
 
 const READ: &str = "/nodes/pve1/qemu/100/status/current";
 const WRITE: &str = "/nodes/pve1/qemu/100/config";
 
 /// Reads and writes with a simulator that has one fault.
-async fn both(
+async fn get_and_post(
     matrix: &mut Matrix,
     name: &str,
     times: Option<u32>,
@@ -146,13 +137,13 @@ async fn both(
             None => ordered,
         };
         let _handle = ordered.respond(fault.clone());
-        let client = adjust(to(&pve)).build().expect("complete");
+        let client = adjust(builder_for(&pve)).build().expect("complete");
         let mut request = client.request::<proxmox_api::Value>(method, path);
         if method == Method::Post {
             request = request.param("cores", "2");
         }
         let result = request.await;
-        matrix.row(name, verb, sent(&pve, verb, path), result);
+        matrix.row(name, verb, pve.count_requests(verb, path), result);
     }
 }
 
@@ -260,7 +251,7 @@ async fn connections(matrix: &mut Matrix) {
             request = request.param("cores", "2");
         }
         let result = request.await;
-        matrix.row(name, verb, sent(&pve, verb, path), result);
+        matrix.row(name, verb, pve.count_requests(verb, path), result);
     }
     let client = with_token(&closed().await)
         .host(closed().await)
@@ -271,7 +262,7 @@ async fn connections(matrix: &mut Matrix) {
         .await;
     matrix.row("connection refused by all hosts", "POST", 0, result);
 
-    both(
+    get_and_post(
         matrix,
         "the connection closes once, before processing",
         Some(1),
@@ -279,7 +270,7 @@ async fn connections(matrix: &mut Matrix) {
         same,
     )
     .await;
-    both(
+    get_and_post(
         matrix,
         "the connection closes each time",
         None,
@@ -287,7 +278,7 @@ async fn connections(matrix: &mut Matrix) {
         same,
     )
     .await;
-    both(
+    get_and_post(
         matrix,
         "the server processes the request, and the connection closes without an answer",
         Some(1),
@@ -295,7 +286,7 @@ async fn connections(matrix: &mut Matrix) {
         same,
     )
     .await;
-    both(
+    get_and_post(
         matrix,
         "the answer ends early",
         Some(1),
@@ -303,7 +294,7 @@ async fn connections(matrix: &mut Matrix) {
         same,
     )
     .await;
-    both(matrix, "no answer comes", None, Fault::Hang, |builder| {
+    get_and_post(matrix, "no answer comes", None, Fault::Hang, |builder| {
         builder
             .timeout(Duration::from_secs(1))
             .retry(patient().within(Duration::from_millis(500)))
@@ -373,7 +364,7 @@ async fn tasks(matrix: &mut Matrix) {
         ),
     ] {
         let pve = simulator().await;
-        let client = to(&pve)
+        let client = builder_for(&pve)
             .timeout(Duration::from_millis(300))
             .build()
             .expect("complete");
@@ -417,10 +408,10 @@ async fn uploads(matrix: &mut Matrix) {
     ] {
         let pve = simulator().await;
         let _handle = pve.faults().on("POST", path).times(1).respond(fault);
-        let client = to(&pve).build().expect("complete");
+        let client = builder_for(&pve).build().expect("complete");
         let upload = client.upload("pve1", "local").bytes(vec![0; 100_000]);
         let result = upload.name("x.iso").await;
-        matrix.row(name, "POST", sent(&pve, "POST", path), result);
+        matrix.row(name, "POST", pve.count_requests("POST", path), result);
     }
     let path = "/nodes/pve1/journal";
     for (name, fault) in [
@@ -432,7 +423,7 @@ async fn uploads(matrix: &mut Matrix) {
     ] {
         let pve = simulator().await;
         let _handle = pve.faults().on("GET", path).times(1).respond(fault);
-        let client = to(&pve).build().expect("complete");
+        let client = builder_for(&pve).build().expect("complete");
         let journal = client
             .request::<proxmox_api::Value>(Method::Get, path)
             .stream();
@@ -440,13 +431,13 @@ async fn uploads(matrix: &mut Matrix) {
             Ok(mut file) => file.copy_to(&mut Vec::new()).await,
             Err(error) => Err(error),
         };
-        matrix.row(name, "GET", sent(&pve, "GET", path), result);
+        matrix.row(name, "GET", pve.count_requests("GET", path), result);
     }
 }
 
 async fn statuses(matrix: &mut Matrix) {
     let same = |builder| builder;
-    both(
+    get_and_post(
         matrix,
         "the node in the path is down",
         None,
@@ -454,7 +445,7 @@ async fn statuses(matrix: &mut Matrix) {
         same,
     )
     .await;
-    both(
+    get_and_post(
         matrix,
         "the node in the path takes longer than 30 seconds",
         None,
@@ -471,7 +462,7 @@ async fn statuses(matrix: &mut Matrix) {
         (503, "Service Unavailable"),
     ] {
         let fault = Fault::Status(status, text.into());
-        both(
+        get_and_post(
             matrix,
             &format!("status {status}, {text}"),
             None,
@@ -480,7 +471,7 @@ async fn statuses(matrix: &mut Matrix) {
         )
         .await;
     }
-    both(
+    get_and_post(
         matrix,
         "status 503 once",
         Some(1),
@@ -519,7 +510,7 @@ async fn statuses(matrix: &mut Matrix) {
     )
     .await;
     let pve = simulator().await;
-    let client = to(&pve).build().expect("complete");
+    let client = builder_for(&pve).build().expect("complete");
     let result = client
         .request::<proxmox_api::Value>(Method::Post, "/nope")
         .await;
@@ -568,7 +559,7 @@ async fn encryption(matrix: &mut Matrix) {
     matrix.row(
         "a certificate of no known authority",
         "GET",
-        sent(&pve, "GET", "/version"),
+        pve.count_requests("GET", "/version"),
         result,
     );
     let other = simulator().await;
@@ -577,7 +568,7 @@ async fn encryption(matrix: &mut Matrix) {
     matrix.row(
         "a certificate other than the pinned one",
         "GET",
-        sent(&pve, "GET", "/version"),
+        pve.count_requests("GET", "/version"),
         result,
     );
 
@@ -693,7 +684,7 @@ async fn logins(matrix: &mut Matrix) {
     matrix.row(
         "a wrong password",
         "GET",
-        sent(&pve, "GET", "/version"),
+        pve.count_requests("GET", "/version"),
         result,
     );
 
@@ -720,11 +711,16 @@ async fn logins(matrix: &mut Matrix) {
             .expect("accepted with another ticket");
     }
     assert_eq!(
-        sent(&pve, "POST", "/access/ticket"),
+        pve.count_requests("POST", "/access/ticket"),
         1,
         "one login for all of them"
     );
-    matrix.row(name, "20 GET", sent(&pve, "GET", "/version"), Ok(()));
+    matrix.row(
+        name,
+        "20 GET",
+        pve.count_requests("GET", "/version"),
+        Ok(()),
+    );
 
     let name = "both clocks advance by two hours";
     // The client's clock is behind by the server's earlier advance.
@@ -734,14 +730,14 @@ async fn logins(matrix: &mut Matrix) {
     here.advance(Duration::from_secs(2 * 3600));
     pve.clear_requests();
     let result = version(client.clone()).await;
-    matrix.row(name, "GET", sent(&pve, "GET", "/version"), result);
+    matrix.row(name, "GET", pve.count_requests("GET", "/version"), result);
 
     let name = "the ticket expires by the client's clock, too";
     pve.clock().advance(Duration::from_secs(3 * 3600));
     here.advance(Duration::from_secs(6 * 3600));
     pve.clear_requests();
     let result = version(client).await;
-    matrix.row(name, "GET", sent(&pve, "GET", "/version"), result);
+    matrix.row(name, "GET", pve.count_requests("GET", "/version"), result);
 
     let (url, count) = raw(|_, line| match line.contains("/access/ticket") {
         true => http(
@@ -775,7 +771,7 @@ async fn logins(matrix: &mut Matrix) {
     matrix.row(
         "a second factor is needed and there is no handler",
         "GET",
-        sent(&pve, "GET", "/version"),
+        pve.count_requests("GET", "/version"),
         result,
     );
     let calls = Arc::new(Mutex::new(0));
@@ -791,7 +787,7 @@ async fn logins(matrix: &mut Matrix) {
     matrix.row(
         "a second factor is needed and there is a handler",
         "GET",
-        sent(&pve, "GET", "/version"),
+        pve.count_requests("GET", "/version"),
         result,
     );
     pve.clear_requests();
@@ -806,7 +802,7 @@ async fn logins(matrix: &mut Matrix) {
     matrix.row(
         "a wrong API token",
         "GET",
-        sent(&pve, "GET", "/api2/json/version"),
+        pve.count_requests("GET", "/api2/json/version"),
         result,
     );
 }
@@ -818,7 +814,7 @@ async fn requests(matrix: &mut Matrix) {
         .start()
         .await
         .expect("the simulator starts");
-    let client = to(&pve).build().expect("complete");
+    let client = builder_for(&pve).build().expect("complete");
     let result = (client.access().password().put())
         .userid("bob@pve")
         .password("hunter22")
@@ -826,7 +822,7 @@ async fn requests(matrix: &mut Matrix) {
     matrix.row(
         "a token for an endpoint that requires a ticket",
         "PUT",
-        sent(&pve, "PUT", "/access/password"),
+        pve.count_requests("PUT", "/access/password"),
         result,
     );
     let text = "x".repeat(600 * 1024);
@@ -837,10 +833,10 @@ async fn requests(matrix: &mut Matrix) {
     matrix.row(
         "parameters beyond the server's limit",
         "POST",
-        sent(&pve, "POST", "/pools"),
+        pve.count_requests("POST", "/pools"),
         result,
     );
-    let knows = to(&pve).build().expect("complete");
+    let knows = builder_for(&pve).build().expect("complete");
     version(knows.clone()).await.expect("answered");
     let text = "x".repeat(100 * 1024);
     let result = knows
@@ -850,7 +846,7 @@ async fn requests(matrix: &mut Matrix) {
     matrix.row(
         "parameters beyond the limit of a server known to be before 8.4",
         "POST",
-        sent(&pve, "POST", "/pools"),
+        pve.count_requests("POST", "/pools"),
         result,
     );
     let result = client.nodes_like("..").await;
@@ -860,16 +856,19 @@ async fn requests(matrix: &mut Matrix) {
     matrix.row(
         "a parameter that is newer than the server",
         "GET",
-        sent(&pve, "GET", "/pools"),
+        pve.count_requests("GET", "/pools"),
         result,
     );
     pve.clear_requests();
-    let client = to(&pve).check_availability(true).build().expect("complete");
+    let client = builder_for(&pve)
+        .check_availability(true)
+        .build()
+        .expect("complete");
     let result = client.pools().get().poolid("p").await;
     matrix.row(
         "the same with `check_availability`",
         "GET",
-        sent(&pve, "GET", "/pools"),
+        pve.count_requests("GET", "/pools"),
         result,
     );
 }
