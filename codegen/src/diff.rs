@@ -182,7 +182,7 @@ fn formats(old: &Facts, new: &Facts) -> BTreeMap<String, Vec<Change>> {
         .filter_map(|name| {
             let changes = match (old.formats.get(name), new.formats.get(name)) {
                 (Some(old), Some(new)) => {
-                    let mut found = Found::new(Part::Key);
+                    let mut found = PartChanges::new(Part::Key);
                     found.schemas("", old, new);
                     found.changes
                 }
@@ -262,11 +262,11 @@ fn endpoint(old: &Endpoint, new: &Endpoint) -> Vec<Change> {
             say(new.parameters.additional)
         ));
     }
-    let mut whole = Found::new(Part::Whole);
+    let mut whole = PartChanges::new(Part::Whole);
     whole.aspects("", aspects);
-    let mut parameters = Found::new(Part::Parameter);
+    let mut parameters = PartChanges::new(Part::Parameter);
     parameters.schemas("", &old.parameters.properties, &new.parameters.properties);
-    let mut returned = Found::new(Part::Returned);
+    let mut returned = PartChanges::new(Part::Returned);
     returned.schema("", &old.returns, &new.returns);
     [whole.changes, parameters.changes, returned.changes].concat()
 }
@@ -410,15 +410,15 @@ impl Aspects {
 }
 
 /// Collects the changes of one part.
-struct Found {
+struct PartChanges {
     part: Part,
     changes: Vec<Change>,
 }
 
-impl Found {
-    fn new(part: Part) -> Found {
+impl PartChanges {
+    fn new(part: Part) -> PartChanges {
         let changes = Vec::new();
-        Found { part, changes }
+        PartChanges { part, changes }
     }
 
     fn push(&mut self, place: &str, kind: ChangeKind) {

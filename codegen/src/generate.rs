@@ -63,7 +63,7 @@ pub struct Report {
     pub property_strings: usize,
     pub tasks: usize,
     pub returns_typed: usize,
-    /// Endpoints whose answer stays open, with the overlay's reason.
+    /// Endpoints whose answer has no type, with the overlay's reason.
     pub returns_open: BTreeMap<String, String>,
     /// Endpoints whose answer has no type yet.
     pub returns_untyped: BTreeSet<String>,

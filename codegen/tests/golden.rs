@@ -28,7 +28,7 @@ const ENDPOINTS: &[(&str, &str)] = &[
         "POST /nodes/{node}/vzdump",
         "a task or none, enums and property strings",
     ),
-    ("PUT /nodes/{node}/config", "numbered property strings"),
+    ("PUT /nodes/{node}/config", "indexed property strings"),
     ("GET /nodes/{node}/report", "a text"),
     (
         "GET /nodes/{node}/hardware/pci/{pciid}",

@@ -162,7 +162,7 @@ fn change(facts: &mut Facts) -> Result<Vec<String>, String> {
     let report = endpoint("report", [node()], Schema::of(Type::String));
     add(facts, "/nodes/{node}/multipath/report", Method::Get, report);
 
-    note("vfio[n], a numbered property string of virtual machines, on three sides");
+    note("vfio[n], an indexed property string of virtual machines, on three sides");
     let keys = Schemas::from([
         (
             "host".to_owned(),

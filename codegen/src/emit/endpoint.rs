@@ -337,7 +337,7 @@ impl Emitter<'_> {
             });
         }
         let about = doc(&[
-            format!("`{}` on its way to a request.", endpoint.key()),
+            format!("`{}` before all required parameters are given.", endpoint.key()),
             "Several of its required parameters are texts, so each is given by its name, in this order. The number is \
              that of those given."
                 .to_owned(),
@@ -432,7 +432,7 @@ impl Emitter<'_> {
             /// from those that this call does not accept and from the digest. Parameters set later
             /// replace those of the value.
             pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-                self.0.call.put_settings(of, T::TAKEN);
+                self.0.call.put_settings(of, T::ACCEPTANCE);
                 self
             }
 
@@ -440,7 +440,7 @@ impl Emitter<'_> {
             /// does not accept.
             pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
                 let (all, digest) = (changes.as_slice(), changes.digest());
-                self.0.call.put_changes(all, digest, T::TAKEN);
+                self.0.call.put_changes(all, digest, T::ACCEPTANCE);
                 self
             }
         };

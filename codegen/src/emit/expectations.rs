@@ -684,7 +684,7 @@ impl Emitter<'_> {
                     quote! {
                         impl Show for #path {
                             fn show(&self) -> Option<Value> {
-                                let mut out = Shown::default();
+                                let mut out = JsonObject::default();
                                 #(#puts)*
                                 out.unknown(&self.unknown)
                             }
@@ -696,7 +696,7 @@ impl Emitter<'_> {
                     quote! {
                         impl Show for #path {
                             fn show(&self) -> Option<Value> {
-                                let mut out = Shown::default();
+                                let mut out = JsonObject::default();
                                 #(#puts)*
                                 out.extra(&self.extra)
                             }
@@ -715,7 +715,7 @@ impl Emitter<'_> {
 
             use crate::answer::{self, Answer, Of};
             use crate::property::{self, PropertyType};
-            use crate::show::{self, Show, Shown};
+            use crate::show::{self, Show, JsonObject};
 
             /// By path and verb.
             pub static ANSWERS: &[Answer] = &[#(#entries),*];

@@ -85,7 +85,7 @@ impl Emitter<'_> {
 
     /// The calls that return and accept a type.
     pub(super) fn calls_with_type(&self, places: &[Place]) -> String {
-        let lines = [(true, "Given by"), (false, "Taken by")];
+        let lines = [(true, "Given by"), (false, "Accepted by")];
         let lines = lines.iter().filter_map(|(result, verb)| {
             let mut calls: Vec<String> = Vec::new();
             for at in places.iter().filter(|at| at.result == *result) {

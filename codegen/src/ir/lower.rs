@@ -144,7 +144,7 @@ impl Lowering<'_> {
         let declared = self.overlay.is_declared(&key);
         if declared && !(may_check_more && privileges.is_empty()) {
             self.overlay.mismatch(format!(
-                "privileges.toml: {key} has checks, so it cannot be declared"
+                "privileges.toml: the checks of {key} are known; remove it from [declared]"
             ));
         }
         let newest = endpoint.presence.has(self.releases - 1);
@@ -351,7 +351,7 @@ impl Lowering<'_> {
         let hidden = hidden(ty);
         if !self.holds_secret(&hidden) {
             self.overlay.problem(format!(
-                "{}: secrets.toml calls it a secret, but its type can only be printed",
+                "{}: secrets.toml lists it as a secret, but the crate cannot hide values of its type",
                 at.key()
             ));
         }

@@ -60,7 +60,7 @@ pub(super) fn with_settings(
                 {
                     left_out.push(name);
                 }
-                Some(parameter) if one(&parameter.ty) != one(&member.ty) => {
+                Some(parameter) if settable_type(&parameter.ty) != settable_type(&member.ty) => {
                     overlay.mismatch(format!(
                         "{key}?{name}: is of another type than what GET {} answers; patch one of them, or say in \
                          settings.toml why they are apart: `\"{key}?{name}\" = \"…\"` under [apart]",
@@ -85,10 +85,10 @@ pub(super) fn with_settings(
 }
 
 /// A type as far as its values can be set: a list counts as an array.
-fn one(ty: &Ty) -> (bool, &Ty) {
+fn settable_type(ty: &Ty) -> (bool, &Ty) {
     match ty {
         Ty::List(of) | Ty::Array(of) => (true, of),
-        Ty::Optional(of) => one(of),
+        Ty::Optional(of) => settable_type(of),
         ty => (false, ty),
     }
 }

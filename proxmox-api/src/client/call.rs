@@ -12,7 +12,7 @@ use crate::value::endpoint::{Endpoint, Method};
 use crate::value::input::{IntoItems, IntoItemsSetting, IntoSetting, IntoValue};
 use crate::value::limits;
 use crate::value::list::{self, List};
-use crate::value::settings::{self, Change, Taken, Written};
+use crate::value::settings::{self, Acceptance, Change, Written};
 
 /// A request ready to be sent: verb, path and parameters.
 ///
@@ -260,10 +260,10 @@ impl Call {
 
     /// Sets the parameters of the request that `value` has members for.
     #[inline(never)]
-    pub(crate) fn put_settings(&mut self, value: &dyn Object, taken: Taken) {
+    pub(crate) fn put_settings(&mut self, value: &dyn Object, acceptance: Acceptance) {
         for (name, written) in settings::all(value) {
-            if taken.takes(&name) {
-                let written = taken.form(&name, written);
+            if acceptance.accepts(&name) {
+                let written = acceptance.form(&name, written);
                 self.put_written(name, written);
             }
         }
@@ -271,18 +271,23 @@ impl Call {
 
     /// Applies those changes that the request has parameters for.
     #[inline(never)]
-    pub(crate) fn put_changes(&mut self, changes: &[Change], digest: Option<&str>, taken: Taken) {
+    pub(crate) fn put_changes(
+        &mut self,
+        changes: &[Change],
+        digest: Option<&str>,
+        acceptance: Acceptance,
+    ) {
         for change in changes {
             let name = change.name();
-            if !taken.takes(name) {
+            if !acceptance.accepts(name) {
                 continue;
             }
             match change.written() {
                 Some(written) => {
-                    let written = taken.form(name, written.clone());
+                    let written = acceptance.form(name, written.clone());
                     self.put_written(name.to_owned(), written);
                 }
-                None if taken.removes => self.unset(name.to_owned()),
+                None if acceptance.removes => self.unset(name.to_owned()),
                 None => {
                     let allowed = "a value: this call removes no settings";
                     let problem = Problem {
@@ -295,7 +300,7 @@ impl Call {
             }
         }
         if let Some(digest) = digest
-            && taken.takes(settings::DIGEST)
+            && acceptance.accepts(settings::DIGEST)
         {
             self.set(settings::DIGEST, &digest);
         }
@@ -406,9 +411,9 @@ impl Call {
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Shown<'a>(&'a Call);
+        struct DebugParams<'a>(&'a Call);
 
-        impl fmt::Debug for Shown<'_> {
+        impl fmt::Debug for DebugParams<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut map = f.debug_map();
                 for (key, value) in self.0.params.iter() {
@@ -426,7 +431,7 @@ impl fmt::Debug for Call {
         f.debug_struct("Call")
             .field("method", &format_args!("{}", self.method))
             .field("path", &self.path)
-            .field("params", &Shown(self))
+            .field("params", &DebugParams(self))
             .finish()
     }
 }

@@ -20,7 +20,7 @@ use crate::value::{ApiValue, compare, list, property_string};
     label = "not what this request sets"
 )]
 pub trait Settings<R>: Object {
-    /// Members that the request does not take.
+    /// Members that the request does not accept.
     #[doc(hidden)]
     const LEFT_OUT: &'static [&'static str];
 
@@ -33,7 +33,7 @@ pub trait Settings<R>: Object {
     const REMOVES: bool;
 
     #[doc(hidden)]
-    const TAKEN: Taken = Taken {
+    const ACCEPTANCE: Acceptance = Acceptance {
         left_out: Self::LEFT_OUT,
         lists: Self::LISTS,
         removes: Self::REMOVES,
@@ -43,15 +43,15 @@ pub trait Settings<R>: Object {
 /// The way in which a request accepts a value.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
-pub struct Taken {
+pub struct Acceptance {
     left_out: &'static [&'static str],
     lists: &'static [&'static str],
     pub(crate) removes: bool,
 }
 
-impl Taken {
+impl Acceptance {
     /// Whether the request accepts the member of this name. Names of indexed members end in `[n]`.
-    pub(crate) fn takes(&self, name: &str) -> bool {
+    pub(crate) fn accepts(&self, name: &str) -> bool {
         let is = |other: &&&str| match other.strip_suffix("[n]") {
             Some(prefix) => name.strip_prefix(prefix).is_some_and(|index| {
                 !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit())

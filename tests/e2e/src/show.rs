@@ -38,9 +38,9 @@ pub trait Show {
 
 /// An object being converted.
 #[derive(Debug, Default)]
-pub struct Shown(Map<String, Value>);
+pub struct JsonObject(Map<String, Value>);
 
-impl Shown {
+impl JsonObject {
     pub fn put(&mut self, name: &str, value: &dyn Show) {
         if let Some(value) = value.show() {
             self.0.insert(name.to_owned(), value);
@@ -156,7 +156,7 @@ impl<T: Show> Show for List<T> {
 
 impl<T: Show> Show for BTreeMap<String, T> {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         for (key, value) in self {
             out.put(key, value);
         }
