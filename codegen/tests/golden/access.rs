@@ -145,7 +145,7 @@ impl AccessPasswordPath {
     }
 }
 
-/// `PUT /access/password` on its way to a request.
+/// `PUT /access/password` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -266,7 +266,7 @@ impl AccessTicketPath {
     }
 }
 
-/// `POST /access/ticket` on its way to a request.
+/// `POST /access/ticket` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.

@@ -225,7 +225,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
     }
 }
 
-/// `GET /nodes/{node}/storage/{storage}/file-restore/download` on its way to a request.
+/// `GET /nodes/{node}/storage/{storage}/file-restore/download` before all required parameters are
+/// given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.

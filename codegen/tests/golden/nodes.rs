@@ -820,7 +820,7 @@ impl NodeVzdumpPost {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Accepted by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// The member `alias`.
@@ -887,7 +887,7 @@ property_string_impls!(AcmeDomain);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[non_exhaustive]
 pub struct BackupFleecing {
     /// The member `enabled`.
@@ -958,7 +958,7 @@ property_string_impls!(BackupFleecing);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[non_exhaustive]
 pub struct BackupPerformance {
     /// The member `max-workers`.
@@ -1023,7 +1023,7 @@ property_string_impls!(BackupPerformance);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Accepted by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct Location {
     /// The member `latitude`. From -90 to 90.
@@ -1098,7 +1098,7 @@ property_string_impls!(Location);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Accepted by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct NodeAcme {
     /// The member `account`. Default: `default`.
@@ -1184,7 +1184,7 @@ object!(NodeHardwarePciItem {
 
 /// A value of `compress`.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpCompress {
@@ -1210,7 +1210,7 @@ open_enum_impls!(NodeVzdumpCompress {
 
 /// A value of `mailnotification`.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpMailnotification {
@@ -1228,7 +1228,7 @@ open_enum_impls!(NodeVzdumpMailnotification {
 
 /// A value of `mode`.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpMode {
@@ -1248,7 +1248,7 @@ open_enum_impls!(NodeVzdumpMode {
 
 /// A value of `notification-mode`.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpNotificationMode {
@@ -1270,7 +1270,7 @@ open_enum_impls!(NodeVzdumpNotificationMode {
 
 /// A value of `notification-policy`.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpNotificationPolicy {
@@ -1290,7 +1290,7 @@ open_enum_impls!(NodeVzdumpNotificationPolicy {
 
 /// A value of `pbs-change-detection-mode`.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeVzdumpPbsChangeDetectionMode {
@@ -1312,7 +1312,7 @@ open_enum_impls!(NodeVzdumpPbsChangeDetectionMode {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
+/// Accepted by [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
 #[non_exhaustive]
 pub struct PruneBackups {
     /// The member `keep-all`.
@@ -1445,7 +1445,7 @@ property_string_impls!(PruneBackups);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Accepted by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// The member `bind-interface`.

@@ -244,7 +244,7 @@ open_enum_impls!(PoolMembersType {
 
 /// A value of `type`.
 ///
-/// Taken by [`GET /pools/{poolid}`](PoolsPoolidGet).
+/// Accepted by [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolType {

@@ -186,7 +186,7 @@ impl AccessAclPath {
     }
 }
 
-/// `PUT /access/acl` on its way to a request.
+/// `PUT /access/acl` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -406,7 +406,7 @@ impl AccessDomainsPath {
     }
 }
 
-/// `POST /access/domains` on its way to a request.
+/// `POST /access/domains` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -821,7 +821,7 @@ impl AccessDomainsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -829,7 +829,7 @@ impl AccessDomainsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1381,7 +1381,7 @@ impl AccessDomainsRealmPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1389,7 +1389,7 @@ impl AccessDomainsRealmPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1669,7 +1669,7 @@ impl AccessGroupsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1677,7 +1677,7 @@ impl AccessGroupsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1820,7 +1820,7 @@ impl AccessGroupsGroupidPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1828,7 +1828,7 @@ impl AccessGroupsGroupidPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1949,7 +1949,7 @@ impl AccessOpenidAuthUrlPath {
     }
 }
 
-/// `POST /access/openid/auth-url` on its way to a request.
+/// `POST /access/openid/auth-url` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2049,7 +2049,7 @@ impl AccessOpenidLoginPath {
     }
 }
 
-/// `POST /access/openid/login` on its way to a request.
+/// `POST /access/openid/login` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2159,7 +2159,7 @@ impl AccessPasswordPath {
     }
 }
 
-/// `PUT /access/password` on its way to a request.
+/// `PUT /access/password` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2443,7 +2443,7 @@ impl AccessRolesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2451,7 +2451,7 @@ impl AccessRolesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2595,7 +2595,7 @@ impl AccessRolesRoleidPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2603,7 +2603,7 @@ impl AccessRolesRoleidPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2891,7 +2891,7 @@ impl AccessTfaUseridPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2899,7 +2899,7 @@ impl AccessTfaUseridPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3086,7 +3086,7 @@ impl AccessTfaUseridIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3094,7 +3094,7 @@ impl AccessTfaUseridIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3212,7 +3212,7 @@ impl AccessTicketPath {
     }
 }
 
-/// `POST /access/ticket` on its way to a request.
+/// `POST /access/ticket` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -3555,7 +3555,7 @@ impl AccessUsersPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3563,7 +3563,7 @@ impl AccessUsersPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3786,7 +3786,7 @@ impl AccessUsersUseridPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3794,7 +3794,7 @@ impl AccessUsersUseridPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4141,7 +4141,7 @@ impl AccessUsersUseridTokenTokenidPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4149,7 +4149,7 @@ impl AccessUsersUseridTokenTokenidPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4239,7 +4239,7 @@ impl AccessUsersUseridTokenTokenidPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4247,7 +4247,7 @@ impl AccessUsersUseridTokenTokenidPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4356,7 +4356,7 @@ impl AccessVncticketPath {
     }
 }
 
-/// `POST /access/vncticket` on its way to a request.
+/// `POST /access/vncticket` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5212,7 +5212,7 @@ object!(AccessDomainsItem {
 /// How the LDAP connection is encrypted.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// Accepted by [`POST /access/domains`](AccessDomainsPost),
 /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -5235,7 +5235,7 @@ open_enum_impls!(AccessDomainsMode {
 /// TLS version of LDAPS connections; choose 1.2 or later.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// Accepted by [`POST /access/domains`](AccessDomainsPost),
 /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -5278,7 +5278,7 @@ open_enum_impls!(AccessDomainsTfa {
 ///
 /// Given by [`GET /access/domains`](AccessDomainsPath::get),
 /// [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost).
+/// Accepted by [`POST /access/domains`](AccessDomainsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsType {
@@ -5982,7 +5982,7 @@ object!(AccessTfaItem {
 /// Given by [`GET /access/tfa`](AccessTfaPath::get),
 /// [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get),
 /// [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get).
-/// Taken by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
+/// Accepted by [`POST /access/tfa/{userid}`](AccessTfaUseridPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum AccessTfaType {
@@ -6754,7 +6754,7 @@ open_enum_impls!(AccessUsersTfaTypes {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// Accepted by [`POST /access/domains`](AccessDomainsPost),
 /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[non_exhaustive]
 pub struct RealmSyncOptions {
@@ -6870,7 +6870,7 @@ property_string_impls!(RealmSyncOptions);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
-/// Taken by [`POST /access/domains`](AccessDomainsPost),
+/// Accepted by [`POST /access/domains`](AccessDomainsPost),
 /// [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[non_exhaustive]
 pub struct RealmTfa {

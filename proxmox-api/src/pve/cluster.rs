@@ -707,7 +707,7 @@ impl ClusterBackupPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -715,7 +715,7 @@ impl ClusterBackupPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1407,7 +1407,7 @@ impl ClusterBackupIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1415,7 +1415,7 @@ impl ClusterBackupIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2375,7 +2375,7 @@ impl ClusterConfigJoinGet {
     }
 }
 
-/// `POST /cluster/config/join` on its way to a request.
+/// `POST /cluster/config/join` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -3129,7 +3129,7 @@ impl ClusterJobsRealmSyncIdPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3137,7 +3137,7 @@ impl ClusterJobsRealmSyncIdPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3236,7 +3236,7 @@ impl ClusterJobsRealmSyncIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3244,7 +3244,7 @@ impl ClusterJobsRealmSyncIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3593,7 +3593,7 @@ impl ClusterMappingDirGet {
     }
 }
 
-/// `POST /cluster/mapping/dir` on its way to a request.
+/// `POST /cluster/mapping/dir` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -3677,7 +3677,7 @@ impl ClusterMappingDirPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3685,7 +3685,7 @@ impl ClusterMappingDirPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3881,7 +3881,7 @@ impl ClusterMappingDirIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3889,7 +3889,7 @@ impl ClusterMappingDirIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4014,7 +4014,7 @@ impl ClusterMappingPciGet {
     }
 }
 
-/// `POST /cluster/mapping/pci` on its way to a request.
+/// `POST /cluster/mapping/pci` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -4120,7 +4120,7 @@ impl ClusterMappingPciPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4128,7 +4128,7 @@ impl ClusterMappingPciPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4349,7 +4349,7 @@ impl ClusterMappingPciIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4357,7 +4357,7 @@ impl ClusterMappingPciIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4479,7 +4479,7 @@ impl ClusterMappingUsbGet {
     }
 }
 
-/// `POST /cluster/mapping/usb` on its way to a request.
+/// `POST /cluster/mapping/usb` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -4563,7 +4563,7 @@ impl ClusterMappingUsbPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4571,7 +4571,7 @@ impl ClusterMappingUsbPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4772,7 +4772,7 @@ impl ClusterMappingUsbIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4780,7 +4780,7 @@ impl ClusterMappingUsbIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -5165,7 +5165,7 @@ impl ClusterMetricsServerIdPath {
     }
 }
 
-/// `POST /cluster/metrics/server/{id}` on its way to a request.
+/// `POST /cluster/metrics/server/{id}` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5477,7 +5477,7 @@ impl ClusterMetricsServerIdPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -5485,7 +5485,7 @@ impl ClusterMetricsServerIdPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -5763,7 +5763,7 @@ impl ClusterMetricsServerIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -5771,7 +5771,7 @@ impl ClusterMetricsServerIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6210,7 +6210,7 @@ impl ClusterOptionsPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -6218,7 +6218,7 @@ impl ClusterOptionsPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6465,7 +6465,7 @@ impl ClusterQemuCustomCpuModelsPath {
     }
 }
 
-/// `POST /cluster/qemu/custom-cpu-models` on its way to a request.
+/// `POST /cluster/qemu/custom-cpu-models` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -6599,7 +6599,7 @@ impl ClusterQemuCustomCpuModelsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -6607,7 +6607,7 @@ impl ClusterQemuCustomCpuModelsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6866,7 +6866,7 @@ impl ClusterQemuCustomCpuModelsCputypePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -6874,7 +6874,7 @@ impl ClusterQemuCustomCpuModelsCputypePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6975,7 +6975,7 @@ impl ClusterReplicationPath {
     }
 }
 
-/// `POST /cluster/replication` on its way to a request.
+/// `POST /cluster/replication` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -7121,7 +7121,7 @@ impl ClusterReplicationPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7129,7 +7129,7 @@ impl ClusterReplicationPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -7330,7 +7330,7 @@ impl ClusterReplicationIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7338,7 +7338,7 @@ impl ClusterReplicationIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -10478,7 +10478,7 @@ impl Default for ClusterMetricsServer {
 /// InfluxDB: protocol used to send data.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// Accepted by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
 /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10593,7 +10593,7 @@ object!(ClusterMetricsServerItem {
 /// OpenTelemetry: how request bodies are compressed.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// Accepted by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
 /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10613,7 +10613,7 @@ open_enum_impls!(ClusterMetricsServerOtelCompression {
 /// OpenTelemetry: whether requests are encrypted.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// Accepted by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
 /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10633,7 +10633,7 @@ open_enum_impls!(ClusterMetricsServerOtelProtocol {
 /// Graphite: protocol used to send data.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
+/// Accepted by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost),
 /// [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10653,7 +10653,7 @@ open_enum_impls!(ClusterMetricsServerProto {
 /// Kind of metric server.
 ///
 /// Given by [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get).
-/// Taken by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost).
+/// Accepted by [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerType {
@@ -11052,7 +11052,7 @@ impl Default for ClusterOptions {
 /// Default language of the web interface.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsLanguage {
@@ -11507,7 +11507,7 @@ object!(ClusterReplicationItem {
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get),
 /// [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
-/// Taken by [`POST /cluster/replication`](ClusterReplicationPost),
+/// Accepted by [`POST /cluster/replication`](ClusterReplicationPost),
 /// [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11528,7 +11528,7 @@ open_enum_impls!(ClusterReplicationRemoveJob {
 ///
 /// Given by [`GET /cluster/replication`](ClusterReplicationPath::get),
 /// [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get).
-/// Taken by [`POST /cluster/replication`](ClusterReplicationPost).
+/// Accepted by [`POST /cluster/replication`](ClusterReplicationPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterReplicationType {
@@ -11581,7 +11581,7 @@ open_enum_impls!(ClusterResourceType {
 
 /// Lists only entries of this kind (`vm` means all guests).
 ///
-/// Taken by [`GET /cluster/resources`](ClusterResourcesGet).
+/// Accepted by [`GET /cluster/resources`](ClusterResourcesGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesFilter {
@@ -11916,7 +11916,7 @@ object!(ClusterTasksItem {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
-/// Taken by [`POST /cluster/config`](ClusterConfigPost),
+/// Accepted by [`POST /cluster/config`](ClusterConfigPost),
 /// [`POST /cluster/config/join`](ClusterConfigJoinPost),
 /// [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost).
 #[non_exhaustive]
@@ -11981,7 +11981,7 @@ property_string_impls!(CorosyncLink);
 ///
 /// Given by [`GET /cluster/mapping/dir`](ClusterMappingDirGet),
 /// [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get).
-/// Taken by [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
+/// Accepted by [`POST /cluster/mapping/dir`](ClusterMappingDirPost),
 /// [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut).
 #[non_exhaustive]
 pub struct DirMapping {
@@ -12041,7 +12041,7 @@ property_string_impls!(DirMapping);
 /// Whether fenced nodes are reported; superseded by notification matchers.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum FencingNotification {
@@ -12060,7 +12060,7 @@ open_enum_impls!(FencingNotification {
 /// How failed nodes are fenced; everything but the watchdog is experimental.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaFencingMode {
@@ -12081,7 +12081,7 @@ open_enum_impls!(HaFencingMode {
 /// How possible moves are rated.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaRebalanceMethod {
@@ -12101,7 +12101,7 @@ open_enum_impls!(HaRebalanceMethod {
 /// actual load.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaSchedulingMode {
@@ -12124,7 +12124,7 @@ open_enum_impls!(HaSchedulingMode {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default:
@@ -12181,7 +12181,7 @@ property_string_impls!(HaSettings);
 /// What becomes of HA resources when their node is shut down or rebooted.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaShutdownPolicy {
@@ -12206,7 +12206,7 @@ open_enum_impls!(HaShutdownPolicy {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct MigrationSettings {
     /// Network in CIDR notation that carries the traffic; that of migrations also carries
@@ -12276,7 +12276,7 @@ property_string_impls!(MigrationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct NextIdRange {
     /// First VMID of the range. Default: `100`.
@@ -12338,7 +12338,7 @@ property_string_impls!(NextIdRange);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct NotificationSettings {
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
@@ -12489,7 +12489,7 @@ property_string_impls!(NotificationSettings);
 /// When pending package updates are reported; superseded by notification matchers.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PackageUpdateNotification {
@@ -12513,7 +12513,7 @@ open_enum_impls!(PackageUpdateNotification {
 ///
 /// Given by [`GET /cluster/mapping/pci`](ClusterMappingPciGet),
 /// [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get).
-/// Taken by [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
+/// Accepted by [`POST /cluster/mapping/pci`](ClusterMappingPciPost),
 /// [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut).
 #[non_exhaustive]
 pub struct PciMapping {
@@ -12807,7 +12807,7 @@ impl Default for QemuCustomCpuModel {
 ///
 /// Given by [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get),
 /// [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get).
-/// Taken by [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
+/// Accepted by [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost),
 /// [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -13231,7 +13231,7 @@ open_enum_impls!(QemuReportedCpuModel {
 /// Whether failed replications are reported; superseded by notification matchers.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ReplicationNotification {
@@ -13252,7 +13252,7 @@ open_enum_impls!(ReplicationNotification {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
@@ -13320,7 +13320,7 @@ property_string_impls!(ReplicationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct ResourceScheduling {
     /// What counts when nodes are picked: number of resources, their configured size, or also their
@@ -13517,7 +13517,7 @@ property_string_impls!(ResourceScheduling);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct TagStyle {
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
@@ -13615,7 +13615,7 @@ property_string_impls!(TagStyle);
 /// Whether tags are sorted or keep their configured order.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum TagStyleOrdering {
@@ -13634,7 +13634,7 @@ open_enum_impls!(TagStyleOrdering {
 /// Form in which the resource tree draws tags.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum TagStyleShape {
@@ -13718,7 +13718,7 @@ impl Default for TotemInterface {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct U2fSettings {
     /// U2F application ID; the origin if not set.
@@ -13781,7 +13781,7 @@ property_string_impls!(U2fSettings);
 ///
 /// Given by [`GET /cluster/mapping/usb`](ClusterMappingUsbGet),
 /// [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get).
-/// Taken by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
+/// Accepted by [`POST /cluster/mapping/usb`](ClusterMappingUsbPost),
 /// [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut).
 #[non_exhaustive]
 pub struct UsbMapping {
@@ -13869,7 +13869,7 @@ property_string_impls!(UsbMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default:
@@ -13954,7 +13954,7 @@ property_string_impls!(UserTagAccess);
 /// Whether users may set no tags, listed ones, also those already in use, or any.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum UserTagAccessMode {
@@ -13979,7 +13979,7 @@ open_enum_impls!(UserTagAccessMode {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](ClusterOptionsPut).
 #[non_exhaustive]
 pub struct WebauthnSettings {
     /// Whether subdomains of the origin are accepted as well. Default: `true`.

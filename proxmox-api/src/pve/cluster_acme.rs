@@ -225,7 +225,7 @@ impl ClusterAcmeAccountPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -233,7 +233,7 @@ impl ClusterAcmeAccountPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -632,7 +632,7 @@ impl ClusterAcmePluginsGet {
     }
 }
 
-/// `POST /cluster/acme/plugins` on its way to a request.
+/// `POST /cluster/acme/plugins` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -737,7 +737,7 @@ impl ClusterAcmePluginsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -745,7 +745,7 @@ impl ClusterAcmePluginsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -948,7 +948,7 @@ impl ClusterAcmePluginsIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -956,7 +956,7 @@ impl ClusterAcmePluginsIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1155,7 +1155,7 @@ object!(AcmeDirectory {
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
 /// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-/// Taken by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
+/// Accepted by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost),
 /// [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -1874,7 +1874,7 @@ impl Default for AcmePluginSchemaField {
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
 /// [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
-/// Taken by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
+/// Accepted by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet),
 /// [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]

@@ -433,7 +433,7 @@ impl ClusterCephStatusPath {
 
 /// Name of the OSD flag.
 ///
-/// Taken by [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get),
+/// Accepted by [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get),
 /// [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -854,7 +854,7 @@ impl Default for ClusterCephMetadata {
 
 /// Whether to return everything or only the Ceph versions of the nodes.
 ///
-/// Taken by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
+/// Accepted by [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ClusterCephMetadataScope {

@@ -147,7 +147,7 @@ impl ClusterHaGroupsPath {
     }
 }
 
-/// `POST /cluster/ha/groups` on its way to a request.
+/// `POST /cluster/ha/groups` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -243,7 +243,7 @@ impl ClusterHaGroupsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -251,7 +251,7 @@ impl ClusterHaGroupsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -439,7 +439,7 @@ impl ClusterHaGroupsGroupPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -447,7 +447,7 @@ impl ClusterHaGroupsGroupPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -688,7 +688,7 @@ impl ClusterHaResourcesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -696,7 +696,7 @@ impl ClusterHaResourcesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -919,7 +919,7 @@ impl ClusterHaResourcesSidPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -927,7 +927,7 @@ impl ClusterHaResourcesSidPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1202,7 +1202,7 @@ impl ClusterHaRulesGet {
     }
 }
 
-/// `POST /cluster/ha/rules` on its way to a request.
+/// `POST /cluster/ha/rules` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1329,7 +1329,7 @@ impl ClusterHaRulesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1337,7 +1337,7 @@ impl ClusterHaRulesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1560,7 +1560,7 @@ impl ClusterHaRulesRulePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1568,7 +1568,7 @@ impl ClusterHaRulesRulePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2211,7 +2211,7 @@ object!(ClusterHaResourcesMigrate {
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
 /// [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
-/// Taken by [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
+/// Accepted by [`POST /cluster/ha/resources`](ClusterHaResourcesPost),
 /// [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -2238,7 +2238,7 @@ open_enum_impls!(ClusterHaResourcesState {
 ///
 /// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
 /// [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
-/// Taken by [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
+/// Accepted by [`GET /cluster/ha/resources`](ClusterHaResourcesGet),
 /// [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -2616,7 +2616,7 @@ object!(HaGroup {
 ///
 /// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get),
 /// [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
-/// Taken by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
+/// Accepted by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaGroupType {
@@ -2821,7 +2821,7 @@ impl Default for HaNodeRequest {
 /// What happens to HA resources while the HA stack is disarmed.
 ///
 /// Given by [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get).
-/// Taken by [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
+/// Accepted by [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum HaResourceMode {
@@ -3019,7 +3019,7 @@ object!(HaRule {
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
 /// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-/// Taken by [`POST /cluster/ha/rules`](ClusterHaRulesPost),
+/// Accepted by [`POST /cluster/ha/rules`](ClusterHaRulesPost),
 /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -3040,7 +3040,7 @@ open_enum_impls!(HaRuleAffinity {
 ///
 /// Given by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
 /// [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get).
-/// Taken by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
+/// Accepted by [`GET /cluster/ha/rules`](ClusterHaRulesGet),
 /// [`POST /cluster/ha/rules`](ClusterHaRulesPost),
 /// [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut).
 #[derive(Clone, PartialEq, Hash)]

@@ -219,7 +219,7 @@ impl ClusterNotificationsEndpointsGotifyPath {
     }
 }
 
-/// `POST /cluster/notifications/endpoints/gotify` on its way to a request.
+/// `POST /cluster/notifications/endpoints/gotify` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -327,7 +327,7 @@ impl ClusterNotificationsEndpointsGotifyPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -335,7 +335,7 @@ impl ClusterNotificationsEndpointsGotifyPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -569,7 +569,7 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -577,7 +577,7 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -781,7 +781,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -789,7 +789,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1047,7 +1047,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1055,7 +1055,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1167,7 +1167,7 @@ impl ClusterNotificationsEndpointsSmtpPath {
     }
 }
 
-/// `POST /cluster/notifications/endpoints/smtp` on its way to a request.
+/// `POST /cluster/notifications/endpoints/smtp` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1333,7 +1333,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1341,7 +1341,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1637,7 +1637,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1645,7 +1645,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1751,7 +1751,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
     }
 }
 
-/// `POST /cluster/notifications/endpoints/webhook` on its way to a request.
+/// `POST /cluster/notifications/endpoints/webhook` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1889,7 +1889,7 @@ impl ClusterNotificationsEndpointsWebhookPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1897,7 +1897,7 @@ impl ClusterNotificationsEndpointsWebhookPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2161,7 +2161,7 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2169,7 +2169,7 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2504,7 +2504,7 @@ impl ClusterNotificationsMatchersPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2512,7 +2512,7 @@ impl ClusterNotificationsMatchersPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2774,7 +2774,7 @@ impl ClusterNotificationsMatchersNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2782,7 +2782,7 @@ impl ClusterNotificationsMatchersNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3351,7 +3351,7 @@ object!(ClusterNotificationsMatchersItem {
 ///
 /// Given by [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get),
 /// [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
-/// Taken by [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
+/// Accepted by [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost),
 /// [`PUT /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -4481,7 +4481,8 @@ object!(NotificationSmtpItem {
 /// Given by
 /// [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get),
 /// [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
-/// Taken by [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
+/// Accepted by
+/// [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost),
 /// [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -4857,7 +4858,7 @@ object!(NotificationWebhookItem {
 /// Given by
 /// [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get),
 /// [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
-/// Taken by
+/// Accepted by
 /// [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost),
 /// [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
 #[derive(Clone, PartialEq, Hash)]

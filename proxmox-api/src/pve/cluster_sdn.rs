@@ -331,7 +331,7 @@ impl ClusterSdnControllersGet {
     }
 }
 
-/// `POST /cluster/sdn/controllers` on its way to a request.
+/// `POST /cluster/sdn/controllers` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -562,7 +562,7 @@ impl ClusterSdnControllersPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -570,7 +570,7 @@ impl ClusterSdnControllersPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -926,7 +926,7 @@ impl ClusterSdnControllersControllerPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -934,7 +934,7 @@ impl ClusterSdnControllersControllerPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1087,7 +1087,7 @@ impl ClusterSdnDnsGet {
     }
 }
 
-/// `POST /cluster/sdn/dns` on its way to a request.
+/// `POST /cluster/sdn/dns` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1229,7 +1229,7 @@ impl ClusterSdnDnsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1237,7 +1237,7 @@ impl ClusterSdnDnsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1443,7 +1443,7 @@ impl ClusterSdnDnsDnsPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1451,7 +1451,7 @@ impl ClusterSdnDnsDnsPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1807,7 +1807,7 @@ impl ClusterSdnFabricsFabricGet {
     }
 }
 
-/// `POST /cluster/sdn/fabrics/fabric` on its way to a request.
+/// `POST /cluster/sdn/fabrics/fabric` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1970,7 +1970,7 @@ impl ClusterSdnFabricsFabricPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1978,7 +1978,7 @@ impl ClusterSdnFabricsFabricPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2266,7 +2266,7 @@ impl ClusterSdnFabricsFabricIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2274,7 +2274,7 @@ impl ClusterSdnFabricsFabricIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2512,7 +2512,7 @@ impl ClusterSdnFabricsNodeFabricIdGet {
     }
 }
 
-/// `POST /cluster/sdn/fabrics/node/{fabric_id}` on its way to a request.
+/// `POST /cluster/sdn/fabrics/node/{fabric_id}` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2672,7 +2672,7 @@ impl ClusterSdnFabricsNodeFabricIdPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2680,7 +2680,7 @@ impl ClusterSdnFabricsNodeFabricIdPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2995,7 +2995,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3003,7 +3003,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3123,7 +3123,7 @@ impl ClusterSdnIpamsGet {
     }
 }
 
-/// `POST /cluster/sdn/ipams` on its way to a request.
+/// `POST /cluster/sdn/ipams` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -3227,7 +3227,7 @@ impl ClusterSdnIpamsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3235,7 +3235,7 @@ impl ClusterSdnIpamsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3430,7 +3430,7 @@ impl ClusterSdnIpamsIpamPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3438,7 +3438,7 @@ impl ClusterSdnIpamsIpamPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3827,7 +3827,7 @@ impl ClusterSdnPrefixListsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3835,7 +3835,7 @@ impl ClusterSdnPrefixListsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3998,7 +3998,7 @@ impl ClusterSdnPrefixListsIdPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4006,7 +4006,7 @@ impl ClusterSdnPrefixListsIdPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4127,7 +4127,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     }
 }
 
-/// `POST /cluster/sdn/prefix-lists/{id}/entries` on its way to a request.
+/// `POST /cluster/sdn/prefix-lists/{id}/entries` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -4230,7 +4230,7 @@ impl ClusterSdnPrefixListsIdEntriesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4238,7 +4238,7 @@ impl ClusterSdnPrefixListsIdEntriesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4447,7 +4447,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4455,7 +4455,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4750,7 +4750,7 @@ impl ClusterSdnRouteMapsEntriesGet {
     }
 }
 
-/// `POST /cluster/sdn/route-maps/entries` on its way to a request.
+/// `POST /cluster/sdn/route-maps/entries` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5217,7 +5217,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -5225,7 +5225,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -5391,7 +5391,7 @@ impl ClusterSdnVnetsGet {
     }
 }
 
-/// `POST /cluster/sdn/vnets` on its way to a request.
+/// `POST /cluster/sdn/vnets` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5510,7 +5510,7 @@ impl ClusterSdnVnetsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -5518,7 +5518,7 @@ impl ClusterSdnVnetsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -5749,7 +5749,7 @@ impl ClusterSdnVnetsVnetPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -5757,7 +5757,7 @@ impl ClusterSdnVnetsVnetPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6016,7 +6016,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -6024,7 +6024,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6141,7 +6141,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     }
 }
 
-/// `POST /cluster/sdn/vnets/{vnet}/firewall/rules` on its way to a request.
+/// `POST /cluster/sdn/vnets/{vnet}/firewall/rules` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -6321,7 +6321,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -6329,7 +6329,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6628,7 +6628,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -6636,7 +6636,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6760,7 +6760,7 @@ impl ClusterSdnVnetsVnetIpsPath {
     }
 }
 
-/// `POST /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
+/// `POST /cluster/sdn/vnets/{vnet}/ips` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -6835,7 +6835,7 @@ impl ClusterSdnVnetsVnetIpsPost {
     }
 }
 
-/// `PUT /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
+/// `PUT /cluster/sdn/vnets/{vnet}/ips` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -6917,7 +6917,7 @@ impl ClusterSdnVnetsVnetIpsPut {
     }
 }
 
-/// `DELETE /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
+/// `DELETE /cluster/sdn/vnets/{vnet}/ips` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -7088,7 +7088,7 @@ impl ClusterSdnVnetsVnetSubnetsGet {
     }
 }
 
-/// `POST /cluster/sdn/vnets/{vnet}/subnets` on its way to a request.
+/// `POST /cluster/sdn/vnets/{vnet}/subnets` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -7216,7 +7216,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7224,7 +7224,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -7482,7 +7482,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7490,7 +7490,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -7677,7 +7677,7 @@ impl ClusterSdnZonesGet {
     }
 }
 
-/// `POST /cluster/sdn/zones` on its way to a request.
+/// `POST /cluster/sdn/zones` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -7991,7 +7991,7 @@ impl ClusterSdnZonesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7999,7 +7999,7 @@ impl ClusterSdnZonesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -8428,7 +8428,7 @@ impl ClusterSdnZonesZonePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -8436,7 +8436,7 @@ impl ClusterSdnZonesZonePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -9609,7 +9609,7 @@ impl Default for ClusterSdnFabricsNodePending {
 /// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
 /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut),
 /// [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
 /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
@@ -9638,7 +9638,7 @@ open_enum_impls!(ClusterSdnFabricsProtocol {
 /// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
 /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -9839,7 +9839,7 @@ impl Default for ClusterSdnVnetsFirewallOptions {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
 /// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-/// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
+/// Accepted by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost),
 /// [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut).
 #[non_exhaustive]
 pub struct DhcpRange {
@@ -9911,7 +9911,7 @@ property_string_impls!(DhcpRange);
 /// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
 /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[non_exhaustive]
 pub struct FabricInterface {
@@ -10053,7 +10053,7 @@ property_string_impls!(FabricInterface);
 /// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
 /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10088,7 +10088,7 @@ open_enum_impls!(FabricInterfaceNetworkType {
 /// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
 /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[non_exhaustive]
 pub struct FabricPeer {
@@ -10204,7 +10204,7 @@ property_string_impls!(FabricPeer);
 /// [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet),
 /// [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost),
 /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10229,7 +10229,7 @@ open_enum_impls!(FabricPeerType {
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
 /// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet),
 /// [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
 /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[non_exhaustive]
 pub struct FabricRedistribute {
@@ -10294,7 +10294,7 @@ property_string_impls!(FabricRedistribute);
 /// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet),
 /// [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet),
 /// [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
-/// Taken by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
+/// Accepted by [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost),
 /// [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10323,7 +10323,7 @@ open_enum_impls!(FabricRedistributeSource {
 ///
 /// Given by [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet),
 /// [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get).
-/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
+/// Accepted by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
 /// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
 #[non_exhaustive]
 pub struct PrefixListRule {
@@ -10424,7 +10424,7 @@ property_string_impls!(PrefixListRule);
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// Accepted by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
 /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[non_exhaustive]
 pub struct RouteMapExitAction {
@@ -10489,7 +10489,7 @@ property_string_impls!(RouteMapExitAction);
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// Accepted by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
 /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10517,7 +10517,7 @@ open_enum_impls!(RouteMapExitActionKey {
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// Accepted by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
 /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[non_exhaustive]
 pub struct RouteMapMatch {
@@ -10576,7 +10576,7 @@ property_string_impls!(RouteMapMatch);
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// Accepted by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
 /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10640,7 +10640,7 @@ open_enum_impls!(RouteMapMatchKey {
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// Accepted by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
 /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[non_exhaustive]
 pub struct RouteMapSet {
@@ -10699,7 +10699,7 @@ property_string_impls!(RouteMapSet);
 /// Given by [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
+/// Accepted by [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost),
 /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11095,7 +11095,7 @@ object!(SdnController {
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
 /// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-/// Taken by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
+/// Accepted by [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost),
 /// [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11212,7 +11212,7 @@ impl Default for SdnControllerPending {
 ///
 /// Given by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
 /// [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet).
-/// Taken by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
+/// Accepted by [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet),
 /// [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11386,7 +11386,7 @@ object!(SdnDns {
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
 /// [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
-/// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
+/// Accepted by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet),
 /// [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11403,7 +11403,7 @@ open_enum_impls!(SdnDnsType {
 
 /// One element of the list `delete` (names of settings to remove).
 ///
-/// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
+/// Accepted by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum SdnFabricDelete {
@@ -11446,7 +11446,7 @@ open_enum_impls!(SdnFabricDelete {
 
 /// One element of the list `delete` (names of settings to remove).
 ///
-/// Taken by
+/// Accepted by
 /// [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11606,7 +11606,7 @@ object!(SdnIpam {
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
 /// [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
-/// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
+/// Accepted by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet),
 /// [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11735,7 +11735,7 @@ impl Default for SdnPrefixList {
 
 /// One element of the list `delete` (names of settings to remove).
 ///
-/// Taken by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
+/// Accepted by [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum SdnPrefixListDelete {
@@ -11874,7 +11874,7 @@ impl Default for SdnPrefixListEntry {
 
 /// One element of the list `delete` (names of settings to remove).
 ///
-/// Taken by
+/// Accepted by
 /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11935,7 +11935,7 @@ impl Default for SdnPrefixListPending {
 /// [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet),
 /// [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get).
-/// Taken by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
+/// Accepted by [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost),
 /// [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut),
 /// [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost),
 /// [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut),
@@ -12135,7 +12135,7 @@ object!(SdnRouteMapEntry {
 
 /// One element of the list `delete` (names of settings to remove).
 ///
-/// Taken by
+/// Accepted by
 /// [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -12457,7 +12457,7 @@ impl Default for SdnSubnetPending {
 ///
 /// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet),
 /// [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-/// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
+/// Accepted by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum SdnSubnetType {
@@ -12681,7 +12681,7 @@ impl Default for SdnVnetPending {
 ///
 /// Given by [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet),
 /// [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet).
-/// Taken by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
+/// Accepted by [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum SdnVnetType {
@@ -13160,7 +13160,7 @@ object!(SdnZone {
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
 /// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-/// Taken by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
+/// Accepted by [`POST /cluster/sdn/zones`](ClusterSdnZonesPost),
 /// [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -13297,7 +13297,7 @@ impl Default for SdnZonePending {
 ///
 /// Given by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
 /// [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet).
-/// Taken by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
+/// Accepted by [`GET /cluster/sdn/zones`](ClusterSdnZonesGet),
 /// [`POST /cluster/sdn/zones`](ClusterSdnZonesPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]

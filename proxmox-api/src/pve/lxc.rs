@@ -983,7 +983,7 @@ impl LxcPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -991,7 +991,7 @@ impl LxcPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2029,7 +2029,7 @@ impl LxcVmidConfigPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2037,7 +2037,7 @@ impl LxcVmidConfigPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2269,7 +2269,7 @@ impl LxcVmidFirewallAliasesPath {
     }
 }
 
-/// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases` on its way to a request.
+/// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2355,7 +2355,7 @@ impl LxcVmidFirewallAliasesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2363,7 +2363,7 @@ impl LxcVmidFirewallAliasesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2543,7 +2543,7 @@ impl LxcVmidFirewallAliasesNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2551,7 +2551,7 @@ impl LxcVmidFirewallAliasesNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2897,7 +2897,7 @@ impl LxcVmidFirewallIpsetNamePost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2905,7 +2905,7 @@ impl LxcVmidFirewallIpsetNamePost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3117,7 +3117,7 @@ impl LxcVmidFirewallIpsetNameCidrPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3125,7 +3125,7 @@ impl LxcVmidFirewallIpsetNameCidrPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3512,7 +3512,7 @@ impl LxcVmidFirewallOptionsPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3520,7 +3520,7 @@ impl LxcVmidFirewallOptionsPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3703,7 +3703,7 @@ impl LxcVmidFirewallRulesPath {
     }
 }
 
-/// `POST /nodes/{node}/lxc/{vmid}/firewall/rules` on its way to a request.
+/// `POST /nodes/{node}/lxc/{vmid}/firewall/rules` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -3887,7 +3887,7 @@ impl LxcVmidFirewallRulesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3895,7 +3895,7 @@ impl LxcVmidFirewallRulesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4190,7 +4190,7 @@ impl LxcVmidFirewallRulesPosPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -4198,7 +4198,7 @@ impl LxcVmidFirewallRulesPosPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4849,7 +4849,7 @@ impl LxcVmidMtunnelwebsocketPath {
     }
 }
 
-/// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket` on its way to a request.
+/// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -4973,7 +4973,7 @@ impl LxcVmidRemoteMigratePath {
     }
 }
 
-/// `POST /nodes/{node}/lxc/{vmid}/remote_migrate` on its way to a request.
+/// `POST /nodes/{node}/lxc/{vmid}/remote_migrate` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5172,7 +5172,7 @@ impl LxcVmidResizePath {
     }
 }
 
-/// `PUT /nodes/{node}/lxc/{vmid}/resize` on its way to a request.
+/// `PUT /nodes/{node}/lxc/{vmid}/resize` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5297,7 +5297,7 @@ impl LxcVmidRrdPath {
     }
 }
 
-/// `GET /nodes/{node}/lxc/{vmid}/rrd` on its way to a request.
+/// `GET /nodes/{node}/lxc/{vmid}/rrd` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5844,7 +5844,7 @@ impl LxcVmidSnapshotSnapnameConfigPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -5852,7 +5852,7 @@ impl LxcVmidSnapshotSnapnameConfigPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -6864,7 +6864,7 @@ impl LxcVmidVncwebsocketPath {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -6893,7 +6893,7 @@ open_enum_impls!(LxcArch {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -7442,7 +7442,7 @@ impl Default for LxcConfig {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcDevice {
@@ -7570,7 +7570,7 @@ object!(LxcFeature {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcFeatures {
@@ -7854,7 +7854,7 @@ object!(LxcItem {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -7979,7 +7979,7 @@ impl Default for LxcMigrateNodeRefusal {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcMountPoint {
@@ -8182,7 +8182,7 @@ property_string_impls!(LxcMountPoint);
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcNet {
@@ -8402,7 +8402,7 @@ property_string_impls!(LxcNet);
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -8422,7 +8422,7 @@ open_enum_impls!(LxcNetType {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -8473,7 +8473,7 @@ open_enum_impls!(LxcOstype {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcRootfs {
@@ -9268,7 +9268,7 @@ object!(LxcStatusCurrent {
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](LxcVmidConfigPut).
 #[non_exhaustive]
 pub struct LxcUnused {

@@ -359,7 +359,7 @@ impl NodeCephCmdSafetyPath {
     }
 }
 
-/// `GET /nodes/{node}/ceph/cmd-safety` on its way to a request.
+/// `GET /nodes/{node}/ceph/cmd-safety` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2090,7 +2090,7 @@ impl NodeCephPoolPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2098,7 +2098,7 @@ impl NodeCephPoolPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2329,7 +2329,7 @@ impl NodeCephPoolNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2337,7 +2337,7 @@ impl NodeCephPoolNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2698,7 +2698,7 @@ impl NodeCephPoolsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2706,7 +2706,7 @@ impl NodeCephPoolsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2969,7 +2969,7 @@ impl NodeCephPoolsNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2977,7 +2977,7 @@ impl NodeCephPoolsNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3404,7 +3404,7 @@ impl NodeCephStopPost {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// Accepted by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
 /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost).
 #[non_exhaustive]
 pub struct CephErasureCoding {
@@ -3843,7 +3843,7 @@ object!(NodeCephCmdSafety {
 
 /// What is to be done with the daemon.
 ///
-/// Taken by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
+/// Accepted by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyAction {
@@ -3861,7 +3861,7 @@ open_enum_impls!(NodeCephCmdSafetyAction {
 
 /// Type of the daemon.
 ///
-/// Taken by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
+/// Accepted by [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyService {
@@ -4213,7 +4213,7 @@ object!(NodeCephOsdLvInfo {
 
 /// Role of the device within the OSD whose volume to look at.
 ///
-/// Taken by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
+/// Accepted by [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephOsdLvInfoType {
@@ -4387,7 +4387,7 @@ impl Default for NodeCephOsdRoot {
 /// [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
 /// [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get),
 /// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// Accepted by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
 /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
 /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
 /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
@@ -4771,7 +4771,7 @@ object!(NodeCephPool {
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet),
 /// [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
-/// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
+/// Accepted by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost),
 /// [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut),
 /// [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost),
 /// [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).

@@ -144,7 +144,7 @@ impl NodeDisksDirectoryPath {
     }
 }
 
-/// `POST /nodes/{node}/disks/directory` on its way to a request.
+/// `POST /nodes/{node}/disks/directory` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -589,7 +589,7 @@ impl NodeDisksLvmPath {
     }
 }
 
-/// `POST /nodes/{node}/disks/lvm` on its way to a request.
+/// `POST /nodes/{node}/disks/lvm` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -833,7 +833,7 @@ impl NodeDisksLvmthinPath {
     }
 }
 
-/// `POST /nodes/{node}/disks/lvmthin` on its way to a request.
+/// `POST /nodes/{node}/disks/lvmthin` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1219,7 +1219,7 @@ impl NodeDisksZfsPath {
     }
 }
 
-/// `POST /nodes/{node}/disks/zfs` on its way to a request.
+/// `POST /nodes/{node}/disks/zfs` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1551,7 +1551,7 @@ object!(LvmVolumeGroup {
 
 /// File system to create.
 ///
-/// Taken by [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
+/// Accepted by [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksDirectoryFilesystem {
@@ -1706,7 +1706,7 @@ object!(NodeDisksListItem {
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of
 /// disk.
 ///
-/// Taken by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
+/// Accepted by [`GET /nodes/{node}/disks/list`](NodeDisksListGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksListType {
@@ -1953,7 +1953,7 @@ object!(NodeDisksZfs {
 
 /// Compression of the data on the pool.
 ///
-/// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
+/// Accepted by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsCompression {
@@ -2029,7 +2029,7 @@ object!(NodeDisksZfsItem {
 
 /// How the devices are combined.
 ///
-/// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
+/// Accepted by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsRaidlevel {
@@ -2122,7 +2122,7 @@ object!(ZfsDevice {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
+/// Accepted by [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost).
 #[non_exhaustive]
 pub struct ZfsDraidConfig {
     /// How many devices of each redundancy group hold data. At least 1.

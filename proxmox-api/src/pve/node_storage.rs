@@ -316,7 +316,7 @@ impl NodeStorageStorageContentGet {
     }
 }
 
-/// `POST /nodes/{node}/storage/{storage}/content` on its way to a request.
+/// `POST /nodes/{node}/storage/{storage}/content` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -740,7 +740,7 @@ impl NodeStorageStorageContentVolumePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -748,7 +748,7 @@ impl NodeStorageStorageContentVolumePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -892,7 +892,7 @@ impl NodeStorageStorageDownloadUrlPath {
     }
 }
 
-/// `POST /nodes/{node}/storage/{storage}/download-url` on its way to a request.
+/// `POST /nodes/{node}/storage/{storage}/download-url` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1110,7 +1110,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
     }
 }
 
-/// `GET /nodes/{node}/storage/{storage}/file-restore/download` on its way to a request.
+/// `GET /nodes/{node}/storage/{storage}/file-restore/download` before all required parameters are
+/// given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1275,7 +1276,8 @@ impl NodeStorageStorageFileRestoreListPath {
     }
 }
 
-/// `GET /nodes/{node}/storage/{storage}/file-restore/list` on its way to a request.
+/// `GET /nodes/{node}/storage/{storage}/file-restore/list` before all required parameters are
+/// given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1840,7 +1842,7 @@ impl NodeStorageStorageRrdPath {
     }
 }
 
-/// `GET /nodes/{node}/storage/{storage}/rrd` on its way to a request.
+/// `GET /nodes/{node}/storage/{storage}/rrd` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2101,7 +2103,7 @@ impl NodeStorageStorageUploadPath {
     }
 }
 
-/// `POST /nodes/{node}/storage/{storage}/upload` on its way to a request.
+/// `POST /nodes/{node}/storage/{storage}/upload` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -2329,7 +2331,7 @@ open_enum_impls!(ImportMetadataWarningType {
 
 /// Algorithm `checksum` was computed with.
 ///
-/// Taken by
+/// Accepted by
 /// [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost),
 /// [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -2708,7 +2710,7 @@ impl Default for NodeStorageContentVerification {
 
 /// What the file is: ISO image, container template or image to import.
 ///
-/// Taken by
+/// Accepted by
 /// [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost),
 /// [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost).
 #[derive(Clone, PartialEq, Hash)]

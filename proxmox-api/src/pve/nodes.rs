@@ -316,7 +316,7 @@ impl NodeAplinfoPath {
     }
 }
 
-/// `POST /nodes/{node}/aplinfo` on its way to a request.
+/// `POST /nodes/{node}/aplinfo` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -1881,7 +1881,7 @@ impl NodeConfigPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1889,7 +1889,7 @@ impl NodeConfigPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2013,7 +2013,7 @@ impl NodeDnsPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2021,7 +2021,7 @@ impl NodeDnsPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2584,7 +2584,7 @@ impl NodeHostsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -2592,7 +2592,7 @@ impl NodeHostsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3075,7 +3075,7 @@ impl NodeNetworkGet {
     }
 }
 
-/// `POST /nodes/{node}/network` on its way to a request.
+/// `POST /nodes/{node}/network` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -3368,7 +3368,7 @@ impl NodeNetworkPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3376,7 +3376,7 @@ impl NodeNetworkPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -3893,7 +3893,7 @@ impl NodeNetworkIfacePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -3901,7 +3901,7 @@ impl NodeNetworkIfacePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -4516,7 +4516,7 @@ impl NodeRrdPath {
     }
 }
 
-/// `GET /nodes/{node}/rrd` on its way to a request.
+/// `GET /nodes/{node}/rrd` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -5115,7 +5115,7 @@ impl NodeScanPbsPath {
     }
 }
 
-/// `GET /nodes/{node}/scan/pbs` on its way to a request.
+/// `GET /nodes/{node}/scan/pbs` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -7749,7 +7749,7 @@ impl NodeVzdumpPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7757,7 +7757,7 @@ impl NodeVzdumpPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -8003,7 +8003,7 @@ impl NodeWakeonlanPath {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
-/// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Accepted by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// Other domain in which the DNS challenge is answered.
@@ -8365,7 +8365,7 @@ object!(MethodEntry {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
-/// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Accepted by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct NodeAcme {
     /// ACME account to order certificates with. Default: `default`.
@@ -9087,7 +9087,7 @@ impl Default for NodeConfig {
 
 /// Only this setting is returned.
 ///
-/// Taken by [`GET /nodes/{node}/config`](NodeConfigGet).
+/// Accepted by [`GET /nodes/{node}/config`](NodeConfigGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeConfigProperty {
@@ -10322,7 +10322,7 @@ impl Default for NodeNetwork {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
 /// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// Accepted by [`POST /nodes/{node}/network`](NodeNetworkPost),
 /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10377,7 +10377,7 @@ open_enum_impls!(NodeNetworkBondMode {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
 /// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// Accepted by [`POST /nodes/{node}/network`](NodeNetworkPost),
 /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -10420,7 +10420,7 @@ open_enum_impls!(NodeNetworkFamilies {
 
 /// Lists only interfaces of this kind; the `any_` values and `include_sdn` stand for several.
 ///
-/// Taken by [`GET /nodes/{node}/network`](NodeNetworkGet).
+/// Accepted by [`GET /nodes/{node}/network`](NodeNetworkGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkFilter {
@@ -11269,7 +11269,7 @@ open_enum_impls!(NodeNetworkMethod {
 ///
 /// Given by [`GET /nodes/{node}/network`](NodeNetworkGet),
 /// [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get).
-/// Taken by [`POST /nodes/{node}/network`](NodeNetworkPost),
+/// Accepted by [`POST /nodes/{node}/network`](NodeNetworkPost),
 /// [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -11440,7 +11440,8 @@ object!(NodeReplicationStatus {
 
 /// Period the figures cover, back from now.
 ///
-/// Taken by [`GET /nodes/{node}/rrd`](NodeRrdGet), [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
+/// Accepted by [`GET /nodes/{node}/rrd`](NodeRrdGet),
+/// [`GET /nodes/{node}/rrddata`](NodeRrddataGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeRrdTimeframe {
@@ -11889,7 +11890,7 @@ object!(NodeService {
 
 /// Name of the service, such as `pveproxy`.
 ///
-/// Taken by [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get),
+/// Accepted by [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get),
 /// [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post),
 /// [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post),
 /// [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post),
@@ -12200,7 +12201,7 @@ open_enum_impls!(NodeServicesUnitState {
 
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
-/// Taken by [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost),
+/// Accepted by [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost),
 /// [`POST /nodes/{node}/termproxy`](NodeTermproxyPost),
 /// [`POST /nodes/{node}/vncshell`](NodeVncshellPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -12324,7 +12325,7 @@ object!(NodeStatusBootInfo {
 
 /// What the node is to do.
 ///
-/// Taken by [`POST /nodes/{node}/status`](NodeStatusPath::post).
+/// Accepted by [`POST /nodes/{node}/status`](NodeStatusPath::post).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeStatusCommand {
@@ -12737,7 +12738,7 @@ object!(NodeTasksItem {
 
 /// Whether to list finished (`archive`), running (`active`) or all tasks.
 ///
-/// Taken by [`GET /nodes/{node}/tasks`](NodeTasksGet).
+/// Accepted by [`GET /nodes/{node}/tasks`](NodeTasksGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum NodeTasksSource {
@@ -13221,7 +13222,7 @@ open_enum_impls!(TaskRunState {
 /// A property string: it is written and read as one text.
 ///
 /// Given by [`GET /nodes/{node}/config`](NodeConfigGet).
-/// Taken by [`PUT /nodes/{node}/config`](NodeConfigPut).
+/// Accepted by [`PUT /nodes/{node}/config`](NodeConfigPut).
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// Interface the wake-on-LAN packet leaves by.

@@ -234,7 +234,7 @@ impl PoolsPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -242,7 +242,7 @@ impl PoolsPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -550,7 +550,7 @@ impl PoolsPoolidPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -558,7 +558,7 @@ impl PoolsPoolidPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -765,7 +765,7 @@ open_enum_impls!(PoolMemberType {
 
 /// Returns only members of this kind.
 ///
-/// Taken by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
+/// Accepted by [`GET /pools`](PoolsGet), [`GET /pools/{poolid}`](PoolsPoolidGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum PoolsFilter {

@@ -1774,7 +1774,7 @@ impl QemuPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1782,7 +1782,7 @@ impl QemuPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2345,7 +2345,7 @@ impl QemuVmidAgentFileWritePath {
     }
 }
 
-/// `POST /nodes/{node}/qemu/{vmid}/agent/file-write` on its way to a request.
+/// `POST /nodes/{node}/qemu/{vmid}/agent/file-write` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -3464,7 +3464,8 @@ impl QemuVmidAgentSetUserPasswordPath {
     }
 }
 
-/// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password` on its way to a request.
+/// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password` before all required parameters are
+/// given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -6195,7 +6196,7 @@ impl QemuVmidConfigPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -6203,7 +6204,7 @@ impl QemuVmidConfigPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -7122,7 +7123,7 @@ impl QemuVmidConfigPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7130,7 +7131,7 @@ impl QemuVmidConfigPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -7431,7 +7432,7 @@ impl QemuVmidFirewallAliasesPath {
     }
 }
 
-/// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases` on its way to a request.
+/// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -7517,7 +7518,7 @@ impl QemuVmidFirewallAliasesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7525,7 +7526,7 @@ impl QemuVmidFirewallAliasesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -7705,7 +7706,7 @@ impl QemuVmidFirewallAliasesNamePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -7713,7 +7714,7 @@ impl QemuVmidFirewallAliasesNamePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -8063,7 +8064,7 @@ impl QemuVmidFirewallIpsetNamePost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -8071,7 +8072,7 @@ impl QemuVmidFirewallIpsetNamePost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -8284,7 +8285,7 @@ impl QemuVmidFirewallIpsetNameCidrPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -8292,7 +8293,7 @@ impl QemuVmidFirewallIpsetNameCidrPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -8680,7 +8681,7 @@ impl QemuVmidFirewallOptionsPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -8688,7 +8689,7 @@ impl QemuVmidFirewallOptionsPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -8881,7 +8882,7 @@ impl QemuVmidFirewallRulesPath {
     }
 }
 
-/// `POST /nodes/{node}/qemu/{vmid}/firewall/rules` on its way to a request.
+/// `POST /nodes/{node}/qemu/{vmid}/firewall/rules` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -9083,7 +9084,7 @@ impl QemuVmidFirewallRulesPost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -9091,7 +9092,7 @@ impl QemuVmidFirewallRulesPost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -9384,7 +9385,7 @@ impl QemuVmidFirewallRulesPosPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -9392,7 +9393,7 @@ impl QemuVmidFirewallRulesPosPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -10120,7 +10121,7 @@ impl QemuVmidMtunnelwebsocketPath {
     }
 }
 
-/// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket` on its way to a request.
+/// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -10255,7 +10256,7 @@ impl QemuVmidRemoteMigratePath {
     }
 }
 
-/// `POST /nodes/{node}/qemu/{vmid}/remote_migrate` on its way to a request.
+/// `POST /nodes/{node}/qemu/{vmid}/remote_migrate` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -10441,7 +10442,7 @@ impl QemuVmidResizePath {
     }
 }
 
-/// `PUT /nodes/{node}/qemu/{vmid}/resize` on its way to a request.
+/// `PUT /nodes/{node}/qemu/{vmid}/resize` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -10572,7 +10573,7 @@ impl QemuVmidRrdPath {
     }
 }
 
-/// `GET /nodes/{node}/qemu/{vmid}/rrd` on its way to a request.
+/// `GET /nodes/{node}/qemu/{vmid}/rrd` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -11233,7 +11234,7 @@ impl QemuVmidSnapshotSnapnameConfigPut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -11241,7 +11242,7 @@ impl QemuVmidSnapshotSnapnameConfigPut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -12876,7 +12877,7 @@ impl QemuVmidVncwebsocketPath {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -13016,7 +13017,7 @@ impl Default for QemuAgentCcwAddress {
 
 /// Guest agent command to run.
 ///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
+/// Accepted by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentCommand {
@@ -14449,7 +14450,7 @@ impl Default for QemuAgentSupportedCommand {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -14548,7 +14549,7 @@ impl Default for QemuAgentVcpu {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -14610,7 +14611,7 @@ property_string_impls!(QemuAudio);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -14636,7 +14637,7 @@ open_enum_impls!(QemuAudioDevice {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -14717,7 +14718,7 @@ impl Default for QemuBallooninfo {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -14953,7 +14954,7 @@ impl Default for QemuBlockTimedStatistics {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -15029,7 +15030,7 @@ property_string_impls!(QemuBoot);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -15054,7 +15055,7 @@ open_enum_impls!(QemuCitype {
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/status/current`](QemuVmidStatusCurrentPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -15076,7 +15077,7 @@ open_enum_impls!(QemuClipboard {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -15162,7 +15163,7 @@ property_string_impls!(QemuCloudInitCustom);
 
 /// Document to return.
 ///
-/// Taken by [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](QemuVmidCloudinitDumpPath::get).
+/// Accepted by [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](QemuVmidCloudinitDumpPath::get).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloudinitDumpType {
@@ -16561,7 +16562,7 @@ impl Default for QemuConfig {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -16714,7 +16715,7 @@ property_string_impls!(QemuCpu);
 
 /// Whether to start or to stop the helper.
 ///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
+/// Accepted by [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](QemuVmidDbusVmstatePath::post).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuDbusVmstateAction {
@@ -16734,7 +16735,7 @@ open_enum_impls!(QemuDbusVmstateAction {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/clone`](QemuVmidClonePost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
@@ -16762,7 +16763,7 @@ open_enum_impls!(QemuDiskFormat {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -17413,7 +17414,7 @@ property_string_impls!(QemuDrive);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17437,7 +17438,7 @@ open_enum_impls!(QemuDriveAio {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17469,7 +17470,7 @@ open_enum_impls!(QemuDriveCache {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17491,7 +17492,7 @@ open_enum_impls!(QemuDriveDiscard {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17513,7 +17514,7 @@ open_enum_impls!(QemuDriveMedia {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17537,7 +17538,7 @@ open_enum_impls!(QemuDriveRerror {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17561,7 +17562,7 @@ open_enum_impls!(QemuDriveTrans {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17589,7 +17590,7 @@ open_enum_impls!(QemuDriveWerror {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -17735,7 +17736,7 @@ property_string_impls!(QemuEfiDisk);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17760,7 +17761,7 @@ open_enum_impls!(QemuEfiDiskEfitype {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -17826,7 +17827,7 @@ object!(QemuFeature {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -18043,7 +18044,7 @@ property_string_impls!(QemuHostPci);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -18066,7 +18067,7 @@ open_enum_impls!(QemuHostPciDriver {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -18092,7 +18093,7 @@ open_enum_impls!(QemuHugepages {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -18126,7 +18127,7 @@ open_enum_impls!(QemuImageFormat {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -18365,7 +18366,7 @@ object!(QemuItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -18428,7 +18429,7 @@ property_string_impls!(QemuIvshmem);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -18475,7 +18476,7 @@ open_enum_impls!(QemuLock {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
 /// [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
@@ -18597,7 +18598,7 @@ property_string_impls!(QemuMachine);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut),
 /// [`POST /nodes/{node}/qemu/{vmid}/status/start`](QemuVmidStatusStartPost).
@@ -18622,7 +18623,7 @@ open_enum_impls!(QemuMachineViommu {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -18962,7 +18963,7 @@ impl Default for QemuMigrateNodeRefusal {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -19234,7 +19235,7 @@ property_string_impls!(QemuNet);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -19333,7 +19334,7 @@ impl Default for QemuNicStatistics {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -19416,7 +19417,7 @@ property_string_impls!(QemuNuma);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -19441,7 +19442,7 @@ open_enum_impls!(QemuNumaPolicy {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -19567,7 +19568,7 @@ impl Default for QemuProxmoxSupport {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -19639,7 +19640,7 @@ property_string_impls!(QemuRng);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -19666,7 +19667,7 @@ open_enum_impls!(QemuRngSource {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -19705,7 +19706,7 @@ open_enum_impls!(QemuScsihw {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -19807,7 +19808,7 @@ property_string_impls!(QemuSev);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -21144,7 +21145,7 @@ object!(QemuSnapshotItem {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -21218,7 +21219,7 @@ property_string_impls!(QemuSpiceEnhancements);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -21407,7 +21408,7 @@ object!(QemuStatusCurrent {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -21494,7 +21495,7 @@ property_string_impls!(QemuTdx);
 
 /// Converts just this disk to a base image, leaving the others.
 ///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
+/// Accepted by [`POST /nodes/{node}/qemu/{vmid}/template`](QemuVmidTemplatePost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTemplateDisk {
@@ -21692,7 +21693,7 @@ open_enum_impls!(QemuTemplateDisk {
 
 /// Serial port to open as a terminal; without it, the one that serves as display.
 ///
-/// Taken by [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
+/// Accepted by [`POST /nodes/{node}/qemu/{vmid}/termproxy`](QemuVmidTermproxyPost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum QemuTermproxySerial {
@@ -21720,7 +21721,7 @@ open_enum_impls!(QemuTermproxySerial {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -21821,7 +21822,7 @@ property_string_impls!(QemuTpmState);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -21848,7 +21849,7 @@ open_enum_impls!(QemuTpmStateVersion {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -21898,7 +21899,7 @@ property_string_impls!(QemuUnused);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -21985,7 +21986,7 @@ property_string_impls!(QemuUsb);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -22068,7 +22069,7 @@ property_string_impls!(QemuVga);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -22132,7 +22133,7 @@ open_enum_impls!(QemuVgaType {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -22235,7 +22236,7 @@ property_string_impls!(QemuVirtiofs);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -22263,7 +22264,7 @@ open_enum_impls!(QemuVirtiofsCache {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[non_exhaustive]
@@ -22334,7 +22335,7 @@ property_string_impls!(QemuWatchdog);
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/qemu`](QemuPost),
+/// Accepted by [`POST /nodes/{node}/qemu`](QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Hash)]

@@ -156,7 +156,7 @@ impl StorageGet {
     }
 }
 
-/// `POST /storage` on its way to a request.
+/// `POST /storage` before all required parameters are given.
 ///
 /// Several of its required parameters are texts, so each is given by its name, in this order. The
 /// number is that of those given.
@@ -782,7 +782,7 @@ impl StoragePost {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -790,7 +790,7 @@ impl StoragePost {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -1436,7 +1436,7 @@ impl StorageStoragePut {
     /// from those that this call does not accept and from the digest. Parameters set later
     /// replace those of the value.
     pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
-        self.0.call.put_settings(of, T::TAKEN);
+        self.0.call.put_settings(of, T::ACCEPTANCE);
         self
     }
 
@@ -1444,7 +1444,7 @@ impl StorageStoragePut {
     /// does not accept.
     pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
         let (all, digest) = (changes.as_slice(), changes.digest());
-        self.0.call.put_changes(all, digest, T::TAKEN);
+        self.0.call.put_changes(all, digest, T::ACCEPTANCE);
         self
     }
 }
@@ -2360,7 +2360,7 @@ object!(StorageConfig {
 /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
-/// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
+/// Accepted by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StoragePreallocation {
@@ -2448,7 +2448,7 @@ impl Default for StorageSavedConfig {
 /// SMB protocol version to use; `default` takes the highest that both sides know.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
-/// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
+/// Accepted by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageSmbversion {
@@ -2480,7 +2480,7 @@ open_enum_impls!(StorageSmbversion {
 /// How GlusterFS is reached.
 ///
 /// Given by [`GET /storage`](StorageGet), [`GET /storage/{storage}`](StorageStoragePath::get).
-/// Taken by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
+/// Accepted by [`POST /storage`](StoragePost), [`PUT /storage/{storage}`](StorageStoragePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageTransport {
@@ -2503,7 +2503,7 @@ open_enum_impls!(StorageTransport {
 /// Given by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost),
 /// [`GET /storage/{storage}`](StorageStoragePath::get),
 /// [`PUT /storage/{storage}`](StorageStoragePut).
-/// Taken by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
+/// Accepted by [`GET /storage`](StorageGet), [`POST /storage`](StoragePost).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum StorageType {

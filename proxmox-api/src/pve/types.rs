@@ -8,7 +8,7 @@ use crate::support::*;
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
 /// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -33,7 +33,7 @@ open_enum_impls!(BackupChangeDetection {
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
 /// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -65,7 +65,7 @@ open_enum_impls!(BackupCompression {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[non_exhaustive]
@@ -140,7 +140,7 @@ property_string_impls!(BackupFleecing);
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
 /// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -163,7 +163,7 @@ open_enum_impls!(BackupMailNotification {
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
 /// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -188,7 +188,7 @@ open_enum_impls!(BackupMode {
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
 /// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -215,7 +215,7 @@ open_enum_impls!(BackupNotificationMode {
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get),
 /// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -241,7 +241,7 @@ open_enum_impls!(BackupNotificationPolicy {
 ///
 /// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get),
 /// [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[non_exhaustive]
@@ -311,7 +311,7 @@ property_string_impls!(BackupPerformance);
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
 /// [`GET /storage`](super::storage::StorageGet),
 /// [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// Accepted by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
 /// [`POST /storage`](super::storage::StoragePost),
 /// [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[non_exhaustive]
@@ -1513,7 +1513,7 @@ object!(CmdEntry {
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
 /// [`GET /version`](super::version::VersionPath::get).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut).
+/// Accepted by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ConsoleViewer {
@@ -1600,7 +1600,7 @@ object!(DirectoryEntry {
 /// Given by [`GET /nodes/{node}/storage`](super::node_storage::NodeStorageGet),
 /// [`GET /storage`](super::storage::StorageGet),
 /// [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
-/// Taken by
+/// Accepted by
 /// [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost),
 /// [`POST /storage`](super::storage::StoragePost),
 /// [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
@@ -2144,7 +2144,7 @@ object!(FirewallIpsetItem {
 /// [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get),
 /// [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get) and 8
 /// more.
-/// Taken by
+/// Accepted by
 /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
 /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
 /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
@@ -2196,7 +2196,8 @@ open_enum_impls!(FirewallLogLevel {
 /// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
+/// Accepted by
+/// [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
 /// [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut),
 /// [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
@@ -2221,7 +2222,8 @@ open_enum_impls!(FirewallPolicy {
 /// Given by
 /// [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get),
 /// [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get).
-/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
+/// Accepted by
+/// [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut),
 /// [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -2281,7 +2283,7 @@ object!(FirewallRef {
 /// Given by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
-/// Taken by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet),
+/// Accepted by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 #[derive(Clone, PartialEq, Hash)]
@@ -2716,7 +2718,7 @@ object!(FirewallRule {
 /// [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get),
 /// [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)
 /// and 4 more.
-/// Taken by
+/// Accepted by
 /// [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost),
 /// [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut),
 /// [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost),
@@ -2747,7 +2749,7 @@ open_enum_impls!(FirewallRuleType {
 
 /// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
-/// Taken by [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet),
+/// Accepted by [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -3052,7 +3054,7 @@ impl Default for GuestIpAddress {
 ///
 /// Given by
 /// [`GET /cluster/backup-info/not-backed-up`](super::cluster::ClusterBackupInfoNotBackedUpPath::get).
-/// Taken by
+/// Accepted by
 /// [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet),
 /// [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete).
 #[derive(Clone, PartialEq, Hash)]
@@ -3288,7 +3290,7 @@ object!(IdEntry {
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// Accepted by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
 /// [`POST /nodes/{node}/qemu`](super::qemu::QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost),
 /// [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
@@ -3390,7 +3392,7 @@ open_enum_impls!(KeyboardLayout {
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get),
 /// [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// Accepted by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
 /// [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut).
 #[non_exhaustive]
 pub struct Location {
@@ -3505,7 +3507,7 @@ object!(LogLine {
 /// How traffic between nodes is sent: through SSH, or unencrypted.
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get).
-/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
+/// Accepted by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut),
 /// [`POST /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigratePost),
 /// [`POST /nodes/{node}/qemu/{vmid}/status/start`](super::qemu::QemuVmidStatusStartPost).
 #[derive(Clone, PartialEq, Hash)]
@@ -3637,7 +3639,7 @@ object!(PendingSetting {
 /// [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet),
 /// [`GET /storage`](super::storage::StorageGet),
 /// [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
-/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
+/// Accepted by [`POST /cluster/backup`](super::cluster::ClusterBackupPost),
 /// [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut),
 /// [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet),
 /// [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete),
@@ -3774,7 +3776,7 @@ property_string_impls!(PruneBackups);
 
 /// How a virtual machine runs: by the hardware (`kvm`), or emulated (`tcg`).
 ///
-/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
+/// Accepted by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
 /// [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]
@@ -3795,7 +3797,7 @@ open_enum_impls!(QemuAccelerator {
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
+/// Accepted by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet),
 /// [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet),
 /// [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet),
 /// [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet),
@@ -3857,7 +3859,7 @@ object!(QemuCpuFlag {
 /// Given by [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get),
 /// [`GET /cluster/jobs/realm-sync`](super::cluster::ClusterJobsRealmSyncPath::get),
 /// [`GET /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::get).
-/// Taken by [`POST /access/domains`](super::access::AccessDomainsPost),
+/// Accepted by [`POST /access/domains`](super::access::AccessDomainsPost),
 /// [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut),
 /// [`POST /access/domains/{realm}/sync`](super::access::AccessDomainsRealmSyncPost),
 /// [`POST /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPost),
@@ -3883,7 +3885,8 @@ open_enum_impls!(RealmSyncScope {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Taken by [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost),
+/// Accepted by
+/// [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost),
 /// [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost).
 #[non_exhaustive]
 pub struct RemoteEndpoint {
@@ -3965,7 +3968,7 @@ property_string_impls!(RemoteEndpoint);
 
 /// Whether each point is the average or the maximum of its interval.
 ///
-/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
+/// Accepted by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet),
@@ -4024,7 +4027,7 @@ object!(RrdImage {
 
 /// Period the statistics cover, up to now.
 ///
-/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
+/// Accepted by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet),
 /// [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet),
@@ -4129,7 +4132,7 @@ object!(SpiceConfig {
 /// [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPath::get),
 /// [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet),
 /// [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
-/// Taken by [`POST /nodes/{node}/lxc`](super::lxc::LxcPost),
+/// Accepted by [`POST /nodes/{node}/lxc`](super::lxc::LxcPost),
 /// [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut),
 /// [`POST /nodes/{node}/qemu`](super::qemu::QemuPost),
 /// [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost),
@@ -4293,7 +4296,7 @@ object!(Termproxy {
 /// [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet),
 /// [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet),
 /// [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get).
-/// Taken by [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost),
+/// Accepted by [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost),
 /// [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut).
 #[derive(Clone, PartialEq, Hash)]
 #[non_exhaustive]

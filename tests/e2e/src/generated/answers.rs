@@ -13,7 +13,7 @@ use crate::answer::{self, Answer, Of};
 
 use crate::property::{self, PropertyType};
 
-use crate::show::{self, Show, Shown};
+use crate::show::{self, Show, JsonObject};
 
 /// By path and verb.
 pub static ANSWERS: &[Answer] = &[
@@ -3929,7 +3929,7 @@ pub static PROPERTY_STRINGS: &[PropertyType] = &[
 
 impl Show for pve::types::SubdirEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("subdir", &self.subdir);
         out.extra(&self.extra)
     }
@@ -3943,7 +3943,7 @@ impl Show for pve::access::AccessAclType {
 
 impl Show for pve::access::AccessAclItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("path", &self.path);
         out.put("propagate", &self.propagate);
         out.put("roleid", &self.roleid);
@@ -3967,7 +3967,7 @@ impl Show for pve::access::AccessDomainsType {
 
 impl Show for pve::access::AccessDomainsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("default", &self.default);
         out.put("realm", &self.realm);
@@ -3997,7 +3997,7 @@ impl Show for pve::types::RealmSyncScope {
 
 impl Show for pve::access::RealmSyncOptions {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("enable-new", &self.enable_new);
         out.put("full", &self.full);
         out.put("purge", &self.purge);
@@ -4009,7 +4009,7 @@ impl Show for pve::access::RealmSyncOptions {
 
 impl Show for pve::access::RealmTfa {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digits", &self.digits);
         out.put("id", &self.id);
         out.put("key", &self.key);
@@ -4022,7 +4022,7 @@ impl Show for pve::access::RealmTfa {
 
 impl Show for pve::access::AccessDomain {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("acr-values", &self.acr_values);
         out.put("audiences", &self.audiences);
         out.put("autocreate", &self.autocreate);
@@ -4072,7 +4072,7 @@ impl Show for pve::access::AccessDomain {
 
 impl Show for pve::access::AccessGroupsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("groupid", &self.groupid);
         out.put("users", &self.users);
@@ -4082,7 +4082,7 @@ impl Show for pve::access::AccessGroupsItem {
 
 impl Show for pve::access::AccessGroup {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("members", &self.members);
         out.extra(&self.extra)
@@ -4091,7 +4091,7 @@ impl Show for pve::access::AccessGroup {
 
 impl Show for pve::access::AccessOpenidLogin {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("CSRFPreventionToken", &self.csrf_prevention_token);
         out.put("cap", &self.cap);
         out.put("clustername", &self.clustername);
@@ -4103,7 +4103,7 @@ impl Show for pve::access::AccessOpenidLogin {
 
 impl Show for pve::access::AccessRolesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("privs", &self.privs);
         out.put("roleid", &self.roleid);
         out.put("special", &self.special);
@@ -4113,7 +4113,7 @@ impl Show for pve::access::AccessRolesItem {
 
 impl Show for pve::access::AccessRole {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("Datastore.Allocate", &self.datastore_allocate);
         out.put("Datastore.AllocateSpace", &self.datastore_allocate_space);
         out.put("Datastore.AllocateTemplate", &self.datastore_allocate_template);
@@ -4174,7 +4174,7 @@ impl Show for pve::access::AccessTfaType {
 
 impl Show for pve::access::AccessTfaEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("created", &self.created);
         out.put("description", &self.description);
         out.put("enable", &self.enable);
@@ -4186,7 +4186,7 @@ impl Show for pve::access::AccessTfaEntry {
 
 impl Show for pve::access::AccessTfaItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("entries", &self.entries);
         out.put("tfa-locked-until", &self.tfa_locked_until);
         out.put("totp-locked", &self.totp_locked);
@@ -4197,7 +4197,7 @@ impl Show for pve::access::AccessTfaItem {
 
 impl Show for pve::access::AccessTfa {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ticket", &self.ticket);
         out.extra(&self.extra)
     }
@@ -4205,7 +4205,7 @@ impl Show for pve::access::AccessTfa {
 
 impl Show for pve::access::AccessTfaAdded {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("challenge", &self.challenge);
         out.put("id", &self.id);
         out.put("recovery", &self.recovery);
@@ -4215,7 +4215,7 @@ impl Show for pve::access::AccessTfaAdded {
 
 impl Show for pve::access::AccessTicket {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("CSRFPreventionToken", &self.csrf_prevention_token);
         out.put("cap", &self.cap);
         out.put("clustername", &self.clustername);
@@ -4227,7 +4227,7 @@ impl Show for pve::access::AccessTicket {
 
 impl Show for pve::access::AccessUserTokenItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("expire", &self.expire);
         out.put("privsep", &self.privsep);
@@ -4238,7 +4238,7 @@ impl Show for pve::access::AccessUserTokenItem {
 
 impl Show for pve::access::AccessUsersItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("email", &self.email);
         out.put("enable", &self.enable);
@@ -4258,7 +4258,7 @@ impl Show for pve::access::AccessUsersItem {
 
 impl Show for pve::access::AccessUserToken {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("expire", &self.expire);
         out.put("privsep", &self.privsep);
@@ -4268,7 +4268,7 @@ impl Show for pve::access::AccessUserToken {
 
 impl Show for pve::access::AccessUser {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("email", &self.email);
         out.put("enable", &self.enable);
@@ -4296,7 +4296,7 @@ impl Show for pve::access::AccessUsersTfaTypes {
 
 impl Show for pve::access::AccessUsersTfa {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("realm", &self.realm);
         out.put("types", &self.types);
         out.put("user", &self.user);
@@ -4306,7 +4306,7 @@ impl Show for pve::access::AccessUsersTfa {
 
 impl Show for pve::access::AccessUserTokenCreated {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("full-tokenid", &self.full_tokenid);
         out.put("info", &self.info);
         out.put("value", &self.value);
@@ -4316,7 +4316,7 @@ impl Show for pve::access::AccessUserTokenCreated {
 
 impl Show for pve::access::AccessUserTokenChanged {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("expire", &self.expire);
         out.put("full-tokenid", &self.full_tokenid);
@@ -4328,7 +4328,7 @@ impl Show for pve::access::AccessUserTokenChanged {
 
 impl Show for pve::types::DirectoryEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.extra(&self.extra)
     }
@@ -4336,7 +4336,7 @@ impl Show for pve::types::DirectoryEntry {
 
 impl Show for pve::cluster_acme::AcmeAccountDetails {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("contact", &self.contact);
         out.put("createdAt", &self.created_at);
         out.put("externalAccountBinding", &self.external_account_binding);
@@ -4351,7 +4351,7 @@ impl Show for pve::cluster_acme::AcmeAccountDetails {
 
 impl Show for pve::cluster_acme::ClusterAcmeAccount {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("account", &self.account);
         out.put("directory", &self.directory);
         out.put("location", &self.location);
@@ -4362,7 +4362,7 @@ impl Show for pve::cluster_acme::ClusterAcmeAccount {
 
 impl Show for pve::cluster_acme::AcmePluginSchemaField {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("default", &self.default);
         out.put("description", &self.description);
         out.put("name", &self.name);
@@ -4374,7 +4374,7 @@ impl Show for pve::cluster_acme::AcmePluginSchemaField {
 
 impl Show for pve::cluster_acme::AcmePluginSchema {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("fields", &self.fields);
         out.put("name", &self.name);
         out.extra(&self.extra)
@@ -4383,7 +4383,7 @@ impl Show for pve::cluster_acme::AcmePluginSchema {
 
 impl Show for pve::cluster_acme::AcmeChallengeSchema {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.put("name", &self.name);
         out.put("schema", &self.schema);
@@ -4394,7 +4394,7 @@ impl Show for pve::cluster_acme::AcmeChallengeSchema {
 
 impl Show for pve::cluster_acme::AcmeDirectory {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.put("url", &self.url);
         out.extra(&self.extra)
@@ -4403,7 +4403,7 @@ impl Show for pve::cluster_acme::AcmeDirectory {
 
 impl Show for pve::cluster_acme::ClusterAcmeMeta {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("caaIdentities", &self.caa_identities);
         out.put("externalAccountRequired", &self.external_account_required);
         out.put("profiles", &self.profiles);
@@ -4427,7 +4427,7 @@ impl Show for pve::cluster_acme::AcmeDnsApi {
 
 impl Show for pve::cluster_acme::AcmePlugin {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("api", &self.api);
         out.put("data", &self.data);
         out.put("digest", &self.digest);
@@ -4448,7 +4448,7 @@ impl Show for pve::types::BackupCompression {
 
 impl Show for pve::types::BackupFleecing {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("enabled", &self.enabled);
         out.put("storage", &self.storage);
         out.unknown(&self.unknown)
@@ -4487,7 +4487,7 @@ impl Show for pve::types::BackupChangeDetection {
 
 impl Show for pve::types::BackupPerformance {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("max-workers", &self.max_workers);
         out.put("pbs-entries-max", &self.pbs_entries_max);
         out.unknown(&self.unknown)
@@ -4496,7 +4496,7 @@ impl Show for pve::types::BackupPerformance {
 
 impl Show for pve::types::PruneBackups {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("keep-all", &self.keep_all);
         out.put("keep-daily", &self.keep_daily);
         out.put("keep-hourly", &self.keep_hourly);
@@ -4510,7 +4510,7 @@ impl Show for pve::types::PruneBackups {
 
 impl Show for pve::cluster::BackupJobConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("all", &self.all);
         out.put("bwlimit", &self.bwlimit);
         out.put("comment", &self.comment);
@@ -4564,7 +4564,7 @@ impl Show for pve::types::GuestKind {
 
 impl Show for pve::cluster::ClusterBackupInfoNotBackedUpItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.put("type", &self.type_);
         out.put("vmid", &self.vmid);
@@ -4574,7 +4574,7 @@ impl Show for pve::cluster::ClusterBackupInfoNotBackedUpItem {
 
 impl Show for pve::cluster::BackupIncludedVolume {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.put("included", &self.included);
         out.put("leaf", &self.leaf);
@@ -4592,7 +4592,7 @@ impl Show for pve::cluster::BackupIncludedGuestType {
 
 impl Show for pve::cluster::BackupIncludedGuest {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("children", &self.children);
         out.put("id", &self.id);
         out.put("leaf", &self.leaf);
@@ -4604,7 +4604,7 @@ impl Show for pve::cluster::BackupIncludedGuest {
 
 impl Show for pve::cluster::BackupIncludedVolumes {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("children", &self.children);
         out.extra(&self.extra)
     }
@@ -4618,7 +4618,7 @@ impl Show for pve::cluster_ceph::ClusterCephFlagsName {
 
 impl Show for pve::cluster_ceph::ClusterCephFlagsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("name", &self.name);
         out.put("value", &self.value);
@@ -4640,7 +4640,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadataScope {
 
 impl Show for pve::cluster_ceph::CephMdsMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addr", &self.addr);
         out.put("ceph_release", &self.ceph_release);
         out.put("ceph_version", &self.ceph_version);
@@ -4655,7 +4655,7 @@ impl Show for pve::cluster_ceph::CephMdsMetadata {
 
 impl Show for pve::cluster_ceph::CephMonMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addrs", &self.addrs);
         out.put("ceph_release", &self.ceph_release);
         out.put("ceph_version", &self.ceph_version);
@@ -4670,7 +4670,7 @@ impl Show for pve::cluster_ceph::CephMonMetadata {
 
 impl Show for pve::cluster_ceph::CephNodeVersion {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("parts", &self.parts);
         out.put("str", &self.str);
         out.extra(&self.extra)
@@ -4679,7 +4679,7 @@ impl Show for pve::cluster_ceph::CephNodeVersion {
 
 impl Show for pve::cluster_ceph::CephNodeMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("buildcommit", &self.buildcommit);
         out.put("version", &self.version);
         out.extra(&self.extra)
@@ -4688,7 +4688,7 @@ impl Show for pve::cluster_ceph::CephNodeMetadata {
 
 impl Show for pve::cluster_ceph::CephOsdMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("back_addr", &self.back_addr);
         out.put("ceph_release", &self.ceph_release);
         out.put("ceph_version", &self.ceph_version);
@@ -4710,7 +4710,7 @@ impl Show for pve::cluster_ceph::CephOsdMetadata {
 
 impl Show for pve::cluster_ceph::ClusterCephMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("mds", &self.mds);
         out.put("mgr", &self.mgr);
         out.put("mon", &self.mon);
@@ -4722,7 +4722,7 @@ impl Show for pve::cluster_ceph::ClusterCephMetadata {
 
 impl Show for pve::types::CephFsmapRank {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("filesystem_id", &self.filesystem_id);
         out.put("gid", &self.gid);
         out.put("name", &self.name);
@@ -4734,7 +4734,7 @@ impl Show for pve::types::CephFsmapRank {
 
 impl Show for pve::types::CephStatusFsmap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("by_rank", &self.by_rank);
         out.put("epoch", &self.epoch);
         out.put("id", &self.id);
@@ -4748,7 +4748,7 @@ impl Show for pve::types::CephStatusFsmap {
 
 impl Show for pve::types::CephHealthCheckDetail {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("message", &self.message);
         out.extra(&self.extra)
     }
@@ -4756,7 +4756,7 @@ impl Show for pve::types::CephHealthCheckDetail {
 
 impl Show for pve::types::CephHealthCheckSummary {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("count", &self.count);
         out.put("message", &self.message);
         out.extra(&self.extra)
@@ -4765,7 +4765,7 @@ impl Show for pve::types::CephHealthCheckSummary {
 
 impl Show for pve::types::CephHealthCheck {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("detail", &self.detail);
         out.put("muted", &self.muted);
         out.put("severity", &self.severity);
@@ -4776,7 +4776,7 @@ impl Show for pve::types::CephHealthCheck {
 
 impl Show for pve::types::CephHealthMute {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("code", &self.code);
         out.put("count", &self.count);
         out.put("sticky", &self.sticky);
@@ -4788,7 +4788,7 @@ impl Show for pve::types::CephHealthMute {
 
 impl Show for pve::types::CephStatusHealth {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("checks", &self.checks);
         out.put("mutes", &self.mutes);
         out.put("status", &self.status);
@@ -4798,7 +4798,7 @@ impl Show for pve::types::CephStatusHealth {
 
 impl Show for pve::types::CephStatusAddress {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addr", &self.addr);
         out.put("nonce", &self.nonce);
         out.put("type", &self.type_);
@@ -4808,7 +4808,7 @@ impl Show for pve::types::CephStatusAddress {
 
 impl Show for pve::types::CephStatusAddresses {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addrvec", &self.addrvec);
         out.extra(&self.extra)
     }
@@ -4816,7 +4816,7 @@ impl Show for pve::types::CephStatusAddresses {
 
 impl Show for pve::types::CephStatusMgrmapClient {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addrvec", &self.addrvec);
         out.put("name", &self.name);
         out.extra(&self.extra)
@@ -4825,7 +4825,7 @@ impl Show for pve::types::CephStatusMgrmapClient {
 
 impl Show for pve::types::CephStatusMgrmapModule {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("can_run", &self.can_run);
         out.put("error_string", &self.error_string);
         out.put("name", &self.name);
@@ -4835,7 +4835,7 @@ impl Show for pve::types::CephStatusMgrmapModule {
 
 impl Show for pve::types::CephMgrmapStandby {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("gid", &self.gid);
         out.put("name", &self.name);
         out.extra(&self.extra)
@@ -4844,7 +4844,7 @@ impl Show for pve::types::CephMgrmapStandby {
 
 impl Show for pve::types::CephStatusMgrmap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("active_addr", &self.active_addr);
         out.put("active_addrs", &self.active_addrs);
         out.put("active_change", &self.active_change);
@@ -4868,7 +4868,7 @@ impl Show for pve::types::CephStatusMgrmap {
 
 impl Show for pve::types::CephStatusMonmapFeatures {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("optional", &self.optional);
         out.put("persistent", &self.persistent);
         out.extra(&self.extra)
@@ -4877,7 +4877,7 @@ impl Show for pve::types::CephStatusMonmapFeatures {
 
 impl Show for pve::types::CephMonmapMon {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addr", &self.addr);
         out.put("crush_location", &self.crush_location);
         out.put("name", &self.name);
@@ -4892,7 +4892,7 @@ impl Show for pve::types::CephMonmapMon {
 
 impl Show for pve::types::CephStatusMonmap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("created", &self.created);
         out.put("disallowed_leaders: ", &self.disallowed_leaders);
         out.put("election_strategy", &self.election_strategy);
@@ -4914,7 +4914,7 @@ impl Show for pve::types::CephStatusMonmap {
 
 impl Show for pve::types::CephStatusOsdmap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("epoch", &self.epoch);
         out.put("full", &self.full);
         out.put("nearfull", &self.nearfull);
@@ -4930,7 +4930,7 @@ impl Show for pve::types::CephStatusOsdmap {
 
 impl Show for pve::types::CephPgsByState {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("count", &self.count);
         out.put("state_name", &self.state_name);
         out.extra(&self.extra)
@@ -4939,7 +4939,7 @@ impl Show for pve::types::CephPgsByState {
 
 impl Show for pve::types::CephStatusPgmap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bytes_avail", &self.bytes_avail);
         out.put("bytes_total", &self.bytes_total);
         out.put("bytes_used", &self.bytes_used);
@@ -4975,7 +4975,7 @@ impl Show for pve::types::CephStatusPgmap {
 
 impl Show for pve::types::CephProgressEvent {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("add_to_ceph_s", &self.add_to_ceph_s);
         out.put("message", &self.message);
         out.put("progress", &self.progress);
@@ -4985,7 +4985,7 @@ impl Show for pve::types::CephProgressEvent {
 
 impl Show for pve::types::CephStatusServicemap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("epoch", &self.epoch);
         out.put("modified", &self.modified);
         out.put("services", &self.services);
@@ -4995,7 +4995,7 @@ impl Show for pve::types::CephStatusServicemap {
 
 impl Show for pve::types::CephStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("election_epoch", &self.election_epoch);
         out.put("fsid", &self.fsid);
         out.put("fsmap", &self.fsmap);
@@ -5015,7 +5015,7 @@ impl Show for pve::types::CephStatus {
 
 impl Show for pve::cluster::CorosyncLink {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("address", &self.address);
         out.put("priority", &self.priority);
         out.unknown(&self.unknown)
@@ -5024,7 +5024,7 @@ impl Show for pve::cluster::CorosyncLink {
 
 impl Show for pve::cluster::ClusterConfigJoinNodelistItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.put("nodeid", &self.nodeid);
         out.put("pve_addr", &self.pve_addr);
@@ -5044,7 +5044,7 @@ impl Show for pve::cluster::ClusterConfigJoinNodelistItem {
 
 impl Show for pve::cluster::TotemInterface {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bindnetaddr", &self.bindnetaddr);
         out.put("knet_link_priority", &self.knet_link_priority);
         out.put("knet_ping_interval", &self.knet_ping_interval);
@@ -5060,7 +5060,7 @@ impl Show for pve::cluster::TotemInterface {
 
 impl Show for pve::cluster::ClusterConfigTotem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cluster_name", &self.cluster_name);
         out.put("config_version", &self.config_version);
         out.put("consensus", &self.consensus);
@@ -5082,7 +5082,7 @@ impl Show for pve::cluster::ClusterConfigTotem {
 
 impl Show for pve::cluster::ClusterConfigJoin {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("config_digest", &self.config_digest);
         out.put("nodelist", &self.nodelist);
         out.put("preferred_node", &self.preferred_node);
@@ -5093,7 +5093,7 @@ impl Show for pve::cluster::ClusterConfigJoin {
 
 impl Show for pve::cluster::ClusterConfigNodesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.put("node", &self.node);
         out.put("nodeid", &self.nodeid);
@@ -5112,7 +5112,7 @@ impl Show for pve::cluster::ClusterConfigNodesItem {
 
 impl Show for pve::cluster::ClusterConfigNode {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("corosync_authkey", &self.corosync_authkey);
         out.put("corosync_conf", &self.corosync_conf);
         out.put("warnings", &self.warnings);
@@ -5122,7 +5122,7 @@ impl Show for pve::cluster::ClusterConfigNode {
 
 impl Show for pve::cluster::ClusterConfigQdevice {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("Algorithm", &self.algorithm);
         out.put("Echo reply", &self.echo_reply);
         out.put("Last poll call", &self.last_poll_call);
@@ -5136,7 +5136,7 @@ impl Show for pve::cluster::ClusterConfigQdevice {
 
 impl Show for pve::types::FirewallAliasesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cidr", &self.cidr);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5148,7 +5148,7 @@ impl Show for pve::types::FirewallAliasesItem {
 
 impl Show for pve::types::FirewallAlias {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cidr", &self.cidr);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5160,7 +5160,7 @@ impl Show for pve::types::FirewallAlias {
 
 impl Show for pve::cluster_firewall::ClusterFirewallGroupsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
         out.put("group", &self.group);
@@ -5182,7 +5182,7 @@ impl Show for pve::types::FirewallRuleType {
 
 impl Show for pve::types::FirewallRule {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("action", &self.action);
         out.put("comment", &self.comment);
         out.put("dest", &self.dest);
@@ -5205,7 +5205,7 @@ impl Show for pve::types::FirewallRule {
 
 impl Show for pve::types::FirewallIpset {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
         out.put("name", &self.name);
@@ -5215,7 +5215,7 @@ impl Show for pve::types::FirewallIpset {
 
 impl Show for pve::types::FirewallIpsetItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cidr", &self.cidr);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5226,7 +5226,7 @@ impl Show for pve::types::FirewallIpsetItem {
 
 impl Show for pve::types::FirewallIpsetEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cidr", &self.cidr);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5238,7 +5238,7 @@ impl Show for pve::types::FirewallIpsetEntry {
 
 impl Show for pve::cluster_firewall::ClusterFirewallMacrosItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("descr", &self.descr);
         out.put("macro", &self.macro_);
         out.extra(&self.extra)
@@ -5247,7 +5247,7 @@ impl Show for pve::cluster_firewall::ClusterFirewallMacrosItem {
 
 impl Show for pve::cluster_firewall::FirewallLogRatelimit {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("burst", &self.burst);
         out.put("enable", &self.enable);
         out.put("rate", &self.rate);
@@ -5269,7 +5269,7 @@ impl Show for pve::types::FirewallPolicy {
 
 impl Show for pve::cluster_firewall::ClusterFirewallOptions {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("ebtables", &self.ebtables);
         out.put("enable", &self.enable);
@@ -5289,7 +5289,7 @@ impl Show for pve::types::FirewallRefType {
 
 impl Show for pve::cluster_firewall::ClusterFirewallRefsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("name", &self.name);
         out.put("ref", &self.ref_);
@@ -5301,7 +5301,7 @@ impl Show for pve::cluster_firewall::ClusterFirewallRefsItem {
 
 impl Show for pve::types::IdEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.extra(&self.extra)
     }
@@ -5315,7 +5315,7 @@ impl Show for pve::cluster_ha::HaGroupType {
 
 impl Show for pve::cluster_ha::HaGroup {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
         out.put("group", &self.group);
@@ -5341,7 +5341,7 @@ impl Show for pve::cluster_ha::ClusterHaResourcesState {
 
 impl Show for pve::cluster_ha::ClusterHaResourcesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("auto-rebalance", &self.auto_rebalance);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5358,7 +5358,7 @@ impl Show for pve::cluster_ha::ClusterHaResourcesItem {
 
 impl Show for pve::cluster_ha::ClusterHaResource {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("auto-rebalance", &self.auto_rebalance);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5381,7 +5381,7 @@ impl Show for pve::types::HaBlockingCause {
 
 impl Show for pve::cluster_ha::HaMigrationBlocker {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cause", &self.cause);
         out.put("sid", &self.sid);
         out.extra(&self.extra)
@@ -5390,7 +5390,7 @@ impl Show for pve::cluster_ha::HaMigrationBlocker {
 
 impl Show for pve::cluster_ha::ClusterHaResourcesMigrate {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("blocking-resources", &self.blocking_resources);
         out.put("comigrated-resources", &self.comigrated_resources);
         out.put("requested-node", &self.requested_node);
@@ -5413,7 +5413,7 @@ impl Show for pve::cluster_ha::HaRuleAffinity {
 
 impl Show for pve::cluster_ha::HaRule {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("affinity", &self.affinity);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5449,7 +5449,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusCurrentType {
 
 impl Show for pve::cluster_ha::ClusterHaStatusCurrentItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("armed-state", &self.armed_state);
         out.put("auto-rebalance", &self.auto_rebalance);
         out.put("comment", &self.comment);
@@ -5474,7 +5474,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusCurrentItem {
 
 impl Show for pve::cluster_ha::HaLrmResult {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("exit_code", &self.exit_code);
         out.put("sid", &self.sid);
         out.put("state", &self.state);
@@ -5484,7 +5484,7 @@ impl Show for pve::cluster_ha::HaLrmResult {
 
 impl Show for pve::cluster_ha::HaLrmStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("mode", &self.mode);
         out.put("results", &self.results);
         out.put("state", &self.state);
@@ -5495,7 +5495,7 @@ impl Show for pve::cluster_ha::HaLrmStatus {
 
 impl Show for pve::cluster_ha::HaDisarmState {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("mode", &self.mode);
         out.put("state", &self.state);
         out.extra(&self.extra)
@@ -5504,7 +5504,7 @@ impl Show for pve::cluster_ha::HaDisarmState {
 
 impl Show for pve::cluster_ha::HaNodeRequest {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("maintenance", &self.maintenance);
         out.extra(&self.extra)
     }
@@ -5512,7 +5512,7 @@ impl Show for pve::cluster_ha::HaNodeRequest {
 
 impl Show for pve::cluster_ha::HaServiceStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cmd", &self.cmd);
         out.put("failed_nodes", &self.failed_nodes);
         out.put("maintenance_node", &self.maintenance_node);
@@ -5528,7 +5528,7 @@ impl Show for pve::cluster_ha::HaServiceStatus {
 
 impl Show for pve::cluster_ha::HaManagerStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("disarm", &self.disarm);
         out.put("master_node", &self.master_node);
         out.put("node_request", &self.node_request);
@@ -5541,7 +5541,7 @@ impl Show for pve::cluster_ha::HaManagerStatus {
 
 impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusQuorum {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("node", &self.node);
         out.put("quorate", &self.quorate);
         out.extra(&self.extra)
@@ -5550,7 +5550,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusQuorum {
 
 impl Show for pve::cluster_ha::ClusterHaStatusManagerStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("lrm_status", &self.lrm_status);
         out.put("manager_status", &self.manager_status);
         out.put("quorum", &self.quorum);
@@ -5560,7 +5560,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusManagerStatus {
 
 impl Show for pve::cluster::ClusterJobsRealmSyncItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("enable-new", &self.enable_new);
         out.put("enabled", &self.enabled);
@@ -5578,7 +5578,7 @@ impl Show for pve::cluster::ClusterJobsRealmSyncItem {
 
 impl Show for pve::cluster::ClusterJobsRealmSync {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("enable-new", &self.enable_new);
         out.put("enabled", &self.enabled);
@@ -5594,7 +5594,7 @@ impl Show for pve::cluster::ClusterJobsRealmSync {
 
 impl Show for pve::cluster::ClusterJobsScheduleAnalyzeItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("timestamp", &self.timestamp);
         out.put("utc", &self.utc);
         out.extra(&self.extra)
@@ -5603,7 +5603,7 @@ impl Show for pve::cluster::ClusterJobsScheduleAnalyzeItem {
 
 impl Show for pve::cluster::ClusterLogItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.put("msg", &self.msg);
         out.put("node", &self.node);
@@ -5625,7 +5625,7 @@ impl Show for pve::cluster::ClusterMappingSeverity {
 
 impl Show for pve::cluster::ClusterMappingCheck {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("message", &self.message);
         out.put("severity", &self.severity);
         out.extra(&self.extra)
@@ -5634,7 +5634,7 @@ impl Show for pve::cluster::ClusterMappingCheck {
 
 impl Show for pve::cluster::DirMapping {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("node", &self.node);
         out.put("path", &self.path);
         out.unknown(&self.unknown)
@@ -5643,7 +5643,7 @@ impl Show for pve::cluster::DirMapping {
 
 impl Show for pve::cluster::ClusterMappingDirItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("checks", &self.checks);
         out.put("description", &self.description);
         out.put("digest", &self.digest);
@@ -5656,7 +5656,7 @@ impl Show for pve::cluster::ClusterMappingDirItem {
 
 impl Show for pve::cluster::ClusterMappingDir {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("digest", &self.digest);
         out.put("id", &self.id);
@@ -5668,7 +5668,7 @@ impl Show for pve::cluster::ClusterMappingDir {
 
 impl Show for pve::cluster::PciMapping {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("id", &self.id);
         out.put("iommugroup", &self.iommugroup);
@@ -5681,7 +5681,7 @@ impl Show for pve::cluster::PciMapping {
 
 impl Show for pve::cluster::ClusterMappingPciItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("checks", &self.checks);
         out.put("description", &self.description);
         out.put("digest", &self.digest);
@@ -5696,7 +5696,7 @@ impl Show for pve::cluster::ClusterMappingPciItem {
 
 impl Show for pve::cluster::ClusterMappingPci {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("digest", &self.digest);
         out.put("id", &self.id);
@@ -5710,7 +5710,7 @@ impl Show for pve::cluster::ClusterMappingPci {
 
 impl Show for pve::cluster::ClusterMappingUsbErrorItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("message", &self.message);
         out.put("severity", &self.severity);
         out.extra(&self.extra)
@@ -5719,7 +5719,7 @@ impl Show for pve::cluster::ClusterMappingUsbErrorItem {
 
 impl Show for pve::cluster::UsbMapping {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("id", &self.id);
         out.put("node", &self.node);
@@ -5730,7 +5730,7 @@ impl Show for pve::cluster::UsbMapping {
 
 impl Show for pve::cluster::ClusterMappingUsbItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("digest", &self.digest);
         out.put("error", &self.error);
@@ -5744,7 +5744,7 @@ impl Show for pve::cluster::ClusterMappingUsbItem {
 
 impl Show for pve::cluster::ClusterMappingUsb {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("digest", &self.digest);
         out.put("id", &self.id);
@@ -5762,7 +5762,7 @@ impl Show for pve::cluster::ClusterMetricsExportType {
 
 impl Show for pve::cluster::ClusterMetricsExportDataItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.put("metric", &self.metric);
         out.put("timestamp", &self.timestamp);
@@ -5774,7 +5774,7 @@ impl Show for pve::cluster::ClusterMetricsExportDataItem {
 
 impl Show for pve::cluster::ClusterMetricsExport {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("data", &self.data);
         out.extra(&self.extra)
     }
@@ -5782,7 +5782,7 @@ impl Show for pve::cluster::ClusterMetricsExport {
 
 impl Show for pve::cluster::ClusterMetricsServerItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("disable", &self.disable);
         out.put("id", &self.id);
         out.put("port", &self.port);
@@ -5824,7 +5824,7 @@ impl Show for pve::cluster::ClusterMetricsServerType {
 
 impl Show for pve::cluster::ClusterMetricsServer {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("api-path-prefix", &self.api_path_prefix);
         out.put("bucket", &self.bucket);
         out.put("digest", &self.digest);
@@ -5862,7 +5862,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsOrigin {
 
 impl Show for pve::cluster_notifications::NotificationGotifyItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
         out.put("name", &self.name);
@@ -5874,7 +5874,7 @@ impl Show for pve::cluster_notifications::NotificationGotifyItem {
 
 impl Show for pve::cluster_notifications::NotificationGotify {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
         out.put("disable", &self.disable);
@@ -5887,7 +5887,7 @@ impl Show for pve::cluster_notifications::NotificationGotify {
 
 impl Show for pve::cluster_notifications::NotificationSendmailItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("author", &self.author);
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
@@ -5902,7 +5902,7 @@ impl Show for pve::cluster_notifications::NotificationSendmailItem {
 
 impl Show for pve::cluster_notifications::NotificationSendmail {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("author", &self.author);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5924,7 +5924,7 @@ impl Show for pve::cluster_notifications::NotificationSmtpMode {
 
 impl Show for pve::cluster_notifications::NotificationSmtpItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("author", &self.author);
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
@@ -5943,7 +5943,7 @@ impl Show for pve::cluster_notifications::NotificationSmtpItem {
 
 impl Show for pve::cluster_notifications::NotificationSmtp {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("author", &self.author);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -5969,7 +5969,7 @@ impl Show for pve::cluster_notifications::NotificationWebhookMethod {
 
 impl Show for pve::cluster_notifications::NotificationWebhookItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("body", &self.body);
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
@@ -5985,7 +5985,7 @@ impl Show for pve::cluster_notifications::NotificationWebhookItem {
 
 impl Show for pve::cluster_notifications::NotificationWebhook {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("body", &self.body);
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
@@ -6002,7 +6002,7 @@ impl Show for pve::cluster_notifications::NotificationWebhook {
 
 impl Show for pve::cluster_notifications::NotificationMatcherFieldValue {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("field", &self.field);
         out.put("value", &self.value);
@@ -6018,7 +6018,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsMatchersMode {
 
 impl Show for pve::cluster_notifications::ClusterNotificationsMatchersItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
         out.put("invert-match", &self.invert_match);
@@ -6035,7 +6035,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsMatchersItem {
 
 impl Show for pve::cluster_notifications::ClusterNotificationsMatcher {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
         out.put("disable", &self.disable);
@@ -6059,7 +6059,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsTargetsType {
 
 impl Show for pve::cluster_notifications::ClusterNotificationsTargetsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
         out.put("name", &self.name);
@@ -6071,7 +6071,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsTargetsItem {
 
 impl Show for pve::types::BandwidthLimits {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("clone", &self.clone);
         out.put("default", &self.default);
         out.put("migration", &self.migration);
@@ -6101,7 +6101,7 @@ impl Show for pve::cluster::HaRebalanceMethod {
 
 impl Show for pve::cluster::ResourceScheduling {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ha", &self.ha);
         out.put("ha-auto-rebalance", &self.ha_auto_rebalance);
         out.put(
@@ -6130,7 +6130,7 @@ impl Show for pve::cluster::HaShutdownPolicy {
 
 impl Show for pve::cluster::HaSettings {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("shutdown_policy", &self.shutdown_policy);
         out.unknown(&self.unknown)
     }
@@ -6150,7 +6150,7 @@ impl Show for pve::cluster::ClusterOptionsLanguage {
 
 impl Show for pve::types::Location {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("latitude", &self.latitude);
         out.put("longitude", &self.longitude);
         out.put("name", &self.name);
@@ -6166,7 +6166,7 @@ impl Show for pve::types::MigrationType {
 
 impl Show for pve::cluster::MigrationSettings {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("network", &self.network);
         out.put("type", &self.type_);
         out.unknown(&self.unknown)
@@ -6175,7 +6175,7 @@ impl Show for pve::cluster::MigrationSettings {
 
 impl Show for pve::cluster::NextIdRange {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("lower", &self.lower);
         out.put("upper", &self.upper);
         out.unknown(&self.unknown)
@@ -6202,7 +6202,7 @@ impl Show for pve::cluster::ReplicationNotification {
 
 impl Show for pve::cluster::NotificationSettings {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("fencing", &self.fencing);
         out.put("package-updates", &self.package_updates);
         out.put("replication", &self.replication);
@@ -6215,7 +6215,7 @@ impl Show for pve::cluster::NotificationSettings {
 
 impl Show for pve::cluster::ReplicationSettings {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("network", &self.network);
         out.put("type", &self.type_);
         out.unknown(&self.unknown)
@@ -6236,7 +6236,7 @@ impl Show for pve::cluster::TagStyleShape {
 
 impl Show for pve::cluster::TagStyle {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("case-sensitive", &self.case_sensitive);
         out.put("color-map", &self.color_map);
         out.put("ordering", &self.ordering);
@@ -6247,7 +6247,7 @@ impl Show for pve::cluster::TagStyle {
 
 impl Show for pve::cluster::U2fSettings {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("appid", &self.appid);
         out.put("origin", &self.origin);
         out.unknown(&self.unknown)
@@ -6262,7 +6262,7 @@ impl Show for pve::cluster::UserTagAccessMode {
 
 impl Show for pve::cluster::UserTagAccess {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("user-allow", &self.user_allow);
         out.put("user-allow-list", &self.user_allow_list);
         out.unknown(&self.unknown)
@@ -6271,7 +6271,7 @@ impl Show for pve::cluster::UserTagAccess {
 
 impl Show for pve::cluster::WebauthnSettings {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allow-subdomains", &self.allow_subdomains);
         out.put("id", &self.id);
         out.put("origin", &self.origin);
@@ -6282,7 +6282,7 @@ impl Show for pve::cluster::WebauthnSettings {
 
 impl Show for pve::cluster::ClusterOptions {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allowed-tags", &self.allowed_tags);
         out.put("bwlimit", &self.bwlimit);
         out.put("consent-text", &self.consent_text);
@@ -6326,7 +6326,7 @@ impl Show for pve::types::QemuArch {
 
 impl Show for pve::types::QemuCpuFlag {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("name", &self.name);
         out.put("supported-on", &self.supported_on);
@@ -6342,7 +6342,7 @@ impl Show for pve::cluster::QemuReportedCpuModel {
 
 impl Show for pve::cluster::QemuCustomCpuModel {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cputype", &self.cputype);
         out.put("digest", &self.digest);
         out.put("flags", &self.flags);
@@ -6370,7 +6370,7 @@ impl Show for pve::cluster::ClusterReplicationType {
 
 impl Show for pve::cluster::ClusterReplicationItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
         out.put("guest", &self.guest);
@@ -6388,7 +6388,7 @@ impl Show for pve::cluster::ClusterReplicationItem {
 
 impl Show for pve::cluster::ClusterReplication {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("digest", &self.digest);
         out.put("disable", &self.disable);
@@ -6431,7 +6431,7 @@ impl Show for pve::cluster::ClusterResourceType {
 
 impl Show for pve::cluster::ClusterResourcesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cgroup-mode", &self.cgroup_mode);
         out.put("content", &self.content);
         out.put("cpu", &self.cpu);
@@ -6485,7 +6485,7 @@ impl Show for pve::cluster_sdn::SdnControllerBgpMode {
 
 impl Show for pve::cluster_sdn::SdnControllerPending {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("asn", &self.asn);
         out.put("bgp-mode", &self.bgp_mode);
         out.put("bgp-multipath-as-path-relax", &self.bgp_multipath_as_path_relax);
@@ -6515,7 +6515,7 @@ impl Show for pve::cluster_sdn::ClusterSdnState {
 
 impl Show for pve::cluster_sdn::SdnController {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("asn", &self.asn);
         out.put("bgp-mode", &self.bgp_mode);
         out.put("bgp-multipath-as-path-relax", &self.bgp_multipath_as_path_relax);
@@ -6550,7 +6550,7 @@ impl Show for pve::cluster_sdn::SdnDnsType {
 
 impl Show for pve::cluster_sdn::SdnDns {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("dns", &self.dns);
         out.put("fingerprint", &self.fingerprint);
@@ -6566,7 +6566,7 @@ impl Show for pve::cluster_sdn::SdnDns {
 
 impl Show for pve::cluster_sdn::ClusterSdnDryRun {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("frr-diff", &self.frr_diff);
         out.put("interfaces-diff", &self.interfaces_diff);
         out.extra(&self.extra)
@@ -6575,7 +6575,7 @@ impl Show for pve::cluster_sdn::ClusterSdnDryRun {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricPending {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("area", &self.area);
         out.put("csnp_interval", &self.csnp_interval);
         out.put("hello_interval", &self.hello_interval);
@@ -6604,7 +6604,7 @@ impl Show for pve::cluster_sdn::FabricRedistributeSource {
 
 impl Show for pve::cluster_sdn::FabricRedistribute {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("route-map", &self.route_map);
         out.put("source", &self.source);
         out.unknown(&self.unknown)
@@ -6613,7 +6613,7 @@ impl Show for pve::cluster_sdn::FabricRedistribute {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("area", &self.area);
         out.put("csnp_interval", &self.csnp_interval);
         out.put("digest", &self.digest);
@@ -6640,7 +6640,7 @@ impl Show for pve::cluster_sdn::FabricInterfaceNetworkType {
 
 impl Show for pve::cluster_sdn::FabricInterface {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("hello_multiplier", &self.hello_multiplier);
         out.put("ip", &self.ip);
         out.put("ip6", &self.ip6);
@@ -6661,7 +6661,7 @@ impl Show for pve::cluster_sdn::FabricPeerType {
 
 impl Show for pve::cluster_sdn::FabricPeer {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("endpoint", &self.endpoint);
         out.put("iface", &self.iface);
         out.put("node", &self.node);
@@ -6674,7 +6674,7 @@ impl Show for pve::cluster_sdn::FabricPeer {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsNodePending {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allowed_ips", &self.allowed_ips);
         out.put("endpoint", &self.endpoint);
         out.put("fabric_id", &self.fabric_id);
@@ -6698,7 +6698,7 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsRole {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsNodeItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allowed_ips", &self.allowed_ips);
         out.put("digest", &self.digest);
         out.put("endpoint", &self.endpoint);
@@ -6720,7 +6720,7 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsNodeItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsAll {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("fabrics", &self.fabrics);
         out.put("nodes", &self.nodes);
         out.extra(&self.extra)
@@ -6729,7 +6729,7 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsAll {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsFabric {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("area", &self.area);
         out.put("csnp_interval", &self.csnp_interval);
         out.put("digest", &self.digest);
@@ -6754,7 +6754,7 @@ impl Show for pve::cluster_sdn::SdnFabricDelete {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsNode {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allowed_ips", &self.allowed_ips);
         out.put("digest", &self.digest);
         out.put("endpoint", &self.endpoint);
@@ -6786,7 +6786,7 @@ impl Show for pve::cluster_sdn::SdnIpamType {
 
 impl Show for pve::cluster_sdn::SdnIpam {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("fingerprint", &self.fingerprint);
         out.put("ipam", &self.ipam);
@@ -6800,7 +6800,7 @@ impl Show for pve::cluster_sdn::SdnIpam {
 
 impl Show for pve::cluster_sdn::ClusterSdnIpamsStatusItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("gateway", &self.gateway);
         out.put("hostname", &self.hostname);
         out.put("ip", &self.ip);
@@ -6821,7 +6821,7 @@ impl Show for pve::cluster_sdn::SdnRouteAction {
 
 impl Show for pve::cluster_sdn::PrefixListRule {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("action", &self.action);
         out.put("ge", &self.ge);
         out.put("le", &self.le);
@@ -6833,7 +6833,7 @@ impl Show for pve::cluster_sdn::PrefixListRule {
 
 impl Show for pve::cluster_sdn::SdnPrefixListPending {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("entries", &self.entries);
         out.extra(&self.extra)
     }
@@ -6841,7 +6841,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListPending {
 
 impl Show for pve::cluster_sdn::SdnPrefixList {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("entries", &self.entries);
         out.put("id", &self.id);
@@ -6859,7 +6859,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListDelete {
 
 impl Show for pve::cluster_sdn::SdnPrefixListEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("action", &self.action);
         out.put("digest", &self.digest);
         out.put("ge", &self.ge);
@@ -6878,7 +6878,7 @@ impl Show for pve::cluster_sdn::SdnPrefixListEntryDelete {
 
 impl Show for pve::cluster_sdn::SdnRouteMap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.extra(&self.extra)
     }
@@ -6892,7 +6892,7 @@ impl Show for pve::cluster_sdn::RouteMapExitActionKey {
 
 impl Show for pve::cluster_sdn::RouteMapExitAction {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("key", &self.key);
         out.put("value", &self.value);
         out.unknown(&self.unknown)
@@ -6907,7 +6907,7 @@ impl Show for pve::cluster_sdn::RouteMapMatchKey {
 
 impl Show for pve::cluster_sdn::RouteMapMatch {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("key", &self.key);
         out.put("value", &self.value);
         out.unknown(&self.unknown)
@@ -6922,7 +6922,7 @@ impl Show for pve::cluster_sdn::RouteMapSetKey {
 
 impl Show for pve::cluster_sdn::RouteMapSet {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("key", &self.key);
         out.put("value", &self.value);
         out.unknown(&self.unknown)
@@ -6931,7 +6931,7 @@ impl Show for pve::cluster_sdn::RouteMapSet {
 
 impl Show for pve::cluster_sdn::SdnRouteMapEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("action", &self.action);
         out.put("call", &self.call);
         out.put("digest", &self.digest);
@@ -6952,7 +6952,7 @@ impl Show for pve::cluster_sdn::SdnRouteMapEntryDelete {
 
 impl Show for pve::cluster_sdn::SdnVnetPending {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("alias", &self.alias);
         out.put("isolate-ports", &self.isolate_ports);
         out.put("tag", &self.tag);
@@ -6970,7 +6970,7 @@ impl Show for pve::cluster_sdn::SdnVnetType {
 
 impl Show for pve::cluster_sdn::SdnVnet {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("alias", &self.alias);
         out.put("digest", &self.digest);
         out.put("isolate-ports", &self.isolate_ports);
@@ -6987,7 +6987,7 @@ impl Show for pve::cluster_sdn::SdnVnet {
 
 impl Show for pve::cluster_sdn::ClusterSdnVnetsFirewallOptions {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("enable", &self.enable);
         out.put("log_level_forward", &self.log_level_forward);
@@ -6998,7 +6998,7 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsFirewallOptions {
 
 impl Show for pve::cluster_sdn::DhcpRange {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("end-address", &self.end_address);
         out.put("start-address", &self.start_address);
         out.unknown(&self.unknown)
@@ -7007,7 +7007,7 @@ impl Show for pve::cluster_sdn::DhcpRange {
 
 impl Show for pve::cluster_sdn::SdnSubnetPending {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("dhcp-dns-server", &self.dhcp_dns_server);
         out.put("dhcp-range", &self.dhcp_range);
         out.put("dnszoneprefix", &self.dnszoneprefix);
@@ -7026,7 +7026,7 @@ impl Show for pve::cluster_sdn::SdnSubnetType {
 
 impl Show for pve::cluster_sdn::SdnSubnet {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cidr", &self.cidr);
         out.put("dhcp-dns-server", &self.dhcp_dns_server);
         out.put("dhcp-range", &self.dhcp_range);
@@ -7067,7 +7067,7 @@ impl Show for pve::types::VlanProtocol {
 
 impl Show for pve::cluster_sdn::SdnZonePending {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("advertise-subnets", &self.advertise_subnets);
         out.put("bridge", &self.bridge);
         out.put("bridge-disable-mac-learning", &self.bridge_disable_mac_learning);
@@ -7099,7 +7099,7 @@ impl Show for pve::cluster_sdn::SdnZonePending {
 
 impl Show for pve::cluster_sdn::SdnZone {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("advertise-subnets", &self.advertise_subnets);
         out.put("bridge", &self.bridge);
         out.put("bridge-disable-mac-learning", &self.bridge_disable_mac_learning);
@@ -7142,7 +7142,7 @@ impl Show for pve::cluster::ClusterStatusType {
 
 impl Show for pve::cluster::ClusterStatusItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.put("ip", &self.ip);
         out.put("level", &self.level);
@@ -7160,7 +7160,7 @@ impl Show for pve::cluster::ClusterStatusItem {
 
 impl Show for pve::cluster::ClusterTasksItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("endtime", &self.endtime);
         out.put("id", &self.id);
         out.put("node", &self.node);
@@ -7185,7 +7185,7 @@ impl Show for pve::nodes::NodesStatus {
 
 impl Show for pve::nodes::NodesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cgroup-mode", &self.cgroup_mode);
         out.put("cpu", &self.cpu);
         out.put("disk", &self.disk);
@@ -7206,7 +7206,7 @@ impl Show for pve::nodes::NodesItem {
 
 impl Show for pve::nodes::NodeAplinfoItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("architecture", &self.architecture);
         out.put("certified", &self.certified);
         out.put("description", &self.description);
@@ -7230,7 +7230,7 @@ impl Show for pve::nodes::NodeAplinfoItem {
 
 impl Show for pve::nodes::AptRepositoryError {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("path", &self.path);
         out.extra(&self.extra)
@@ -7251,7 +7251,7 @@ impl Show for pve::nodes::AptRepositoryFormat {
 
 impl Show for pve::nodes::AptRepositoryOption {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("Key", &self.key);
         out.put("Values", &self.values);
         out.extra(&self.extra)
@@ -7266,7 +7266,7 @@ impl Show for pve::nodes::AptRepositoryPackageType {
 
 impl Show for pve::nodes::AptRepository {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("Comment", &self.comment);
         out.put("Components", &self.components);
         out.put("Enabled", &self.enabled);
@@ -7281,7 +7281,7 @@ impl Show for pve::nodes::AptRepository {
 
 impl Show for pve::nodes::AptRepositoryFile {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("file-type", &self.file_type);
         out.put("path", &self.path);
@@ -7292,7 +7292,7 @@ impl Show for pve::nodes::AptRepositoryFile {
 
 impl Show for pve::nodes::AptRepositoryInfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("index", &self.index);
         out.put("kind", &self.kind);
         out.put("message", &self.message);
@@ -7304,7 +7304,7 @@ impl Show for pve::nodes::AptRepositoryInfo {
 
 impl Show for pve::nodes::AptStandardRepository {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("handle", &self.handle);
         out.put("name", &self.name);
@@ -7315,7 +7315,7 @@ impl Show for pve::nodes::AptStandardRepository {
 
 impl Show for pve::nodes::NodeAptRepositories {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("errors", &self.errors);
         out.put("files", &self.files);
@@ -7333,7 +7333,7 @@ impl Show for pve::nodes::NodeAptArch {
 
 impl Show for pve::nodes::NodeAptUpdateItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("Arch", &self.arch);
         out.put("Description", &self.description);
         out.put("NotifyStatus", &self.notify_status);
@@ -7356,7 +7356,7 @@ impl Show for pve::nodes::NodeAptVersionsCurrentState {
 
 impl Show for pve::nodes::NodeAptVersionsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("Arch", &self.arch);
         out.put("CurrentState", &self.current_state);
         out.put("Description", &self.description);
@@ -7376,7 +7376,7 @@ impl Show for pve::nodes::NodeAptVersionsItem {
 
 impl Show for pve::nodes::NodeCapabilitiesQemuCpuItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("abstract", &self.abstract_);
         out.put("custom", &self.custom);
         out.put("name", &self.name);
@@ -7393,7 +7393,7 @@ impl Show for pve::nodes::NodeCapabilitiesQemuMachinesType {
 
 impl Show for pve::nodes::NodeCapabilitiesQemuMachinesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("changes", &self.changes);
         out.put("id", &self.id);
         out.put("type", &self.type_);
@@ -7404,7 +7404,7 @@ impl Show for pve::nodes::NodeCapabilitiesQemuMachinesItem {
 
 impl Show for pve::nodes::NodeCapabilitiesQemuMigration {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("dbus-vmstate", &self.dbus_vmstate);
         out.put("has-dbus-vmstate", &self.has_dbus_vmstate);
         out.extra(&self.extra)
@@ -7419,7 +7419,7 @@ impl Show for pve::node_ceph::NodeCephCfgDbLevel {
 
 impl Show for pve::node_ceph::NodeCephCfgDbItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("can_update_at_runtime", &self.can_update_at_runtime);
         out.put("level", &self.level);
         out.put("mask", &self.mask);
@@ -7444,7 +7444,7 @@ impl Show for pve::node_ceph::NodeCephCmdSafetyService {
 
 impl Show for pve::node_ceph::NodeCephCmdSafety {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("safe", &self.safe);
         out.put("status", &self.status);
         out.extra(&self.extra)
@@ -7453,7 +7453,7 @@ impl Show for pve::node_ceph::NodeCephCmdSafety {
 
 impl Show for pve::node_ceph::NodeCephConfigdbItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("can_update_at_runtime", &self.can_update_at_runtime);
         out.put("level", &self.level);
         out.put("mask", &self.mask);
@@ -7466,7 +7466,7 @@ impl Show for pve::node_ceph::NodeCephConfigdbItem {
 
 impl Show for pve::node_ceph::NodeCephFsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("data_pool", &self.data_pool);
         out.put("data_pool_ids", &self.data_pool_ids);
         out.put("data_pools", &self.data_pools);
@@ -7479,7 +7479,7 @@ impl Show for pve::node_ceph::NodeCephFsItem {
 
 impl Show for pve::types::LogLine {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("n", &self.n);
         out.put("t", &self.t);
         out.extra(&self.extra)
@@ -7488,7 +7488,7 @@ impl Show for pve::types::LogLine {
 
 impl Show for pve::node_ceph::NodeCephMdsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addr", &self.addr);
         out.put("ceph_version", &self.ceph_version);
         out.put("ceph_version_short", &self.ceph_version_short);
@@ -7506,7 +7506,7 @@ impl Show for pve::node_ceph::NodeCephMdsItem {
 
 impl Show for pve::node_ceph::NodeCephMgrItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addr", &self.addr);
         out.put("ceph_version", &self.ceph_version);
         out.put("ceph_version_short", &self.ceph_version_short);
@@ -7521,7 +7521,7 @@ impl Show for pve::node_ceph::NodeCephMgrItem {
 
 impl Show for pve::node_ceph::NodeCephMonItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("addr", &self.addr);
         out.put("ceph_version", &self.ceph_version);
         out.put("ceph_version_short", &self.ceph_version_short);
@@ -7538,7 +7538,7 @@ impl Show for pve::node_ceph::NodeCephMonItem {
 
 impl Show for pve::node_ceph::CephOsdNode {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
         out.put("blfsdev", &self.blfsdev);
         out.put("bytes_used", &self.bytes_used);
@@ -7569,7 +7569,7 @@ impl Show for pve::node_ceph::CephOsdNode {
 
 impl Show for pve::node_ceph::NodeCephOsdRoot {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("children", &self.children);
         out.put("leaf", &self.leaf);
         out.extra(&self.extra)
@@ -7578,7 +7578,7 @@ impl Show for pve::node_ceph::NodeCephOsdRoot {
 
 impl Show for pve::node_ceph::NodeCephOsd {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("flags", &self.flags);
         out.put("root", &self.root);
         out.extra(&self.extra)
@@ -7593,7 +7593,7 @@ impl Show for pve::node_ceph::NodeCephOsdLvInfoType {
 
 impl Show for pve::node_ceph::NodeCephOsdLvInfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("creation_time", &self.creation_time);
         out.put("lv_name", &self.lv_name);
         out.put("lv_path", &self.lv_path);
@@ -7612,7 +7612,7 @@ impl Show for pve::node_ceph::NodeCephOsdMetadataDevice {
 
 impl Show for pve::node_ceph::CephOsdDevice {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("dev_node", &self.dev_node);
         out.put("device", &self.device);
         out.put("devices", &self.devices);
@@ -7626,7 +7626,7 @@ impl Show for pve::node_ceph::CephOsdDevice {
 
 impl Show for pve::node_ceph::NodeCephOsdMetadataOsd {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("back_addr", &self.back_addr);
         out.put("encrypted", &self.encrypted);
         out.put("front_addr", &self.front_addr);
@@ -7645,7 +7645,7 @@ impl Show for pve::node_ceph::NodeCephOsdMetadataOsd {
 
 impl Show for pve::node_ceph::NodeCephOsdMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("devices", &self.devices);
         out.put("osd", &self.osd);
         out.extra(&self.extra)
@@ -7654,7 +7654,7 @@ impl Show for pve::node_ceph::NodeCephOsdMetadata {
 
 impl Show for pve::node_ceph::CephPoolAutoscaleStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("actual_capacity_ratio", &self.actual_capacity_ratio);
         out.put("actual_raw_used", &self.actual_raw_used);
         out.put("bias", &self.bias);
@@ -7693,7 +7693,7 @@ impl Show for pve::node_ceph::NodeCephPoolType {
 
 impl Show for pve::node_ceph::NodeCephPoolItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("application_metadata", &self.application_metadata);
         out.put("autoscale_status", &self.autoscale_status);
         out.put("bytes_used", &self.bytes_used);
@@ -7723,7 +7723,7 @@ impl Show for pve::node_ceph::NodeCephPoolApplication {
 
 impl Show for pve::node_ceph::CephErasureCoding {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("device-class", &self.device_class);
         out.put("failure-domain", &self.failure_domain);
         out.put("k", &self.k);
@@ -7735,7 +7735,7 @@ impl Show for pve::node_ceph::CephErasureCoding {
 
 impl Show for pve::node_ceph::NodeCephPoolStatistics {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("avail_raw", &self.avail_raw);
         out.put("bytes_used", &self.bytes_used);
         out.put("compress_bytes_used", &self.compress_bytes_used);
@@ -7763,7 +7763,7 @@ impl Show for pve::node_ceph::NodeCephPoolStatistics {
 
 impl Show for pve::node_ceph::NodeCephPool {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("application", &self.application);
         out.put("application_list", &self.application_list);
         out.put("autoscale_status", &self.autoscale_status);
@@ -7794,7 +7794,7 @@ impl Show for pve::node_ceph::NodeCephPool {
 
 impl Show for pve::nodes::NodeCertificate {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("filename", &self.filename);
         out.put("fingerprint", &self.fingerprint);
         out.put("issuer", &self.issuer);
@@ -7817,7 +7817,7 @@ impl Show for pve::nodes::NodeConfigProperty {
 
 impl Show for pve::nodes::NodeAcme {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("account", &self.account);
         out.put("domains", &self.domains);
         out.unknown(&self.unknown)
@@ -7826,7 +7826,7 @@ impl Show for pve::nodes::NodeAcme {
 
 impl Show for pve::nodes::AcmeDomain {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("alias", &self.alias);
         out.put("domain", &self.domain);
         out.put("plugin", &self.plugin);
@@ -7836,7 +7836,7 @@ impl Show for pve::nodes::AcmeDomain {
 
 impl Show for pve::nodes::WakeOnLan {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bind-interface", &self.bind_interface);
         out.put("broadcast-address", &self.broadcast_address);
         out.put("mac", &self.mac);
@@ -7846,7 +7846,7 @@ impl Show for pve::nodes::WakeOnLan {
 
 impl Show for pve::nodes::NodeConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("acme", &self.acme);
         out.indexed("acmedomain", &self.acmedomain);
         out.put("ballooning-target", &self.ballooning_target);
@@ -7861,7 +7861,7 @@ impl Show for pve::nodes::NodeConfig {
 
 impl Show for pve::node_disks::NodeDisksDirectoryItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("device", &self.device);
         out.put("options", &self.options);
         out.put("path", &self.path);
@@ -7885,7 +7885,7 @@ impl Show for pve::node_disks::NodeDisksListType {
 
 impl Show for pve::node_disks::NodeDisksListItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bluestore", &self.bluestore);
         out.put("by_id_link", &self.by_id_link);
         out.put("db", &self.db);
@@ -7914,7 +7914,7 @@ impl Show for pve::node_disks::NodeDisksListItem {
 
 impl Show for pve::node_disks::LvmPhysicalVolume {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("free", &self.free);
         out.put("leaf", &self.leaf);
         out.put("name", &self.name);
@@ -7925,7 +7925,7 @@ impl Show for pve::node_disks::LvmPhysicalVolume {
 
 impl Show for pve::node_disks::LvmVolumeGroup {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("children", &self.children);
         out.put("free", &self.free);
         out.put("leaf", &self.leaf);
@@ -7937,7 +7937,7 @@ impl Show for pve::node_disks::LvmVolumeGroup {
 
 impl Show for pve::node_disks::NodeDisksLvm {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("children", &self.children);
         out.put("leaf", &self.leaf);
         out.extra(&self.extra)
@@ -7946,7 +7946,7 @@ impl Show for pve::node_disks::NodeDisksLvm {
 
 impl Show for pve::node_disks::NodeDisksLvmthinItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("lv", &self.lv);
         out.put("lv_size", &self.lv_size);
         out.put("metadata_size", &self.metadata_size);
@@ -7959,7 +7959,7 @@ impl Show for pve::node_disks::NodeDisksLvmthinItem {
 
 impl Show for pve::node_disks::NodeDisksSmartAttributesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("fail", &self.fail);
         out.put("flags", &self.flags);
         out.put("id", &self.id);
@@ -7975,7 +7975,7 @@ impl Show for pve::node_disks::NodeDisksSmartAttributesItem {
 
 impl Show for pve::node_disks::NodeDisksSmart {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("attributes", &self.attributes);
         out.put("health", &self.health);
         out.put("text", &self.text);
@@ -7987,7 +7987,7 @@ impl Show for pve::node_disks::NodeDisksSmart {
 
 impl Show for pve::node_disks::NodeDisksZfsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("alloc", &self.alloc);
         out.put("dedup", &self.dedup);
         out.put("frag", &self.frag);
@@ -8007,7 +8007,7 @@ impl Show for pve::node_disks::NodeDisksZfsCompression {
 
 impl Show for pve::node_disks::ZfsDraidConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("data", &self.data);
         out.put("spares", &self.spares);
         out.unknown(&self.unknown)
@@ -8022,7 +8022,7 @@ impl Show for pve::node_disks::NodeDisksZfsRaidlevel {
 
 impl Show for pve::node_disks::ZfsDevice {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("children", &self.children);
         out.put("cksum", &self.cksum);
         out.put("leaf", &self.leaf);
@@ -8037,7 +8037,7 @@ impl Show for pve::node_disks::ZfsDevice {
 
 impl Show for pve::node_disks::NodeDisksZfs {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("action", &self.action);
         out.put("children", &self.children);
         out.put("errors", &self.errors);
@@ -8052,7 +8052,7 @@ impl Show for pve::node_disks::NodeDisksZfs {
 
 impl Show for pve::nodes::NodeDns {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("dns1", &self.dns1);
         out.put("dns2", &self.dns2);
         out.put("dns3", &self.dns3);
@@ -8063,7 +8063,7 @@ impl Show for pve::nodes::NodeDns {
 
 impl Show for pve::nodes::NodeExecuteItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("data", &self.data);
         out.put("errors", &self.errors);
         out.put("message", &self.message);
@@ -8074,7 +8074,7 @@ impl Show for pve::nodes::NodeExecuteItem {
 
 impl Show for pve::node_firewall::NodeFirewallOptions {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("digest", &self.digest);
         out.put("enable", &self.enable);
         out.put("log_level_forward", &self.log_level_forward);
@@ -8107,7 +8107,7 @@ impl Show for pve::node_firewall::NodeFirewallOptions {
 
 impl Show for pve::nodes::NodeHardwareItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("type", &self.type_);
         out.extra(&self.extra)
     }
@@ -8115,7 +8115,7 @@ impl Show for pve::nodes::NodeHardwareItem {
 
 impl Show for pve::nodes::NodeHardwarePciItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("class", &self.class);
         out.put("device", &self.device);
         out.put("device_name", &self.device_name);
@@ -8134,7 +8134,7 @@ impl Show for pve::nodes::NodeHardwarePciItem {
 
 impl Show for pve::nodes::MethodEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("method", &self.method);
         out.extra(&self.extra)
     }
@@ -8142,7 +8142,7 @@ impl Show for pve::nodes::MethodEntry {
 
 impl Show for pve::nodes::NodeHardwarePciMdevItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("available", &self.available);
         out.put("description", &self.description);
         out.put("name", &self.name);
@@ -8153,7 +8153,7 @@ impl Show for pve::nodes::NodeHardwarePciMdevItem {
 
 impl Show for pve::nodes::NodeHardwarePciidMdevItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("available", &self.available);
         out.put("description", &self.description);
         out.put("type", &self.type_);
@@ -8163,7 +8163,7 @@ impl Show for pve::nodes::NodeHardwarePciidMdevItem {
 
 impl Show for pve::nodes::NodeHardwareUsbItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("busnum", &self.busnum);
         out.put("class", &self.class);
         out.put("devnum", &self.devnum);
@@ -8182,7 +8182,7 @@ impl Show for pve::nodes::NodeHardwareUsbItem {
 
 impl Show for pve::nodes::NodeHosts {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("data", &self.data);
         out.put("digest", &self.digest);
         out.extra(&self.extra)
@@ -8197,7 +8197,7 @@ impl Show for pve::types::GuestRunState {
 
 impl Show for pve::lxc::LxcItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cpu", &self.cpu);
         out.put("cpus", &self.cpus);
         out.put("disk", &self.disk);
@@ -8243,7 +8243,7 @@ impl Show for pve::lxc::LxcCmode {
 
 impl Show for pve::lxc::LxcDevice {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("deny-write", &self.deny_write);
         out.put("gid", &self.gid);
         out.put("mode", &self.mode);
@@ -8255,7 +8255,7 @@ impl Show for pve::lxc::LxcDevice {
 
 impl Show for pve::lxc::LxcFeatures {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("force_rw_sys", &self.force_rw_sys);
         out.put("fuse", &self.fuse);
         out.put("keyctl", &self.keyctl);
@@ -8274,7 +8274,7 @@ impl Show for pve::lxc::LxcLock {
 
 impl Show for pve::lxc::LxcMountPoint {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("acl", &self.acl);
         out.put("backup", &self.backup);
         out.put("idmap", &self.idmap);
@@ -8299,7 +8299,7 @@ impl Show for pve::lxc::LxcNetType {
 
 impl Show for pve::lxc::LxcNet {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bridge", &self.bridge);
         out.put("firewall", &self.firewall);
         out.put("gw", &self.gw);
@@ -8327,7 +8327,7 @@ impl Show for pve::lxc::LxcOstype {
 
 impl Show for pve::lxc::LxcRootfs {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("acl", &self.acl);
         out.put("idmap", &self.idmap);
         out.put("mountoptions", &self.mountoptions);
@@ -8343,7 +8343,7 @@ impl Show for pve::lxc::LxcRootfs {
 
 impl Show for pve::types::StartupOrder {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("down", &self.down);
         out.put("order", &self.order);
         out.put("up", &self.up);
@@ -8353,7 +8353,7 @@ impl Show for pve::types::StartupOrder {
 
 impl Show for pve::lxc::LxcUnused {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("volume", &self.volume);
         out.unknown(&self.unknown)
     }
@@ -8367,7 +8367,7 @@ impl Show for pve::types::GuestSnapshotState {
 
 impl Show for pve::lxc::LxcConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("arch", &self.arch);
         out.put("cmode", &self.cmode);
         out.put("console", &self.console);
@@ -8417,7 +8417,7 @@ impl Show for pve::types::GuestFeature {
 
 impl Show for pve::lxc::LxcFeature {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("hasFeature", &self.has_feature);
         out.extra(&self.extra)
     }
@@ -8425,7 +8425,7 @@ impl Show for pve::lxc::LxcFeature {
 
 impl Show for pve::types::GuestFirewallOptions {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("dhcp", &self.dhcp);
         out.put("digest", &self.digest);
         out.put("enable", &self.enable);
@@ -8443,7 +8443,7 @@ impl Show for pve::types::GuestFirewallOptions {
 
 impl Show for pve::types::FirewallRef {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("name", &self.name);
         out.put("ref", &self.ref_);
@@ -8455,7 +8455,7 @@ impl Show for pve::types::FirewallRef {
 
 impl Show for pve::types::GuestIpAddress {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ip-address", &self.ip_address);
         out.put("ip-address-type", &self.ip_address_type);
         out.put("prefix", &self.prefix);
@@ -8465,7 +8465,7 @@ impl Show for pve::types::GuestIpAddress {
 
 impl Show for pve::lxc::LxcInterfacesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("hardware-address", &self.hardware_address);
         out.put("hwaddr", &self.hwaddr);
         out.put("inet", &self.inet);
@@ -8478,7 +8478,7 @@ impl Show for pve::lxc::LxcInterfacesItem {
 
 impl Show for pve::types::HaBlockingResource {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cause", &self.cause);
         out.put("sid", &self.sid);
         out.extra(&self.extra)
@@ -8487,7 +8487,7 @@ impl Show for pve::types::HaBlockingResource {
 
 impl Show for pve::lxc::LxcMigrateNodeRefusal {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("blocking-ha-resources", &self.blocking_ha_resources);
         out.extra(&self.extra)
     }
@@ -8495,7 +8495,7 @@ impl Show for pve::lxc::LxcMigrateNodeRefusal {
 
 impl Show for pve::lxc::LxcMigrate {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allowed-nodes", &self.allowed_nodes);
         out.put("dependent-ha-resources", &self.dependent_ha_resources);
         out.put("not-allowed-nodes", &self.not_allowed_nodes);
@@ -8506,7 +8506,7 @@ impl Show for pve::lxc::LxcMigrate {
 
 impl Show for pve::types::Mtunnel {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("socket", &self.socket);
         out.put("ticket", &self.ticket);
         out.put("upid", &self.upid);
@@ -8516,7 +8516,7 @@ impl Show for pve::types::Mtunnel {
 
 impl Show for pve::types::MtunnelWebsocket {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("port", &self.port);
         out.put("socket", &self.socket);
         out.extra(&self.extra)
@@ -8525,7 +8525,7 @@ impl Show for pve::types::MtunnelWebsocket {
 
 impl Show for pve::types::PendingSetting {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("delete", &self.delete);
         out.put("key", &self.key);
         out.put("pending", &self.pending);
@@ -8536,7 +8536,7 @@ impl Show for pve::types::PendingSetting {
 
 impl Show for pve::types::RemoteEndpoint {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("apitoken", &self.apitoken);
         out.put("fingerprint", &self.fingerprint);
         out.put("host", &self.host);
@@ -8559,7 +8559,7 @@ impl Show for pve::types::RrdTimeframe {
 
 impl Show for pve::types::RrdImage {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("filename", &self.filename);
         out.put("image", &self.image);
         out.extra(&self.extra)
@@ -8568,7 +8568,7 @@ impl Show for pve::types::RrdImage {
 
 impl Show for pve::types::GuestRrdSample {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cpu", &self.cpu);
         out.put("disk", &self.disk);
         out.put("diskread", &self.diskread);
@@ -8593,7 +8593,7 @@ impl Show for pve::types::GuestRrdSample {
 
 impl Show for pve::lxc::LxcSnapshotItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("digest", &self.digest);
         out.put("name", &self.name);
@@ -8606,7 +8606,7 @@ impl Show for pve::lxc::LxcSnapshotItem {
 
 impl Show for pve::types::CmdEntry {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cmd", &self.cmd);
         out.extra(&self.extra)
     }
@@ -8614,7 +8614,7 @@ impl Show for pve::types::CmdEntry {
 
 impl Show for pve::lxc::LxcSnapshotConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("arch", &self.arch);
         out.put("cmode", &self.cmode);
         out.put("console", &self.console);
@@ -8656,7 +8656,7 @@ impl Show for pve::lxc::LxcSnapshotConfig {
 
 impl Show for pve::types::SpiceConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ca", &self.ca);
         out.put("delete-this-file", &self.delete_this_file);
         out.put("host", &self.host);
@@ -8675,7 +8675,7 @@ impl Show for pve::types::SpiceConfig {
 
 impl Show for pve::types::GuestHaState {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("group", &self.group);
         out.put("managed", &self.managed);
         out.put("state", &self.state);
@@ -8685,7 +8685,7 @@ impl Show for pve::types::GuestHaState {
 
 impl Show for pve::lxc::LxcStatusCurrent {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cpu", &self.cpu);
         out.put("cpus", &self.cpus);
         out.put("disk", &self.disk);
@@ -8720,7 +8720,7 @@ impl Show for pve::lxc::LxcStatusCurrent {
 
 impl Show for pve::types::Termproxy {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("port", &self.port);
         out.put("ticket", &self.ticket);
         out.put("upid", &self.upid);
@@ -8731,7 +8731,7 @@ impl Show for pve::types::Termproxy {
 
 impl Show for pve::types::Vncproxy {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cert", &self.cert);
         out.put("password", &self.password);
         out.put("port", &self.port);
@@ -8744,7 +8744,7 @@ impl Show for pve::types::Vncproxy {
 
 impl Show for pve::types::VncWebsocket {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("port", &self.port);
         out.extra(&self.extra)
     }
@@ -8752,7 +8752,7 @@ impl Show for pve::types::VncWebsocket {
 
 impl Show for pve::nodes::NodeNetstatItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("dev", &self.dev);
         out.put("in", &self.in_);
         out.put("out", &self.out);
@@ -8799,7 +8799,7 @@ impl Show for pve::nodes::NodeNetworkType {
 
 impl Show for pve::nodes::NodeNetworkItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("active", &self.active);
         out.put("address", &self.address);
         out.put("address6", &self.address6);
@@ -8861,7 +8861,7 @@ impl Show for pve::nodes::NodeNetworkItem {
 
 impl Show for pve::nodes::NodeNetwork {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("active", &self.active);
         out.put("address", &self.address);
         out.put("address6", &self.address6);
@@ -8921,7 +8921,7 @@ impl Show for pve::nodes::NodeNetwork {
 
 impl Show for pve::qemu::QemuBallooninfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("actual", &self.actual);
         out.put("free_mem", &self.free_mem);
         out.put("last_update", &self.last_update);
@@ -8937,7 +8937,7 @@ impl Show for pve::qemu::QemuBallooninfo {
 
 impl Show for pve::qemu::QemuBlockTimedStatistics {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("avg_flush_latency_ns", &self.avg_flush_latency_ns);
         out.put("avg_rd_latency_ns", &self.avg_rd_latency_ns);
         out.put("avg_rd_queue_depth", &self.avg_rd_queue_depth);
@@ -8960,7 +8960,7 @@ impl Show for pve::qemu::QemuBlockTimedStatistics {
 
 impl Show for pve::qemu::QemuBlockStatistics {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("account_failed", &self.account_failed);
         out.put("account_invalid", &self.account_invalid);
         out.put("failed_flush_operations", &self.failed_flush_operations);
@@ -9000,7 +9000,7 @@ impl Show for pve::qemu::QemuBlockStatistics {
 
 impl Show for pve::qemu::QemuNicStatistics {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("netin", &self.netin);
         out.put("netout", &self.netout);
         out.extra(&self.extra)
@@ -9009,7 +9009,7 @@ impl Show for pve::qemu::QemuNicStatistics {
 
 impl Show for pve::qemu::QemuProxmoxSupport {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("backup-access-api", &self.backup_access_api);
         out.put("backup-fleecing", &self.backup_fleecing);
         out.put("backup-max-workers", &self.backup_max_workers);
@@ -9025,7 +9025,7 @@ impl Show for pve::qemu::QemuProxmoxSupport {
 
 impl Show for pve::qemu::QemuItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("balloon", &self.balloon);
         out.put("balloon_min", &self.balloon_min);
         out.put("ballooninfo", &self.ballooninfo);
@@ -9075,7 +9075,7 @@ impl Show for pve::qemu::QemuAgentType {
 
 impl Show for pve::qemu::QemuAgent {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("enabled", &self.enabled);
         out.put("freeze-fs", &self.freeze_fs);
         out.put("fstrim_cloned_disks", &self.fstrim_cloned_disks);
@@ -9086,7 +9086,7 @@ impl Show for pve::qemu::QemuAgent {
 
 impl Show for pve::qemu::QemuSev {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allow-smt", &self.allow_smt);
         out.put("kernel-hashes", &self.kernel_hashes);
         out.put("no-debug", &self.no_debug);
@@ -9110,7 +9110,7 @@ impl Show for pve::qemu::QemuAudioDriver {
 
 impl Show for pve::qemu::QemuAudio {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("device", &self.device);
         out.put("driver", &self.driver);
         out.unknown(&self.unknown)
@@ -9125,7 +9125,7 @@ impl Show for pve::qemu::QemuBios {
 
 impl Show for pve::qemu::QemuBoot {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("legacy", &self.legacy);
         out.put("order", &self.order);
         out.unknown(&self.unknown)
@@ -9182,7 +9182,7 @@ impl Show for pve::qemu::QemuDriveWerror {
 
 impl Show for pve::qemu::QemuDrive {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("aio", &self.aio);
         out.put("backup", &self.backup);
         out.put("bps", &self.bps);
@@ -9239,7 +9239,7 @@ impl Show for pve::qemu::QemuDrive {
 
 impl Show for pve::qemu::QemuCloudInitCustom {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("meta", &self.meta);
         out.put("network", &self.network);
         out.put("user", &self.user);
@@ -9256,7 +9256,7 @@ impl Show for pve::qemu::QemuCitype {
 
 impl Show for pve::qemu::QemuCpu {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cputype", &self.cputype);
         out.put("flags", &self.flags);
         out.put("guest-phys-bits", &self.guest_phys_bits);
@@ -9283,7 +9283,7 @@ impl Show for pve::qemu::QemuEfiDiskMsCert {
 
 impl Show for pve::qemu::QemuEfiDisk {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("efitype", &self.efitype);
         out.put("file", &self.file);
         out.put("format", &self.format);
@@ -9303,7 +9303,7 @@ impl Show for pve::qemu::QemuHostPciDriver {
 
 impl Show for pve::qemu::QemuHostPci {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("device-id", &self.device_id);
         out.put("driver", &self.driver);
         out.put("host", &self.host);
@@ -9329,7 +9329,7 @@ impl Show for pve::qemu::QemuHugepages {
 
 impl Show for pve::qemu::QemuTdx {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("attestation", &self.attestation);
         out.put("type", &self.type_);
         out.put("vsock-cid", &self.vsock_cid);
@@ -9340,7 +9340,7 @@ impl Show for pve::qemu::QemuTdx {
 
 impl Show for pve::qemu::QemuIpConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("gw", &self.gw);
         out.put("gw6", &self.gw6);
         out.put("ip", &self.ip);
@@ -9351,7 +9351,7 @@ impl Show for pve::qemu::QemuIpConfig {
 
 impl Show for pve::qemu::QemuIvshmem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.put("size", &self.size);
         out.unknown(&self.unknown)
@@ -9372,7 +9372,7 @@ impl Show for pve::qemu::QemuMachineViommu {
 
 impl Show for pve::qemu::QemuMachine {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("aw-bits", &self.aw_bits);
         out.put("enable-s3", &self.enable_s3);
         out.put("enable-s4", &self.enable_s4);
@@ -9384,7 +9384,7 @@ impl Show for pve::qemu::QemuMachine {
 
 impl Show for pve::qemu::QemuMemory {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("current", &self.current);
         out.unknown(&self.unknown)
     }
@@ -9398,7 +9398,7 @@ impl Show for pve::qemu::QemuNetModel {
 
 impl Show for pve::qemu::QemuNet {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bridge", &self.bridge);
         out.put("firewall", &self.firewall);
         out.put("link_down", &self.link_down);
@@ -9421,7 +9421,7 @@ impl Show for pve::qemu::QemuNumaPolicy {
 
 impl Show for pve::qemu::QemuNuma {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cpus", &self.cpus);
         out.put("hostnodes", &self.hostnodes);
         out.put("memory", &self.memory);
@@ -9444,7 +9444,7 @@ impl Show for pve::qemu::QemuRngSource {
 
 impl Show for pve::qemu::QemuRng {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("max_bytes", &self.max_bytes);
         out.put("period", &self.period);
         out.put("source", &self.source);
@@ -9460,7 +9460,7 @@ impl Show for pve::qemu::QemuScsihw {
 
 impl Show for pve::qemu::QemuSmbios1 {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("base64", &self.base64);
         out.put("family", &self.family);
         out.put("manufacturer", &self.manufacturer);
@@ -9481,7 +9481,7 @@ impl Show for pve::qemu::QemuSpiceEnhancementsVideostreaming {
 
 impl Show for pve::qemu::QemuSpiceEnhancements {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("foldersharing", &self.foldersharing);
         out.put("videostreaming", &self.videostreaming);
         out.unknown(&self.unknown)
@@ -9502,7 +9502,7 @@ impl Show for pve::qemu::QemuTpmStateVersion {
 
 impl Show for pve::qemu::QemuTpmState {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("file", &self.file);
         out.put("format", &self.format);
         out.put("import-from", &self.import_from);
@@ -9514,7 +9514,7 @@ impl Show for pve::qemu::QemuTpmState {
 
 impl Show for pve::qemu::QemuUnused {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("file", &self.file);
         out.unknown(&self.unknown)
     }
@@ -9522,7 +9522,7 @@ impl Show for pve::qemu::QemuUnused {
 
 impl Show for pve::qemu::QemuUsb {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("host", &self.host);
         out.put("mapping", &self.mapping);
         out.put("usb3", &self.usb3);
@@ -9544,7 +9544,7 @@ impl Show for pve::qemu::QemuVgaType {
 
 impl Show for pve::qemu::QemuVga {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("clipboard", &self.clipboard);
         out.put("memory", &self.memory);
         out.put("type", &self.type_);
@@ -9560,7 +9560,7 @@ impl Show for pve::qemu::QemuVirtiofsCache {
 
 impl Show for pve::qemu::QemuVirtiofs {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cache", &self.cache);
         out.put("direct-io", &self.direct_io);
         out.put("dirid", &self.dirid);
@@ -9578,7 +9578,7 @@ impl Show for pve::qemu::QemuWatchdogModel {
 
 impl Show for pve::qemu::QemuWatchdog {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("action", &self.action);
         out.put("model", &self.model);
         out.unknown(&self.unknown)
@@ -9593,7 +9593,7 @@ impl Show for pve::qemu::QemuAgentCommand {
 
 impl Show for pve::qemu::QemuAgentPost {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9601,7 +9601,7 @@ impl Show for pve::qemu::QemuAgentPost {
 
 impl Show for pve::qemu::QemuAgentExec {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("pid", &self.pid);
         out.extra(&self.extra)
     }
@@ -9609,7 +9609,7 @@ impl Show for pve::qemu::QemuAgentExec {
 
 impl Show for pve::qemu::QemuAgentExecStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("err-data", &self.err_data);
         out.put("err-truncated", &self.err_truncated);
         out.put("exitcode", &self.exitcode);
@@ -9623,7 +9623,7 @@ impl Show for pve::qemu::QemuAgentExecStatus {
 
 impl Show for pve::qemu::QemuAgentFileRead {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bytes-read", &self.bytes_read);
         out.put("content", &self.content);
         out.put("truncated", &self.truncated);
@@ -9633,7 +9633,7 @@ impl Show for pve::qemu::QemuAgentFileRead {
 
 impl Show for pve::qemu::QemuAgentNumber {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9647,7 +9647,7 @@ impl Show for pve::qemu::QemuAgentFsfreezeStatusResult {
 
 impl Show for pve::qemu::QemuAgentFsfreezeStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9655,7 +9655,7 @@ impl Show for pve::qemu::QemuAgentFsfreezeStatus {
 
 impl Show for pve::qemu::QemuAgentError {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("class", &self.class);
         out.put("desc", &self.desc);
         out.extra(&self.extra)
@@ -9664,7 +9664,7 @@ impl Show for pve::qemu::QemuAgentError {
 
 impl Show for pve::qemu::QemuAgentFstrimPath {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("minimum", &self.minimum);
         out.put("path", &self.path);
@@ -9675,7 +9675,7 @@ impl Show for pve::qemu::QemuAgentFstrimPath {
 
 impl Show for pve::qemu::QemuAgentFstrimResult {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("paths", &self.paths);
         out.extra(&self.extra)
@@ -9684,7 +9684,7 @@ impl Show for pve::qemu::QemuAgentFstrimResult {
 
 impl Show for pve::qemu::QemuAgentFstrim {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9692,7 +9692,7 @@ impl Show for pve::qemu::QemuAgentFstrim {
 
 impl Show for pve::qemu::QemuAgentCcwAddress {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cssid", &self.cssid);
         out.put("devno", &self.devno);
         out.put("ssid", &self.ssid);
@@ -9703,7 +9703,7 @@ impl Show for pve::qemu::QemuAgentCcwAddress {
 
 impl Show for pve::qemu::QemuAgentPciAddress {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bus", &self.bus);
         out.put("domain", &self.domain);
         out.put("function", &self.function);
@@ -9714,7 +9714,7 @@ impl Show for pve::qemu::QemuAgentPciAddress {
 
 impl Show for pve::qemu::QemuAgentFilesystemDisk {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bus", &self.bus);
         out.put("bus-type", &self.bus_type);
         out.put("ccw-address", &self.ccw_address);
@@ -9729,7 +9729,7 @@ impl Show for pve::qemu::QemuAgentFilesystemDisk {
 
 impl Show for pve::qemu::QemuAgentFilesystem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("disk", &self.disk);
         out.put("mountpoint", &self.mountpoint);
         out.put("name", &self.name);
@@ -9743,7 +9743,7 @@ impl Show for pve::qemu::QemuAgentFilesystem {
 
 impl Show for pve::qemu::QemuAgentGetFsinfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9751,7 +9751,7 @@ impl Show for pve::qemu::QemuAgentGetFsinfo {
 
 impl Show for pve::qemu::QemuAgentGetHostNameResult {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("host-name", &self.host_name);
         out.extra(&self.extra)
@@ -9760,7 +9760,7 @@ impl Show for pve::qemu::QemuAgentGetHostNameResult {
 
 impl Show for pve::qemu::QemuAgentGetHostName {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9768,7 +9768,7 @@ impl Show for pve::qemu::QemuAgentGetHostName {
 
 impl Show for pve::qemu::QemuAgentMemoryBlockSize {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("size", &self.size);
         out.extra(&self.extra)
@@ -9777,7 +9777,7 @@ impl Show for pve::qemu::QemuAgentMemoryBlockSize {
 
 impl Show for pve::qemu::QemuAgentGetMemoryBlockInfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9785,7 +9785,7 @@ impl Show for pve::qemu::QemuAgentGetMemoryBlockInfo {
 
 impl Show for pve::qemu::QemuAgentMemoryBlock {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("can-offline", &self.can_offline);
         out.put("online", &self.online);
         out.put("phys-index", &self.phys_index);
@@ -9795,7 +9795,7 @@ impl Show for pve::qemu::QemuAgentMemoryBlock {
 
 impl Show for pve::qemu::QemuAgentGetMemoryBlocks {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9803,7 +9803,7 @@ impl Show for pve::qemu::QemuAgentGetMemoryBlocks {
 
 impl Show for pve::qemu::QemuAgentGetOsinfoResult {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("id", &self.id);
         out.put("kernel-release", &self.kernel_release);
@@ -9821,7 +9821,7 @@ impl Show for pve::qemu::QemuAgentGetOsinfoResult {
 
 impl Show for pve::qemu::QemuAgentGetOsinfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9829,7 +9829,7 @@ impl Show for pve::qemu::QemuAgentGetOsinfo {
 
 impl Show for pve::qemu::QemuAgentGetTimezoneResult {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("offset", &self.offset);
         out.put("zone", &self.zone);
@@ -9839,7 +9839,7 @@ impl Show for pve::qemu::QemuAgentGetTimezoneResult {
 
 impl Show for pve::qemu::QemuAgentGetTimezone {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9847,7 +9847,7 @@ impl Show for pve::qemu::QemuAgentGetTimezone {
 
 impl Show for pve::qemu::QemuAgentUser {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("domain", &self.domain);
         out.put("login-time", &self.login_time);
         out.put("user", &self.user);
@@ -9857,7 +9857,7 @@ impl Show for pve::qemu::QemuAgentUser {
 
 impl Show for pve::qemu::QemuAgentGetUsers {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9865,7 +9865,7 @@ impl Show for pve::qemu::QemuAgentGetUsers {
 
 impl Show for pve::qemu::QemuAgentVcpu {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("can-offline", &self.can_offline);
         out.put("logical-id", &self.logical_id);
         out.put("online", &self.online);
@@ -9875,7 +9875,7 @@ impl Show for pve::qemu::QemuAgentVcpu {
 
 impl Show for pve::qemu::QemuAgentGetVcpus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9883,7 +9883,7 @@ impl Show for pve::qemu::QemuAgentGetVcpus {
 
 impl Show for pve::qemu::QemuAgentSupportedCommand {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("enabled", &self.enabled);
         out.put("name", &self.name);
         out.put("success-response", &self.success_response);
@@ -9893,7 +9893,7 @@ impl Show for pve::qemu::QemuAgentSupportedCommand {
 
 impl Show for pve::qemu::QemuAgentInfoResult {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.put("supported_commands", &self.supported_commands);
         out.put("version", &self.version);
@@ -9903,7 +9903,7 @@ impl Show for pve::qemu::QemuAgentInfoResult {
 
 impl Show for pve::qemu::QemuAgentInfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9911,7 +9911,7 @@ impl Show for pve::qemu::QemuAgentInfo {
 
 impl Show for pve::qemu::QemuAgentNetworkStatistics {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("rx-bytes", &self.rx_bytes);
         out.put("rx-dropped", &self.rx_dropped);
         out.put("rx-errs", &self.rx_errs);
@@ -9926,7 +9926,7 @@ impl Show for pve::qemu::QemuAgentNetworkStatistics {
 
 impl Show for pve::qemu::QemuAgentNetworkInterface {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("hardware-address", &self.hardware_address);
         out.put("ip-addresses", &self.ip_addresses);
         out.put("name", &self.name);
@@ -9937,7 +9937,7 @@ impl Show for pve::qemu::QemuAgentNetworkInterface {
 
 impl Show for pve::qemu::QemuAgentNetworkGetInterfaces {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9945,7 +9945,7 @@ impl Show for pve::qemu::QemuAgentNetworkGetInterfaces {
 
 impl Show for pve::qemu::QemuAgentEmptyResult {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("error", &self.error);
         out.extra(&self.extra)
     }
@@ -9953,7 +9953,7 @@ impl Show for pve::qemu::QemuAgentEmptyResult {
 
 impl Show for pve::qemu::QemuAgentEmpty {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("result", &self.result);
         out.extra(&self.extra)
     }
@@ -9961,7 +9961,7 @@ impl Show for pve::qemu::QemuAgentEmpty {
 
 impl Show for pve::qemu::QemuCloudinitItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("delete", &self.delete);
         out.put("key", &self.key);
         out.put("new", &self.new);
@@ -9980,7 +9980,7 @@ impl Show for pve::qemu::QemuCloudinitDumpType {
 
 impl Show for pve::qemu::QemuMeta {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("creation-qemu", &self.creation_qemu);
         out.put("ctime", &self.ctime);
         out.unknown(&self.unknown)
@@ -9989,7 +9989,7 @@ impl Show for pve::qemu::QemuMeta {
 
 impl Show for pve::qemu::QemuConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("acpi", &self.acpi);
         out.put("affinity", &self.affinity);
         out.put("agent", &self.agent);
@@ -10092,7 +10092,7 @@ impl Show for pve::qemu::QemuDbusVmstateAction {
 
 impl Show for pve::qemu::QemuFeature {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("hasFeature", &self.has_feature);
         out.put("nodes", &self.nodes);
         out.extra(&self.extra)
@@ -10101,7 +10101,7 @@ impl Show for pve::qemu::QemuFeature {
 
 impl Show for pve::qemu::QemuMigrateLocalDisk {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cdrom", &self.cdrom);
         out.put("drivename", &self.drivename);
         out.put("is_attached", &self.is_attached);
@@ -10121,7 +10121,7 @@ impl Show for pve::qemu::QemuMigrateLocalDisk {
 
 impl Show for pve::qemu::QemuMigrateMappedResource {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("live-migration", &self.live_migration);
         out.put("name", &self.name);
         out.extra(&self.extra)
@@ -10130,7 +10130,7 @@ impl Show for pve::qemu::QemuMigrateMappedResource {
 
 impl Show for pve::qemu::QemuMigrateNodeRefusal {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("blocking-ha-resources", &self.blocking_ha_resources);
         out.put("unavailable-resources", &self.unavailable_resources);
         out.put("unavailable_storages", &self.unavailable_storages);
@@ -10140,7 +10140,7 @@ impl Show for pve::qemu::QemuMigrateNodeRefusal {
 
 impl Show for pve::qemu::QemuMigrate {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("allowed_nodes", &self.allowed_nodes);
         out.put("dependent-ha-resources", &self.dependent_ha_resources);
         out.put("has-dbus-vmstate", &self.has_dbus_vmstate);
@@ -10156,7 +10156,7 @@ impl Show for pve::qemu::QemuMigrate {
 
 impl Show for pve::qemu::QemuSnapshotItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("digest", &self.digest);
         out.put("name", &self.name);
@@ -10170,7 +10170,7 @@ impl Show for pve::qemu::QemuSnapshotItem {
 
 impl Show for pve::qemu::QemuSnapshotConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("acpi", &self.acpi);
         out.put("affinity", &self.affinity);
         out.put("agent", &self.agent);
@@ -10265,7 +10265,7 @@ impl Show for pve::qemu::QemuSnapshotConfig {
 
 impl Show for pve::qemu::QemuStatusCurrent {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("agent", &self.agent);
         out.put("balloon", &self.balloon);
         out.put("balloon_min", &self.balloon_min);
@@ -10325,7 +10325,7 @@ impl Show for pve::qemu::QemuTermproxySerial {
 
 impl Show for pve::nodes::NodeQueryUrlMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("filename", &self.filename);
         out.put("mimetype", &self.mimetype);
         out.put("size", &self.size);
@@ -10335,7 +10335,7 @@ impl Show for pve::nodes::NodeQueryUrlMetadata {
 
 impl Show for pve::nodes::NodeReplicationStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("disable", &self.disable);
         out.put("duration", &self.duration);
@@ -10367,7 +10367,7 @@ impl Show for pve::nodes::NodeRrdTimeframe {
 
 impl Show for pve::nodes::NodeRrddataItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("arcsize", &self.arcsize);
         out.put("cpu", &self.cpu);
         out.put("iowait", &self.iowait);
@@ -10396,7 +10396,7 @@ impl Show for pve::nodes::NodeRrddataItem {
 
 impl Show for pve::nodes::NodeScanCifsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("description", &self.description);
         out.put("share", &self.share);
         out.extra(&self.extra)
@@ -10405,7 +10405,7 @@ impl Show for pve::nodes::NodeScanCifsItem {
 
 impl Show for pve::nodes::NodeScanGlusterfsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("volname", &self.volname);
         out.extra(&self.extra)
     }
@@ -10413,7 +10413,7 @@ impl Show for pve::nodes::NodeScanGlusterfsItem {
 
 impl Show for pve::nodes::NodeScanIscsiItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("portal", &self.portal);
         out.put("target", &self.target);
         out.extra(&self.extra)
@@ -10422,7 +10422,7 @@ impl Show for pve::nodes::NodeScanIscsiItem {
 
 impl Show for pve::nodes::NodeScanLvmItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("free", &self.free);
         out.put("lvcount", &self.lvcount);
         out.put("size", &self.size);
@@ -10433,7 +10433,7 @@ impl Show for pve::nodes::NodeScanLvmItem {
 
 impl Show for pve::nodes::NodeScanLvmthinItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ctime", &self.ctime);
         out.put("lv", &self.lv);
         out.put("lv_size", &self.lv_size);
@@ -10451,7 +10451,7 @@ impl Show for pve::nodes::NodeScanLvmthinItem {
 
 impl Show for pve::nodes::NodeScanNfsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("options", &self.options);
         out.put("path", &self.path);
         out.extra(&self.extra)
@@ -10460,7 +10460,7 @@ impl Show for pve::nodes::NodeScanNfsItem {
 
 impl Show for pve::nodes::NodeScanPbsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("store", &self.store);
         out.extra(&self.extra)
@@ -10469,7 +10469,7 @@ impl Show for pve::nodes::NodeScanPbsItem {
 
 impl Show for pve::nodes::NodeScanZfsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("free", &self.free);
         out.put("pool", &self.pool);
         out.put("size", &self.size);
@@ -10479,7 +10479,7 @@ impl Show for pve::nodes::NodeScanZfsItem {
 
 impl Show for pve::node_sdn::NodeSdnFabricsInterfacesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.put("state", &self.state);
         out.put("type", &self.type_);
@@ -10489,7 +10489,7 @@ impl Show for pve::node_sdn::NodeSdnFabricsInterfacesItem {
 
 impl Show for pve::node_sdn::NodeSdnFabricsNeighborsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("neighbor", &self.neighbor);
         out.put("status", &self.status);
         out.put("uptime", &self.uptime);
@@ -10499,7 +10499,7 @@ impl Show for pve::node_sdn::NodeSdnFabricsNeighborsItem {
 
 impl Show for pve::node_sdn::NodeSdnFabricsRoutesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("route", &self.route);
         out.put("via", &self.via);
         out.extra(&self.extra)
@@ -10508,7 +10508,7 @@ impl Show for pve::node_sdn::NodeSdnFabricsRoutesItem {
 
 impl Show for pve::node_sdn::NodeSdnVnetsMacVrfItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ip", &self.ip);
         out.put("mac", &self.mac);
         out.put("nexthop", &self.nexthop);
@@ -10524,7 +10524,7 @@ impl Show for pve::node_sdn::NodeSdnZonesStatus {
 
 impl Show for pve::node_sdn::NodeSdnZonesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("status", &self.status);
         out.put("zone", &self.zone);
         out.extra(&self.extra)
@@ -10533,7 +10533,7 @@ impl Show for pve::node_sdn::NodeSdnZonesItem {
 
 impl Show for pve::node_sdn::SdnBridgePort {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("index", &self.index);
         out.put("name", &self.name);
         out.put("primary_vlan", &self.primary_vlan);
@@ -10545,7 +10545,7 @@ impl Show for pve::node_sdn::SdnBridgePort {
 
 impl Show for pve::node_sdn::NodeSdnZonesBridgesItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("name", &self.name);
         out.put("ports", &self.ports);
         out.put("vlan_filtering", &self.vlan_filtering);
@@ -10555,7 +10555,7 @@ impl Show for pve::node_sdn::NodeSdnZonesBridgesItem {
 
 impl Show for pve::node_sdn::NodeSdnZonesContentItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("status", &self.status);
         out.put("statusmsg", &self.statusmsg);
         out.put("vnet", &self.vnet);
@@ -10565,7 +10565,7 @@ impl Show for pve::node_sdn::NodeSdnZonesContentItem {
 
 impl Show for pve::node_sdn::NodeSdnZonesIpVrfItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ip", &self.ip);
         out.put("metric", &self.metric);
         out.put("nexthops", &self.nexthops);
@@ -10594,7 +10594,7 @@ impl Show for pve::nodes::NodeServicesUnitState {
 
 impl Show for pve::nodes::NodeService {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("active-state", &self.active_state);
         out.put("desc", &self.desc);
         out.put("name", &self.name);
@@ -10625,7 +10625,7 @@ impl Show for pve::nodes::NodeStatusMode {
 
 impl Show for pve::nodes::NodeStatusBootInfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("mode", &self.mode);
         out.put("secureboot", &self.secureboot);
         out.extra(&self.extra)
@@ -10634,7 +10634,7 @@ impl Show for pve::nodes::NodeStatusBootInfo {
 
 impl Show for pve::nodes::NodeStatusCpuinfo {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("cores", &self.cores);
         out.put("cpus", &self.cpus);
         out.put("family", &self.family);
@@ -10651,7 +10651,7 @@ impl Show for pve::nodes::NodeStatusCpuinfo {
 
 impl Show for pve::nodes::NodeStatusCurrentKernel {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("machine", &self.machine);
         out.put("release", &self.release);
         out.put("sysname", &self.sysname);
@@ -10662,7 +10662,7 @@ impl Show for pve::nodes::NodeStatusCurrentKernel {
 
 impl Show for pve::nodes::NodeStatusKsm {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("shared", &self.shared);
         out.extra(&self.extra)
     }
@@ -10670,7 +10670,7 @@ impl Show for pve::nodes::NodeStatusKsm {
 
 impl Show for pve::nodes::NodeStatusMemory {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("available", &self.available);
         out.put("free", &self.free);
         out.put("total", &self.total);
@@ -10681,7 +10681,7 @@ impl Show for pve::nodes::NodeStatusMemory {
 
 impl Show for pve::nodes::NodeStatusRootfs {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("avail", &self.avail);
         out.put("free", &self.free);
         out.put("total", &self.total);
@@ -10692,7 +10692,7 @@ impl Show for pve::nodes::NodeStatusRootfs {
 
 impl Show for pve::nodes::NodeStatusSwap {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("free", &self.free);
         out.put("total", &self.total);
         out.put("used", &self.used);
@@ -10702,7 +10702,7 @@ impl Show for pve::nodes::NodeStatusSwap {
 
 impl Show for pve::nodes::NodeStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("boot-info", &self.boot_info);
         out.put("cpu", &self.cpu);
         out.put("cpuinfo", &self.cpuinfo);
@@ -10735,7 +10735,7 @@ impl Show for pve::types::DiskFormat {
 
 impl Show for pve::node_storage::NodeStorageFormats {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("default", &self.default);
         out.put("supported", &self.supported);
         out.extra(&self.extra)
@@ -10744,7 +10744,7 @@ impl Show for pve::node_storage::NodeStorageFormats {
 
 impl Show for pve::node_storage::NodeStorageItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("active", &self.active);
         out.put("avail", &self.avail);
         out.put("content", &self.content);
@@ -10764,7 +10764,7 @@ impl Show for pve::node_storage::NodeStorageItem {
 
 impl Show for pve::node_storage::NodeStorageContentVerification {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("state", &self.state);
         out.put("upid", &self.upid);
         out.extra(&self.extra)
@@ -10773,7 +10773,7 @@ impl Show for pve::node_storage::NodeStorageContentVerification {
 
 impl Show for pve::node_storage::NodeStorageContentItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("approximate-size", &self.approximate_size);
         out.put("content", &self.content);
         out.put("ctime", &self.ctime);
@@ -10794,7 +10794,7 @@ impl Show for pve::node_storage::NodeStorageContentItem {
 
 impl Show for pve::node_storage::NodeStorageContentGet {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("format", &self.format);
         out.put("notes", &self.notes);
         out.put("path", &self.path);
@@ -10819,7 +10819,7 @@ impl Show for pve::node_storage::NodeStorageFileContent {
 
 impl Show for pve::node_storage::NodeStorageFileRestoreListItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("filepath", &self.filepath);
         out.put("leaf", &self.leaf);
         out.put("mtime", &self.mtime);
@@ -10838,7 +10838,7 @@ impl Show for pve::node_storage::NodeStorageIdentityType {
 
 impl Show for pve::node_storage::NodeStorageIdentity {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("id", &self.id);
         out.put("type", &self.type_);
         out.extra(&self.extra)
@@ -10847,7 +10847,7 @@ impl Show for pve::node_storage::NodeStorageIdentity {
 
 impl Show for pve::node_storage::NodeStorageImportMetadataCreateArgs {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bios", &self.bios);
         out.put("boot", &self.boot);
         out.put("cores", &self.cores);
@@ -10869,7 +10869,7 @@ impl Show for pve::node_storage::NodeStorageImportMetadataCreateArgs {
 
 impl Show for pve::node_storage::ImportMetadataNet {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("bridge", &self.bridge);
         out.put("macaddr", &self.macaddr);
         out.put("model", &self.model);
@@ -10891,7 +10891,7 @@ impl Show for pve::node_storage::ImportMetadataWarningType {
 
 impl Show for pve::node_storage::ImportMetadataWarning {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("key", &self.key);
         out.put("type", &self.type_);
         out.put("value", &self.value);
@@ -10901,7 +10901,7 @@ impl Show for pve::node_storage::ImportMetadataWarning {
 
 impl Show for pve::node_storage::NodeStorageImportMetadata {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("create-args", &self.create_args);
         out.put("disks", &self.disks);
         out.put("net", &self.net);
@@ -10920,7 +10920,7 @@ impl Show for pve::node_storage::NodeStoragePrunebackupsMark {
 
 impl Show for pve::node_storage::NodeStoragePrunebackupsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("ctime", &self.ctime);
         out.put("mark", &self.mark);
         out.put("type", &self.type_);
@@ -10932,7 +10932,7 @@ impl Show for pve::node_storage::NodeStoragePrunebackupsItem {
 
 impl Show for pve::node_storage::NodeStorageRrddataItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("time", &self.time);
         out.put("total", &self.total);
         out.put("used", &self.used);
@@ -10942,7 +10942,7 @@ impl Show for pve::node_storage::NodeStorageRrddataItem {
 
 impl Show for pve::node_storage::NodeStorageStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("active", &self.active);
         out.put("avail", &self.avail);
         out.put("content", &self.content);
@@ -10963,7 +10963,7 @@ impl Show for pve::nodes::NodeSubscriptionStatus {
 
 impl Show for pve::nodes::NodeSubscription {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("checktime", &self.checktime);
         out.put("key", &self.key);
         out.put("level", &self.level);
@@ -10988,7 +10988,7 @@ impl Show for pve::nodes::NodeTasksSource {
 
 impl Show for pve::nodes::NodeTasksItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("endtime", &self.endtime);
         out.put("id", &self.id);
         out.put("node", &self.node);
@@ -11013,7 +11013,7 @@ impl Show for pve::nodes::TaskRunState {
 
 impl Show for pve::nodes::NodeTasksStatus {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("exitstatus", &self.exitstatus);
         out.put("id", &self.id);
         out.put("node", &self.node);
@@ -11031,7 +11031,7 @@ impl Show for pve::nodes::NodeTasksStatus {
 
 impl Show for pve::nodes::NodeTime {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("localtime", &self.localtime);
         out.put("time", &self.time);
         out.put("timezone", &self.timezone);
@@ -11041,7 +11041,7 @@ impl Show for pve::nodes::NodeTime {
 
 impl Show for pve::nodes::NodeVersion {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("release", &self.release);
         out.put("repoid", &self.repoid);
         out.put("version", &self.version);
@@ -11051,7 +11051,7 @@ impl Show for pve::nodes::NodeVersion {
 
 impl Show for pve::nodes::NodeVzdumpDefaultsFleecing {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("enabled", &self.enabled);
         out.put("storage", &self.storage);
         out.extra(&self.extra)
@@ -11060,7 +11060,7 @@ impl Show for pve::nodes::NodeVzdumpDefaultsFleecing {
 
 impl Show for pve::nodes::NodeVzdumpDefaultsPerformance {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("max-workers", &self.max_workers);
         out.put("pbs-entries-max", &self.pbs_entries_max);
         out.extra(&self.extra)
@@ -11069,7 +11069,7 @@ impl Show for pve::nodes::NodeVzdumpDefaultsPerformance {
 
 impl Show for pve::nodes::NodeVzdumpDefaults {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("all", &self.all);
         out.put("bwlimit", &self.bwlimit);
         out.put("compress", &self.compress);
@@ -11122,7 +11122,7 @@ impl Show for pve::pools::PoolMemberType {
 
 impl Show for pve::pools::PoolMember {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("content", &self.content);
         out.put("cpu", &self.cpu);
         out.put("disk", &self.disk);
@@ -11152,7 +11152,7 @@ impl Show for pve::pools::PoolMember {
 
 impl Show for pve::pools::PoolsItem {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("members", &self.members);
         out.put("poolid", &self.poolid);
@@ -11162,7 +11162,7 @@ impl Show for pve::pools::PoolsItem {
 
 impl Show for pve::pools::Pool {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("comment", &self.comment);
         out.put("members", &self.members);
         out.put("poolid", &self.poolid);
@@ -11196,7 +11196,7 @@ impl Show for pve::storage::StorageTransport {
 
 impl Show for pve::storage::StorageConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("authsupported", &self.authsupported);
         out.put("base", &self.base);
         out.put("blocksize", &self.blocksize);
@@ -11268,7 +11268,7 @@ impl Show for pve::storage::StorageConfig {
 
 impl Show for pve::storage::StorageSavedConfig {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("encryption-key", &self.encryption_key);
         out.extra(&self.extra)
     }
@@ -11276,7 +11276,7 @@ impl Show for pve::storage::StorageSavedConfig {
 
 impl Show for pve::storage::StorageSaved {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("config", &self.config);
         out.put("storage", &self.storage);
         out.put("type", &self.type_);
@@ -11286,7 +11286,7 @@ impl Show for pve::storage::StorageSaved {
 
 impl Show for pve::version::Version {
     fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
+        let mut out = JsonObject::default();
         out.put("console", &self.console);
         out.put("http_proxy", &self.http_proxy);
         out.put("keyboard", &self.keyboard);
