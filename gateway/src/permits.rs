@@ -10,11 +10,11 @@ pub(crate) struct Permits {
     max: usize,
     /// Limit for one user; 0 is no limit.
     max_per_user: usize,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<TakenPermits>>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct TakenPermits {
     all: usize,
     by: PerUser,
 }

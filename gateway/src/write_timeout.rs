@@ -105,7 +105,7 @@ mod tests {
             }
             theirs
         });
-        ours.write_all(&[0; 64]).await.expect("it is taken");
+        ours.write_all(&[0; 64]).await.expect("accepted");
         let _theirs = reader.await.expect("no panic");
         let start = tokio::time::Instant::now();
         let error = ours.write_all(&[0; 64]).await.expect_err("nobody takes it");

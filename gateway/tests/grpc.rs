@@ -57,7 +57,7 @@ fn with<T>(message: T) -> Request<T> {
     request
 }
 
-async fn done(channel: &Channel, operation: Operation) -> Operation {
+async fn wait_for(channel: &Channel, operation: Operation) -> Operation {
     let mut operations = OperationServiceClient::new(channel.clone());
     let wait = WaitOperationRequest {
         name: operation.name,
@@ -89,7 +89,7 @@ async fn the_example_in_the_document_works() {
         ..Default::default()
     };
     let created = guests.create(with(order)).await.expect("made").into_inner();
-    done(&channel, created.operation.expect("an operation")).await;
+    wait_for(&channel, created.operation.expect("an operation")).await;
     // The watch begins with the current state and continues with changes.
     let seen = || {
         pair.simulator
@@ -122,7 +122,7 @@ async fn the_example_in_the_document_works() {
         .await
         .expect("started")
         .into_inner();
-    done(&channel, started).await;
+    wait_for(&channel, started).await;
     let next = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
     let next = next.expect("in time").expect("received").expect("a status");
     assert_eq!(next.state, "running");
@@ -169,13 +169,13 @@ async fn all_calls_on_guests_work() {
             ..Default::default()
         }))
         .await;
-    done(&channel, start.expect("started").into_inner()).await;
+    wait_for(&channel, start.expect("started").into_inner()).await;
     let restart = RestartGuestRequest {
         vmid: 100,
         hard: true,
         ..Default::default()
     };
-    done(
+    wait_for(
         &channel,
         guests
             .restart(with(restart))
@@ -191,7 +191,7 @@ async fn all_calls_on_guests_work() {
         with_local_disks: true,
         ..Default::default()
     };
-    done(
+    wait_for(
         &channel,
         guests
             .migrate(with(migrate))
@@ -220,12 +220,12 @@ async fn all_calls_on_guests_work() {
         .expect("copied")
         .into_inner();
     let vmid = copy.vmid;
-    done(&channel, copy).await;
+    wait_for(&channel, copy).await;
     let stop = StopGuestRequest {
         vmid: 100,
         ..Default::default()
     };
-    done(
+    wait_for(
         &channel,
         guests.stop(with(stop)).await.expect("stopped").into_inner(),
     )
@@ -240,7 +240,7 @@ async fn all_calls_on_guests_work() {
         .await
         .expect("deleted")
         .into_inner();
-    done(&channel, deleted.operation.expect("an operation")).await;
+    wait_for(&channel, deleted.operation.expect("an operation")).await;
     let gone = guests
         .get(with(GetGuestRequest { vmid }))
         .await
@@ -431,7 +431,7 @@ async fn clusters_of_both_kinds_are_served() {
         .await
         .expect("deleted")
         .into_inner();
-    done(&channel, gone.operation.expect("an operation")).await;
+    wait_for(&channel, gone.operation.expect("an operation")).await;
 }
 
 #[tokio::test]

@@ -42,12 +42,12 @@ async fn main() -> Outcome {
         .parallel(4)
         .per_node(2)
         .on_progress(|step| {
-            let problem = step
+            let result = step
                 .result
                 .problem()
                 .unwrap_or_else(|| "started".to_owned());
             println!(
-                "{:>3}/{} guest {}: {problem}",
+                "{:>3}/{} guest {}: {result}",
                 step.done,
                 step.total,
                 step.result.vmid()

@@ -28,7 +28,7 @@ async fn main() -> Outcome {
         return match tasks.as_slice() {
             [] => Err("pass the UPIDs of the tasks".into()),
             [task] => show(task).await,
-            _ => all(tasks).await,
+            _ => wait_for_all(tasks).await,
         };
     };
 
@@ -48,7 +48,7 @@ async fn main() -> Outcome {
     for vmid in 100..110 {
         starts.push(pve.guest(vmid).start().await?.task().clone());
     }
-    all(starts).await
+    wait_for_all(starts).await
 }
 
 /// Prints the log as it grows, and the outcome.
@@ -67,7 +67,7 @@ async fn show(task: &Task) -> Outcome {
     Ok(())
 }
 
-async fn all(tasks: Vec<Task>) -> Outcome {
+async fn wait_for_all(tasks: Vec<Task>) -> Outcome {
     let Some(client) = tasks.first().map(|task| task.client().clone()) else {
         return Ok(());
     };

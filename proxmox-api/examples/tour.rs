@@ -99,7 +99,7 @@ fn flag(name: &str) -> Outcome<bool> {
 
 /// What would be left behind if the tour ended now.
 #[derive(Default)]
-struct Left {
+struct LeftBehind {
     guest: Option<(String, u32)>,
     /// The task that still works on it.
     task: Option<Task>,
@@ -107,7 +107,7 @@ struct Left {
 
 struct Tour {
     pve: Client,
-    left: RefCell<Left>,
+    left: RefCell<LeftBehind>,
     poll: Duration,
 }
 
@@ -393,7 +393,7 @@ impl Tour {
 
     /// Removes what an interrupted tour left behind.
     async fn tidy_up(&self) {
-        let Left { guest, task } = self.left.take();
+        let LeftBehind { guest, task } = self.left.take();
         let Some((node, vmid)) = guest else {
             return;
         };

@@ -21,7 +21,7 @@ async fn start(builder: Builder) -> Simulator {
     builder.start().await.expect("the simulator starts")
 }
 
-fn to(pve: &Simulator) -> ClientBuilder {
+fn builder_for(pve: &Simulator) -> ClientBuilder {
     Client::builder(pve.url())
         .ca_pem(pve.ca_pem())
         .api_token(TOKEN_ID, TOKEN_SECRET)
@@ -35,20 +35,20 @@ fn built(builder: ClientBuilder) -> Client {
 #[tokio::test]
 async fn connection_test_with_valid_and_invalid_credentials() {
     let pve = start(simulator()).await;
-    let version = built(to(&pve))
+    let version = built(builder_for(&pve))
         .version()
         .get()
         .await
         .expect("the token is valid");
     assert_eq!(version.release, proxmox_simulator::newest_release());
-    let user = built(to(&pve).password("root@pam", ROOT_PASSWORD));
+    let user = built(builder_for(&pve).password("root@pam", ROOT_PASSWORD));
     user.login().await.expect("the password is right");
 
     for wrong in [
-        to(&pve).api_token(TOKEN_ID, "00000000-0000-0000-0000-000000000000"),
-        to(&pve).api_token("root@pam!unknown", TOKEN_SECRET),
-        to(&pve).password("root@pam", "wrong"),
-        to(&pve).password("nobody@pve", ROOT_PASSWORD),
+        builder_for(&pve).api_token(TOKEN_ID, "00000000-0000-0000-0000-000000000000"),
+        builder_for(&pve).api_token("root@pam!unknown", TOKEN_SECRET),
+        builder_for(&pve).password("root@pam", "wrong"),
+        builder_for(&pve).password("nobody@pve", ROOT_PASSWORD),
     ] {
         let error = built(wrong).version().get().await.expect_err("refused");
         assert_eq!(error.kind(), Some(ErrorKind::Unauthorized), "{error}");
@@ -58,7 +58,7 @@ async fn connection_test_with_valid_and_invalid_credentials() {
 #[tokio::test]
 async fn api_endpoint_availability_verification() {
     let pve = start(simulator().release("7.4")).await;
-    let client = built(to(&pve));
+    let client = built(builder_for(&pve));
     assert_eq!(
         client.server_release().await.expect("answered"),
         Release::new(7, 4)
@@ -86,7 +86,7 @@ async fn api_endpoint_availability_verification() {
 #[tokio::test]
 async fn response_format_validation_success_and_error_cases() {
     let pve = start(simulator()).await;
-    let client = built(to(&pve));
+    let client = built(builder_for(&pve));
     let pools = client.pools().get().await.expect("an empty list is a list");
     assert!(pools.is_empty());
     client.pools().post("p1").await.expect("null is an answer");
@@ -111,7 +111,7 @@ async fn response_format_validation_success_and_error_cases() {
 async fn error_handling_for_network_issues() {
     let pve = start(simulator()).await;
     let url = pve.url();
-    let client = built(to(&pve));
+    let client = built(builder_for(&pve));
     let closed = pve
         .faults()
         .on("GET", "/version")
@@ -127,14 +127,14 @@ async fn error_handling_for_network_issues() {
         "{error}"
     );
     assert_eq!(closed.hits(), 1);
-    let client = built(to(&pve).timeout(Duration::from_millis(200)));
+    let client = built(builder_for(&pve).timeout(Duration::from_millis(200)));
     let _hangs = pve.faults().on("GET", "/version").respond(Fault::Hang);
     let error = client.version().get().await.expect_err("no answer");
     assert!(
         matches!(error, Error::Timeout(_)) && error.is_retryable(),
         "{error}"
     );
-    let other = to(&pve);
+    let other = builder_for(&pve);
     drop(pve);
     let gone = built(
         Client::builder(url)
@@ -158,7 +158,7 @@ async fn token_expiration_and_permission_handling() {
     let hands = pve.clock();
     let now = hands.clone();
     let client = built(
-        to(&pve)
+        builder_for(&pve)
             .password("bob@pve", "b0b-pa55")
             .clock(move || UNIX_EPOCH + now.now()),
     );
@@ -219,7 +219,7 @@ async fn ssl_certificate_validation_bypass_homelab() {
 async fn task_polling_timeout_scenarios() {
     // The clock is manual, so a task ends only when the clock is advanced.
     let pve = start(simulator().time_factor(1.0)).await;
-    let client = built(to(&pve));
+    let client = built(builder_for(&pve));
     let start = "/nodes/pve1/qemu/100/status/start";
     let upid = client
         .request::<proxmox_api::Value>(Method::Post, start)
@@ -242,7 +242,7 @@ async fn task_polling_timeout_scenarios() {
 #[tokio::test]
 async fn upid_parsing_and_status_tracking() {
     let pve = start(simulator()).await;
-    let client = built(to(&pve));
+    let client = built(builder_for(&pve));
     let stop = client
         .request::<proxmox_api::Value>(Method::Post, "/nodes/pve1/qemu/100/status/start")
         .await;

@@ -30,11 +30,11 @@ const DUMP: &str = r#"const apiSchema = [
 let viewer = { GET : "get" };
 "#;
 
-struct Place(TempDir);
+struct TestFolder(TempDir);
 
-impl Place {
-    fn new() -> Place {
-        Place(TempDir::new().unwrap())
+impl TestFolder {
+    fn new() -> TestFolder {
+        TestFolder(TempDir::new().unwrap())
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -84,39 +84,39 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn a_dump_becomes_a_schema_file() {
-    let place = Place::new();
-    let out = stdout(&place.import(DUMP.as_bytes(), &["--package-version", "9.2.1"]));
+    let folder = TestFolder::new();
+    let out = stdout(&folder.import(DUMP.as_bytes(), &["--package-version", "9.2.1"]));
     assert!(
         out.contains("pve 9.2 (package 9.2.1): 1 paths, 1 methods, 1 parameters"),
         "{out}"
     );
-    let text = place.written();
+    let text = folder.written();
     assert!(text.contains("\"package_version\": \"9.2.1\""), "{text}");
     assert!(text.contains("\"id\": {\"type\": \"string\"}"), "{text}");
-    assert_eq!(place.files(), ["9.2.json"]);
+    assert_eq!(folder.files(), ["9.2.json"]);
 }
 
 #[test]
 fn the_package_version_stays_while_the_source_does() {
-    let place = Place::new();
-    stdout(&place.import(DUMP.as_bytes(), &[]));
-    assert!(place.written().contains("\"package_version\": null"));
-    stdout(&place.import(DUMP.as_bytes(), &["--package-version", "9.2.1"]));
-    let before = place.written();
+    let folder = TestFolder::new();
+    stdout(&folder.import(DUMP.as_bytes(), &[]));
+    assert!(folder.written().contains("\"package_version\": null"));
+    stdout(&folder.import(DUMP.as_bytes(), &["--package-version", "9.2.1"]));
+    let before = folder.written();
 
-    let out = stdout(&place.import(DUMP.as_bytes(), &[]));
+    let out = stdout(&folder.import(DUMP.as_bytes(), &[]));
     assert!(out.contains("9.2.json (unchanged)"), "{out}");
-    assert_eq!(place.written(), before);
+    assert_eq!(folder.written(), before);
 
-    stdout(&place.import(format!("{DUMP}\n").as_bytes(), &[]));
-    assert!(place.written().contains("\"package_version\": null"));
+    stdout(&folder.import(format!("{DUMP}\n").as_bytes(), &[]));
+    assert!(folder.written().contains("\"package_version\": null"));
 }
 
 #[test]
 fn an_invalid_source_leaves_the_old_file() {
-    let place = Place::new();
-    stdout(&place.import(DUMP.as_bytes(), &[]));
-    let before = place.written();
+    let folder = TestFolder::new();
+    stdout(&folder.import(DUMP.as_bytes(), &[]));
+    let before = folder.written();
     let with = |good: &str, bad: &str| {
         assert!(DUMP.contains(good), "{good}");
         DUMP.replacen(good, bad, 1)
@@ -157,15 +157,15 @@ fn an_invalid_source_leaves_the_old_file() {
         ),
     ];
     for (what, source, expected) in cases {
-        let err = stderr(&place.import(source.as_bytes(), &[]));
-        let file = place.path("apidoc.js");
+        let err = stderr(&folder.import(source.as_bytes(), &[]));
+        let file = folder.path("apidoc.js");
         assert!(
             err.contains(&format!("{}: {expected}", file.display())),
             "{what}: {err}"
         );
         assert!(err.contains("9.2.json unchanged"), "{what}: {err}");
-        assert_eq!(place.written(), before, "{what}");
-        assert_eq!(place.files(), ["9.2.json"], "{what}");
+        assert_eq!(folder.written(), before, "{what}");
+        assert_eq!(folder.files(), ["9.2.json"], "{what}");
     }
 }
 
@@ -181,11 +181,11 @@ fn dump_of(paths: &[&str]) -> String {
 
 #[test]
 fn a_dump_of_another_release_or_product_is_refused_unless_forced() {
-    let place = Place::new();
-    let file = place.path("apidoc.js");
+    let folder = TestFolder::new();
+    let file = folder.path("apidoc.js");
     let import = |paths: &[&str], release: &str, more: &[&str]| {
         fs::write(&file, dump_of(paths)).unwrap();
-        run(&file, release, &place.path("schema"), more)
+        run(&file, release, &folder.path("schema"), more)
     };
     stdout(&import(&["/a/{id}", "/b/{id}"], "9.1", &[]));
     let cases: [(&[&str], &str, &str); 4] = [
@@ -214,21 +214,21 @@ fn a_dump_of_another_release_or_product_is_refused_unless_forced() {
         let err = stderr(&import(paths, release, &[]));
         assert!(err.contains(doubt), "{err}");
         assert!(err.contains("--force"), "{err}");
-        assert_eq!(place.files(), ["9.1.json"], "{doubt}");
+        assert_eq!(folder.files(), ["9.1.json"], "{doubt}");
     }
     stdout(&import(&["/a/{id}"], "9.2", &["--force"]));
-    assert_eq!(place.files(), ["9.1.json", "9.2.json"]);
+    assert_eq!(folder.files(), ["9.1.json", "9.2.json"]);
 }
 
 #[test]
 fn a_file_larger_than_any_dump_is_not_read() {
-    let place = Place::new();
-    let file = place.path("huge.js");
+    let folder = TestFolder::new();
+    let file = folder.path("huge.js");
     fs::File::create(&file)
         .unwrap()
         .set_len(64 * 1024 * 1024 + 1)
         .unwrap();
-    let output = run(&file, "9.2", &place.path("schema"), &[]);
+    let output = run(&file, "9.2", &folder.path("schema"), &[]);
     assert!(stderr(&output).contains("no API dump is that large"));
 }
 
@@ -236,9 +236,9 @@ fn a_file_larger_than_any_dump_is_not_read() {
 #[test]
 fn a_schema_file_can_be_read_by_others() {
     use std::os::unix::fs::PermissionsExt as _;
-    let place = Place::new();
-    stdout(&place.import(DUMP.as_bytes(), &[]));
-    let mode = fs::metadata(place.path("schema/pve/9.2.json"))
+    let folder = TestFolder::new();
+    stdout(&folder.import(DUMP.as_bytes(), &[]));
+    let mode = fs::metadata(folder.path("schema/pve/9.2.json"))
         .unwrap()
         .permissions()
         .mode();
@@ -248,22 +248,22 @@ fn a_schema_file_can_be_read_by_others() {
 
 #[test]
 fn a_missing_source_is_an_error() {
-    let place = Place::new();
-    let output = run(&place.path("none.js"), "9.2", &place.path("schema"), &[]);
+    let folder = TestFolder::new();
+    let output = run(&folder.path("none.js"), "9.2", &folder.path("schema"), &[]);
     assert!(stderr(&output).contains("none.js: "));
-    assert!(!place.path("schema").exists());
+    assert!(!folder.path("schema").exists());
 }
 
 #[test]
 fn a_release_must_be_a_valid_file_name() {
-    let place = Place::new();
-    let file = place.path("apidoc.js");
+    let folder = TestFolder::new();
+    let file = folder.path("apidoc.js");
     fs::write(&file, DUMP).unwrap();
     for release in ["9", "../9.2", "9.2.1", "09.2", "+9.2", ""] {
-        let output = run(&file, release, &place.path("schema"), &[]);
+        let output = run(&file, release, &folder.path("schema"), &[]);
         assert!(!output.status.success(), "{release}");
         let err = String::from_utf8(output.stderr).unwrap();
         assert!(err.contains("is not a release such as 9.2"), "{err}");
     }
-    assert!(!place.path("schema").exists());
+    assert!(!folder.path("schema").exists());
 }

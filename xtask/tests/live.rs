@@ -92,11 +92,11 @@ fn answer(stream: impl std::io::Read + Write) -> std::io::Result<()> {
     stream.flush()
 }
 
-struct Place(TempDir);
+struct TestFolder(TempDir);
 
-impl Place {
-    fn new() -> Place {
-        Place(TempDir::new().unwrap())
+impl TestFolder {
+    fn new() -> TestFolder {
+        TestFolder(TempDir::new().unwrap())
     }
 
     fn written(&self) -> PathBuf {
@@ -129,18 +129,18 @@ impl Place {
 #[test]
 fn a_dump_is_imported_from_a_trusted_host() {
     let server = Server::start();
-    let place = Place::new();
-    let text = place.imported(&server.url(""), &["--fingerprint", &server.fingerprint]);
+    let folder = TestFolder::new();
+    let text = folder.imported(&server.url(""), &["--fingerprint", &server.fingerprint]);
     assert!(text.contains("\"/version\": {\n   \"GET\": {"), "{text}");
 
-    let ca = place.0.path().join("ca.pem");
+    let ca = folder.0.path().join("ca.pem");
     fs::write(&ca, &server.pem).unwrap();
     assert_eq!(
-        place.imported(&server.url("/"), &["--ca", ca.to_str().unwrap()]),
+        folder.imported(&server.url("/"), &["--ca", ca.to_str().unwrap()]),
         text
     );
     assert_eq!(
-        place.imported(&server.url("/other/place.js?v=1"), &["--insecure"]),
+        folder.imported(&server.url("/other/place.js?v=1"), &["--insecure"]),
         text
     );
 }
@@ -148,28 +148,28 @@ fn a_dump_is_imported_from_a_trusted_host() {
 #[test]
 fn an_untrusted_host_is_refused() {
     let server = Server::start();
-    let place = Place::new();
-    let message = place.refused(&server.url(""), &[]);
+    let folder = TestFolder::new();
+    let message = folder.refused(&server.url(""), &[]);
     assert!(message.contains(&server.fingerprint), "{message}");
-    let message = place.refused(&server.url(""), &["--fingerprint", &["00"; 32].join(":")]);
+    let message = folder.refused(&server.url(""), &["--fingerprint", &["00"; 32].join(":")]);
     assert!(message.contains(&server.fingerprint), "{message}");
-    let message = place.refused(&server.url(""), &["--fingerprint", "00:11"]);
+    let message = folder.refused(&server.url(""), &["--fingerprint", "00:11"]);
     assert!(message.contains("--fingerprint: "), "{message}");
-    let message = place.refused(&server.url("").replace("https", "http"), &[]);
+    let message = folder.refused(&server.url("").replace("https", "http"), &[]);
     assert!(message.contains("--insecure accepts that"), "{message}");
 }
 
 #[test]
 fn answers_without_a_dump_are_refused() {
     let server = Server::start();
-    let place = Place::new();
+    let folder = TestFolder::new();
     for (path, expected) in [
         ("/none.js", "404"),
         ("/cut.js", "the file is cut off"),
         ("/login", "this is an HTML page"),
     ] {
         let url = server.url(path);
-        let message = place.refused(&url, &["--fingerprint", &server.fingerprint]);
+        let message = folder.refused(&url, &["--fingerprint", &server.fingerprint]);
         assert!(
             message.contains(expected) && message.contains(&url),
             "{message}"

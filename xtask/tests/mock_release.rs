@@ -75,14 +75,14 @@ impl Day {
 
     fn works(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let text = said(&output);
+        let text = printed(&output);
         assert!(output.status.success(), "{arguments:?}: {text}");
         text
     }
 
     fn fails(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let text = said(&output);
+        let text = printed(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
         text
     }
@@ -98,14 +98,14 @@ impl Day {
     }
 
     /// Puts an entry for the release where the mock's decisions say 9.3.
-    fn settle(&self, change: impl FnOnce(String) -> String) {
+    fn write_decisions(&self, change: impl FnOnce(String) -> String) {
         let text = include_str!("mock/settled.toml")
             .replace("since = \"9.3\"", &format!("since = \"{}\"", self.release));
         fs::write(self.path("schema/pve/overlay/settled.toml"), change(text)).unwrap();
     }
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
@@ -193,7 +193,7 @@ fn a_made_up_release_goes_from_import_to_green() {
 
     // Decided, but a required parameter under its new name only: that breaks callers, and is
     // refused.
-    day.settle(|text| text.replace("\"new-id\" = \"newid\"\n", ""));
+    day.write_decisions(|text| text.replace("\"new-id\" = \"newid\"\n", ""));
     let output = day.fails(&["regen"]);
     assert!(
         output.contains("`qemu::QemuVmidClonePath::post`"),
@@ -202,7 +202,7 @@ fn a_made_up_release_goes_from_import_to_green() {
     assert!(output.contains("nothing was written"), "{output}");
 
     // All decisions are made: nothing breaks.
-    day.settle(|text| text);
+    day.write_decisions(|text| text);
     day.works(&["regen"]);
     let crate_text = fs::read_to_string(day.path("proxmox-api/src/pve/qemu.rs")).unwrap();
     let (major, minor) = release.split_once('.').unwrap();

@@ -98,7 +98,7 @@ pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error
             ));
         }
         builder = builder.api_token_text(text);
-        return rest(builder, &read);
+        return with_connection_settings(builder, &read);
     }
     match (read("PROXMOX_TOKEN_ID")?, secret) {
         (Some(id), Some(secret)) => builder = builder.api_token(token_id(id, user)?, secret),
@@ -131,11 +131,14 @@ pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error
             }
         },
     }
-    rest(builder, &read)
+    with_connection_settings(builder, &read)
 }
 
 /// The variables that do not concern credentials.
-fn rest(mut builder: ClientBuilder, read: Variables<'_>) -> Result<ClientBuilder, Error> {
+fn with_connection_settings(
+    mut builder: ClientBuilder,
+    read: Variables<'_>,
+) -> Result<ClientBuilder, Error> {
     if let Some(text) = read("PROXMOX_FINGERPRINT")? {
         let pin = text
             .parse()

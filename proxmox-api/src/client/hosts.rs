@@ -167,11 +167,11 @@ pub(crate) struct Host {
     pub(crate) base: Base,
     /// Whether the cluster named it, and not the caller.
     discovered: bool,
-    state: Mutex<State>,
+    state: Mutex<HostState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HostState {
     node: Option<String>,
     failures: u32,
     timeouts: u32,
@@ -181,9 +181,9 @@ struct State {
 impl Host {
     pub(crate) fn new(base: Base, node: Option<String>) -> Self {
         let node = node.or_else(|| base.likely_node().map(str::to_owned));
-        let state = Mutex::new(State {
+        let state = Mutex::new(HostState {
             node,
-            ..State::default()
+            ..HostState::default()
         });
         Self {
             base,
@@ -199,7 +199,7 @@ impl Host {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HostState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

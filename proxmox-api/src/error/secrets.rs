@@ -228,9 +228,9 @@ impl Texts {
         self.request(end, self.client.request(Method::Post, "/x"))
     }
 
-    fn shown(&mut self, what: &str, shown: &dyn fmt::Debug) {
+    fn add_debug(&mut self, what: &str, value: &dyn fmt::Debug) {
         self.texts
-            .push((what.to_owned(), format!("{shown:?} {shown:#?}")));
+            .push((what.to_owned(), format!("{value:?} {value:#?}")));
     }
 
     fn failed<T: fmt::Debug>(&mut self, what: &str, result: Result<T, Error>) {
@@ -287,8 +287,8 @@ async fn calls(texts: &mut Texts) {
             Ok(()) => assert!(matches!(end, "broken" | "page"), "{end}"),
         }
         let request = texts.untyped(end);
-        texts.shown(end, &request);
-        texts.shown(end, request.call());
+        texts.add_debug(end, &request);
+        texts.add_debug(end, request.call());
     }
     let at = PathNode::root(Some(&texts.client)).literal("x");
     let typed: Request<BTreeMap<String, i64>> = at.request(&ENDPOINT, reply::data);
@@ -318,7 +318,7 @@ async fn calls(texts: &mut Texts) {
         Ok(file) => file,
         Err(_) => texts.untyped("broken").stream().await.expect("a file"),
     };
-    texts.shown("a file", &file);
+    texts.add_debug("a file", &file);
     let result = file.save("/nowhere/at/all").await;
     texts.failed("a file that cannot be written", result);
     let text = format!("UPID:pve1:{}", planted("ticket"));
@@ -338,11 +338,11 @@ async fn tasks(texts: &mut Texts) {
     let start_task =
         |texts: &Texts, end: &str| texts.request(end, at.request::<Task>(&ENDPOINT, read_task));
     let task = start_task(texts, "begin").await.expect("it begins");
-    texts.shown("a task", &task);
+    texts.add_debug("a task", &task);
     let result = task.wait().await;
     texts.failed("a task", result);
     let outcome = task.wait().outcome().await.expect("it ended");
-    texts.shown("an outcome", &outcome);
+    texts.add_debug("an outcome", &outcome);
     let unusual = start_task(texts, "odd-begin").await.expect("it begins");
     let result = unusual.wait().await;
     texts.failed("a task with an unusual name", result);
@@ -384,9 +384,9 @@ async fn guests(texts: &mut Texts) {
     let hidden = utf8_percent_encode(&planted("login"), NON_ALPHANUMERIC).to_string();
     let url = format!("http://127.0.0.1:1/{hidden}?{hidden}");
     let hook = Webhook::new("hook", &url, planted("secret")).expect("allowed");
-    texts.shown("a webhook", &hook);
+    texts.add_debug("a webhook", &hook);
     let deliverer = Deliverer::new().expect("complete").attempts(1);
-    texts.shown("its deliverer", &deliverer);
+    texts.add_debug("its deliverer", &deliverer);
     let change = crate::manage::events::Change::NodeStatus {
         node: "pve1".to_owned(),
         old: None,
@@ -396,11 +396,11 @@ async fn guests(texts: &mut Texts) {
     let result = deliverer.deliver(&hook, &event).await;
     texts.failed("a webhook", result);
     let image = crate::manage::image::Image::url(format!("https://u:{hidden}@x/{hidden}"));
-    texts.shown("an image", &image);
-    texts.shown("an image on a node", &image.on("pve1"));
+    texts.add_debug("an image", &image);
+    texts.add_debug("an image on a node", &image.on("pve1"));
     let mut first = crate::manage::guest::CloudInit::new();
     first = first.user("x").password(planted("cipassword"));
-    texts.shown("a first user", &first);
+    texts.add_debug("a first user", &first);
 }
 
 fn settings(texts: &mut Texts, fake: &Fake) {
@@ -417,7 +417,7 @@ fn settings(texts: &mut Texts, fake: &Fake) {
         Client::builder("pve1").header("X-Y", format!("{}\r\nZ: z", planted("header"))),
     ];
     for (number, builder) in builders.into_iter().enumerate() {
-        texts.shown("settings", &builder);
+        texts.add_debug("settings", &builder);
         let result = builder.build();
         texts.failed(&format!("settings {number}"), result);
     }
@@ -429,13 +429,13 @@ fn settings(texts: &mut Texts, fake: &Fake) {
             .proxy(format!("http://u:{hidden}@proxy:3128")),
     ];
     for builder in good {
-        texts.shown("settings", &builder);
-        texts.shown("a client", &builder.build().expect("complete"));
+        texts.add_debug("settings", &builder);
+        texts.add_debug("a client", &builder.build().expect("complete"));
     }
-    texts.shown("a secret", &Secret::from(planted("login")));
+    texts.add_debug("a secret", &Secret::from(planted("login")));
     let token = format!("root@pam!ci={TOKEN}").parse::<crate::client::auth::ApiToken>();
-    texts.shown("a token", &token.expect("a token"));
-    texts.shown(
+    texts.add_debug("a token", &token.expect("a token"));
+    texts.add_debug(
         "a code",
         &crate::client::auth::TfaAnswer::totp(planted("otp")),
     );
@@ -499,7 +499,7 @@ async fn no_error_and_no_type_shows_a_secret_that_a_server_repeats() {
         texts: Vec::new(),
     };
     let clients = (texts.client.clone(), texts.by_password.clone());
-    texts.shown("clients", &clients);
+    texts.add_debug("clients", &clients);
     calls(&mut texts).await;
     tasks(&mut texts).await;
     guests(&mut texts).await;

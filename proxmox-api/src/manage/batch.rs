@@ -203,7 +203,7 @@ impl Batch<'_> {
                 *busy.entry(node.clone()).or_default() += 1;
                 let acting = act(guest);
                 working.push(async move {
-                    let outcome = one(acting, wait, timeout, interval).await;
+                    let outcome = act_on_one(acting, wait, timeout, interval).await;
                     (index, node, outcome)
                 });
             }
@@ -330,7 +330,7 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
-async fn one(
+async fn act_on_one(
     acting: BoxFuture<'_, Result<Option<StartedOperation>, Error>>,
     wait: bool,
     timeout: Option<Duration>,

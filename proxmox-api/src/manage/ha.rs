@@ -98,15 +98,15 @@ fn written(nodes: &BTreeMap<String, u32>) -> Vec<String> {
         .collect()
 }
 
-/// The data that is read on any release.
-struct Known {
+/// The configuration of high availability, on any release.
+struct Configuration {
     resources: Vec<ClusterHaResourcesItem>,
     groups: Vec<HaGroup>,
     rules: Vec<HaRule>,
     has_rules: bool,
 }
 
-impl Known {
+impl Configuration {
     async fn read(pve: &Client) -> Result<Self, Error> {
         let has_rules = pve.server_release().await? >= RULES;
         let ha = pve.api().cluster().ha();
@@ -238,7 +238,7 @@ impl HaView {
     /// # Errors
     /// Those of every request.
     pub async fn fetch(pve: &Client) -> Result<Self, Error> {
-        Known::read(pve).await?.view(pve.bounds().memory)
+        Configuration::read(pve).await?.view(pve.bounds().memory)
     }
 
     /// Whether the node settings of high availability allow a guest on a node.
@@ -386,13 +386,13 @@ impl HaWanted {
         &self,
         pve: &Client,
         track: &Track<'_>,
-        known: &Known,
+        configuration: &Configuration,
         sid: &str,
         group: Option<String>,
     ) -> Result<Ensured, Error> {
         let subject = Subject::Guest(self.vmid);
         let resources = pve.api().cluster().ha().resources();
-        let now = known.resources.iter().find(|row| row.sid == sid);
+        let now = configuration.resources.iter().find(|row| row.sid == sid);
         let count = |number: Option<u32>, now: Option<i64>| {
             number
                 .map(i64::from)
@@ -418,7 +418,7 @@ impl HaWanted {
         let comment = (self.comment.clone())
             .filter(|wanted| differs("comment", current.comment.as_ref() != Some(wanted)));
         let group = group.filter(|wanted| differs("group", current.group.as_ref() != Some(wanted)));
-        let failback = (self.failback.filter(|_| known.has_rules))
+        let failback = (self.failback.filter(|_| configuration.has_rules))
             .filter(|wanted| differs("failback", current.failback.unwrap_or(true) != *wanted));
         let restart = count(self.max_restart, current.max_restart);
         differs("max_restart", restart.is_some());
@@ -462,7 +462,7 @@ impl HaWanted {
         &self,
         pve: &Client,
         track: &Track<'_>,
-        known: &Known,
+        configuration: &Configuration,
     ) -> Result<Option<String>, Error> {
         let Some(nodes) = &self.nodes else {
             return Ok(None);
@@ -473,17 +473,22 @@ impl HaWanted {
                 && (group.restricted == Some(true)) == self.strict
                 && (self.failback.is_none() || (group.nofailback == Some(true)) == no_failback)
         };
-        if let Some(group) = known.groups.iter().find(fits) {
+        if let Some(group) = configuration.groups.iter().find(fits) {
             return Ok(Some(group.group.clone()));
         }
         // Other guests may share a group, so it is not changed.
-        let taken = |name: &String| known.groups.iter().any(|group| group.group == *name);
+        let is_used = |name: &String| {
+            configuration
+                .groups
+                .iter()
+                .any(|group| group.group == *name)
+        };
         let base_name = format!("nodes-of-{}", self.vmid);
         let name = (1..).map(|number| match number {
             1 => base_name.clone(),
             number => format!("{base_name}-{number}"),
         });
-        let Some(name) = name.into_iter().find(|name| !taken(name)) else {
+        let Some(name) = name.into_iter().find(|name| !is_used(name)) else {
             return Ok(None);
         };
         let subject = Subject::Other(format!("group {name}"));
@@ -506,15 +511,15 @@ impl HaWanted {
         &self,
         pve: &Client,
         track: &Track<'_>,
-        known: &Known,
+        configuration: &Configuration,
         sid: &str,
     ) -> Result<(), Error> {
-        let old = known.resources.iter().find(|row| row.sid == sid);
+        let old = configuration.resources.iter().find(|row| row.sid == sid);
         let Some(group) = old.and_then(|row| row.group.as_ref()) else {
             return Ok(());
         };
-        let shared =
-            (known.resources.iter()).any(|row| row.sid != sid && row.group.as_ref() == Some(group));
+        let shared = (configuration.resources.iter())
+            .any(|row| row.sid != sid && row.group.as_ref() == Some(group));
         if shared || !group.starts_with(&format!("nodes-of-{}", self.vmid)) {
             return Ok(());
         }
@@ -528,7 +533,7 @@ impl HaWanted {
         &self,
         pve: &Client,
         track: &Track<'_>,
-        known: &Known,
+        configuration: &Configuration,
         sid: &str,
         wanted: &WantedRule,
     ) -> Result<bool, Error> {
@@ -536,16 +541,16 @@ impl HaWanted {
         let name = format!("guest-{}-{}", self.vmid, wanted.suffix);
         let subject = Subject::Other(format!("rule {name}"));
         let mut changed = false;
-        for rule in &known.rules {
+        for rule in &configuration.rules {
             let members = sids(rule.resources.as_ref());
-            let same_affinity = Known::affinity(rule, wanted.kind) == Some(wanted.affinity);
+            let same_affinity = Configuration::affinity(rule, wanted.kind) == Some(wanted.affinity);
             if rule.rule == name || !same_affinity || !members.iter().any(|member| member == sid) {
                 continue;
             }
             self.leave_rule(pve, track, rule, sid).await?;
             changed = true;
         }
-        let now = known.rules.iter().find(|rule| rule.rule == name);
+        let now = configuration.rules.iter().find(|rule| rule.rule == name);
         let members: BTreeSet<&String> = wanted.members.iter().collect();
         match now {
             Some(rule) => {
@@ -641,10 +646,10 @@ impl HaWanted {
         &self,
         pve: &Client,
         track: &Track<'_>,
-        known: &Known,
+        configuration: &Configuration,
     ) -> Result<Ensured, Error> {
         let subject = Subject::Guest(self.vmid);
-        let Some(row) = known
+        let Some(row) = configuration
             .resources
             .iter()
             .find(|row| vmid_of(&row.sid) == Some(self.vmid))
@@ -652,7 +657,7 @@ impl HaWanted {
             track.found(&subject, Action::Remove);
             return Ok(Ensured::Found);
         };
-        for rule in &known.rules {
+        for rule in &configuration.rules {
             if sids(rule.resources.as_ref()).contains(&row.sid) {
                 self.leave_rule(pve, track, rule, &row.sid).await?;
                 track.leave(&subject, "was taken out of rules");
@@ -712,29 +717,31 @@ impl Work for HaWanted {
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
         let subject = Subject::Guest(self.vmid);
-        let known = Known::read(pve).await?;
+        let configuration = Configuration::read(pve).await?;
         let inventory = Inventory::fetch(pve).await?;
         if !self.managed {
-            return self.remove(pve, track, &known).await;
+            return self.remove(pve, track, &configuration).await;
         }
         let sid = sid_of(&inventory, self.vmid)?;
-        if !known.has_rules {
+        if !configuration.has_rules {
             self.check_without_rules()?;
         }
-        let group = match known.has_rules {
+        let group = match configuration.has_rules {
             true => None,
-            false => self.group(pve, track, &known).await?,
+            false => self.group(pve, track, &configuration).await?,
         };
-        let mut ensured = self.resource(pve, track, &known, &sid, group).await?;
+        let mut ensured = self
+            .resource(pve, track, &configuration, &sid, group)
+            .await?;
         if matches!(&ensured, Ensured::Changed(keys) if keys.iter().any(|key| key == "group")) {
-            self.forget_group(pve, track, &known, &sid).await?;
+            self.forget_group(pve, track, &configuration, &sid).await?;
         }
-        let rules = match known.has_rules {
+        let rules = match configuration.has_rules {
             true => self.wanted_rules(&inventory, &sid)?,
             false => Vec::new(),
         };
         for rule in rules {
-            if self.rule(pve, track, &known, &sid, &rule).await? {
+            if self.rule(pve, track, &configuration, &sid, &rule).await? {
                 ensured = match ensured {
                     Ensured::Found => Ensured::Changed(vec![rule.suffix.to_owned()]),
                     Ensured::Changed(mut keys) => {

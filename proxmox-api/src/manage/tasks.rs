@@ -118,10 +118,10 @@ impl<'a> WaitAll<'a> {
             self.timeout,
         );
         let mut ends = Ends {
-            known: self.tasks.iter().map(|_| None).collect(),
+            by_index: self.tasks.iter().map(|_| None).collect(),
             listener: self.listener,
         };
-        let mut open: Vec<RunningTask> = (self.tasks.into_iter().enumerate())
+        let mut unfinished: Vec<RunningTask> = (self.tasks.into_iter().enumerate())
             .map(|(index, task)| RunningTask {
                 index,
                 task,
@@ -129,35 +129,35 @@ impl<'a> WaitAll<'a> {
             })
             .collect();
         loop {
-            let running = running(&self.client, &open).await;
-            let (busy, others): (Vec<RunningTask>, Vec<RunningTask>) = (open.into_iter())
-                .partition(|open| {
-                    let upid = open.task.upid();
+            let running = running(&self.client, &unfinished).await;
+            let (busy, others): (Vec<RunningTask>, Vec<RunningTask>) = (unfinished.into_iter())
+                .partition(|unfinished| {
+                    let upid = unfinished.task.upid();
                     upid.is_some_and(|upid| running.contains(upid.as_str()))
                 });
-            open = busy;
+            unfinished = busy;
             let mut schedule = iter(others)
                 .map(RunningTask::poll)
                 .buffer_unordered(AT_ONCE);
             while let Some((one, end)) = schedule.next().await {
                 match end {
-                    None => open.push(one),
+                    None => unfinished.push(one),
                     Some(outcome) => ends.add(one, outcome),
                 }
             }
-            if open.is_empty() {
+            if unfinished.is_empty() {
                 break;
             }
             if !rounds.again().await {
                 let limit = self.timeout.unwrap_or_default();
-                for one in open {
-                    let late = one.task.error(TaskErrorKind::TimedOut(limit));
-                    ends.add(one, Err(late.into()));
+                for one in unfinished {
+                    let timed_out = one.task.error(TaskErrorKind::TimedOut(limit));
+                    ends.add(one, Err(timed_out.into()));
                 }
                 break;
             }
         }
-        Ok(ends.known.into_iter().flatten().collect())
+        Ok(ends.by_index.into_iter().flatten().collect())
     }
 }
 
@@ -186,7 +186,7 @@ const AT_ONCE: usize = 8;
 const LISTED: i64 = 1_000;
 
 struct Ends<'a> {
-    known: Vec<Option<TaskEnd>>,
+    by_index: Vec<Option<TaskEnd>>,
     listener: Option<Listener<'a>>,
 }
 
@@ -198,7 +198,7 @@ impl Ends<'_> {
         if let Some(listener) = &mut self.listener {
             listener(one.index, &end);
         }
-        if let Some(slot) = self.known.get_mut(one.index) {
+        if let Some(slot) = self.by_index.get_mut(one.index) {
             *slot = Some(end);
         }
     }
@@ -225,9 +225,9 @@ impl RunningTask {
 
 /// The running tasks, as far as their nodes list them. The others have to be polled: they have
 /// ended, or belong to another user, or their node cannot be reached.
-async fn running(client: &Client, open: &[RunningTask]) -> BTreeSet<String> {
+async fn running(client: &Client, unfinished: &[RunningTask]) -> BTreeSet<String> {
     let mut nodes: BTreeMap<&str, usize> = BTreeMap::new();
-    for one in open {
+    for one in unfinished {
         if let Some(upid) = one.task.upid() {
             *nodes.entry(upid.node()).or_default() += 1;
         }

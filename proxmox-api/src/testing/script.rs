@@ -129,7 +129,7 @@ impl Script {
     fn answer(&self, request: &WireRequest) -> Result<WireResponse, TransportError> {
         let mut state = self.lock();
         state.requests.push(request.clone());
-        let seen = Seen::of(request);
+        let seen = ParsedRequest::of(request);
         let Some(place) = state.open.iter().position(|open| open.fits(&seen)) else {
             if let Some(answer) = state.tasks.answer(&seen) {
                 return Ok(answer);
@@ -384,7 +384,7 @@ impl Expect {
         matches!(self.times, Times::Left(0) | Times::Any(true))
     }
 
-    fn fits(&self, seen: &Seen) -> bool {
+    fn fits(&self, seen: &ParsedRequest) -> bool {
         let has_param = |name: &str, value: &ParamValue| {
             let mut values = seen.values(name);
             match value {
@@ -420,13 +420,13 @@ impl fmt::Debug for Expect {
 }
 
 /// A request, parsed as the server would.
-struct Seen {
+struct ParsedRequest {
     method: Method,
     path: String,
     params: Vec<(String, String)>,
 }
 
-impl Seen {
+impl ParsedRequest {
     fn of(request: &WireRequest) -> Self {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let text = |raw: &str| percent_decode_str(raw).decode_utf8_lossy().into_owned();
@@ -495,7 +495,7 @@ fn parts(body: &str, boundary: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for ParsedRequest {
     /// Shows only the names of parameters, since a value may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.path)?;

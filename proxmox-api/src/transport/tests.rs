@@ -609,14 +609,14 @@ async fn a_header_field_cannot_set_the_phrase() {
 }
 
 /// The content of a recorded answer, read without any code of this crate.
-struct Shown {
+struct RecordedAnswer {
     status: u16,
     phrase: Vec<u8>,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
 }
 
-impl Shown {
+impl RecordedAnswer {
     fn read(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let mut lines = bytes[..end]
@@ -685,23 +685,26 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("99c-html", ErrorKind::NotTheApi),
 ];
 
-fn check(name: &str, shown: &Shown, result: Result<crate::client::Reply, Error>) {
-    let page = shown.status == 200 && shown.is("content-type", "text/html");
+fn check(name: &str, recorded: &RecordedAnswer, result: Result<crate::client::Reply, Error>) {
+    let page = recorded.status == 200 && recorded.is("content-type", "text/html");
     match result {
         Ok(reply) => {
-            assert!(shown.status == 200 && !page, "{name}: accepted");
-            if shown.is("content-encoding", "gzip") {
-                assert!(reply.body.len() > shown.body.len(), "{name}: not unpacked");
+            assert!(recorded.status == 200 && !page, "{name}: accepted");
+            if recorded.is("content-encoding", "gzip") {
+                assert!(
+                    reply.body.len() > recorded.body.len(),
+                    "{name}: not unpacked"
+                );
             } else {
-                assert_eq!(reply.body, shown.body, "{name}");
+                assert_eq!(reply.body, recorded.body, "{name}");
             }
-            assert_eq!(reply.reason.as_bytes(), shown.phrase, "{name}");
+            assert_eq!(reply.reason.as_bytes(), recorded.phrase, "{name}");
         }
         Err(Error::Api(error)) => {
-            assert!(shown.status != 200 || page, "{name}: {error}");
-            assert_eq!(error.status(), shown.status, "{name}");
-            assert_eq!(error.reason_bytes(), shown.phrase, "{name}");
-            let json: Value = serde_json::from_slice(&shown.body).unwrap_or_default();
+            assert!(recorded.status != 200 || page, "{name}: {error}");
+            assert_eq!(error.status(), recorded.status, "{name}");
+            assert_eq!(error.reason_bytes(), recorded.phrase, "{name}");
+            let json: Value = serde_json::from_slice(&recorded.body).unwrap_or_default();
             let errors = json["errors"]
                 .as_object()
                 .map(|map| map.keys().cloned().collect::<Vec<_>>());
@@ -710,10 +713,10 @@ fn check(name: &str, shown: &Shown, result: Result<crate::client::Reply, Error>)
             let text = match json["message"].as_str() {
                 _ if page => return,
                 Some(message) => message.trim().to_owned(),
-                None if !shown.body.is_empty() => {
-                    String::from_utf8_lossy(&shown.body).trim().to_owned()
+                None if !recorded.body.is_empty() => {
+                    String::from_utf8_lossy(&recorded.body).trim().to_owned()
                 }
-                None => String::from_utf8_lossy(&shown.phrase).trim().to_owned(),
+                None => String::from_utf8_lossy(&recorded.phrase).trim().to_owned(),
             };
             assert!(
                 error.message().starts_with(&text),
@@ -758,7 +761,7 @@ async fn every_recorded_answer_gives_the_expected_outcome() {
         let line = rest.iter().position(|&byte| byte == b'\n').expect(&name);
         // The recorder added a line break at the end of the file.
         let bytes = rest[line + 1..].strip_suffix(b"\n").unwrap_or_default();
-        let reference = Shown::read(bytes);
+        let reference = RecordedAnswer::read(bytes);
         let (url, server) = answer_once(bytes.to_vec());
         // Avoids reading the system's root certificates hundreds of times.
         let client = Client::builder(&url)

@@ -7,13 +7,13 @@ pub(crate) fn objects(left: &dyn Object, right: &dyn Object) -> bool {
     let mut same = false;
     left.fields(&mut |_, left| {
         right.fields(&mut |_, right| {
-            same = all(left.iter().copied(), right.iter().copied());
+            same = all_equal(left.iter().copied(), right.iter().copied());
         });
     });
     same
 }
 
-fn all<'a>(
+fn all_equal<'a>(
     left: impl Iterator<Item = &'a dyn ApiValue>,
     right: impl Iterator<Item = &'a dyn ApiValue>,
 ) -> bool {
@@ -30,7 +30,7 @@ pub(crate) fn views(left: &View<'_>, right: &View<'_>) -> bool {
         (View::Size(_, left), View::Size(_, right)) => left == right,
         (View::Json(left), View::Json(right)) => left == right,
         (View::List(left), View::List(right)) | (View::Array(left), View::Array(right)) => {
-            left.count() == right.count() && all(left.iter(), right.iter())
+            left.count() == right.count() && all_equal(left.iter(), right.iter())
         }
         (View::Map(left), View::Map(right)) => entries(&left.entries(), &right.entries()),
         (View::Indexed(left), View::Indexed(right)) => entries(&left.entries(), &right.entries()),

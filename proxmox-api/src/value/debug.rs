@@ -20,7 +20,7 @@ pub(crate) fn object(object: &dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Re
                 View::AbsentSecret => secrets.push(name),
                 View::Indexed(members) if members.entries().is_empty() => {}
                 view => {
-                    out.field(name, &Shown(view));
+                    out.field(name, &DebugView(view));
                 }
             }
         }
@@ -60,9 +60,9 @@ impl fmt::Debug for Others<'_> {
 }
 
 /// A value, printed from its view.
-pub(crate) struct Shown<'a>(pub(crate) View<'a>);
+pub(crate) struct DebugView<'a>(pub(crate) View<'a>);
 
-impl fmt::Debug for Shown<'_> {
+impl fmt::Debug for DebugView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             View::Absent | View::AbsentSecret => f.write_str("None"),
@@ -79,16 +79,16 @@ impl fmt::Debug for Shown<'_> {
             View::Json(value) => Redacted(value).fmt(f),
             View::List(array) | View::Array(array) => f
                 .debug_list()
-                .entries(array.iter().map(|item| Shown(item.view())))
+                .entries(array.iter().map(|item| DebugView(item.view())))
                 .finish(),
             View::Map(map) => {
                 let entries = map.entries().into_iter();
-                let entries = entries.map(|(key, value)| (key, Shown(value.view())));
+                let entries = entries.map(|(key, value)| (key, DebugView(value.view())));
                 f.debug_map().entries(entries).finish()
             }
             View::Indexed(members) => {
                 let entries = members.entries().into_iter();
-                let entries = entries.map(|(index, value)| (index, Shown(value.view())));
+                let entries = entries.map(|(index, value)| (index, DebugView(value.view())));
                 f.debug_map().entries(entries).finish()
             }
             View::Object(inner) => object(*inner, f),

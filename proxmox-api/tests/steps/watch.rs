@@ -18,7 +18,7 @@ fn picture(app: &App) -> String {
     terminal.backend().to_string()
 }
 
-async fn look(app: &mut App, pve: &Client) -> String {
+async fn poll_and_draw(app: &mut App, pve: &Client) -> String {
     let news = app.wish().ask(pve).await;
     app.hear(news);
     picture(app)
@@ -35,7 +35,7 @@ async fn keys_control_the_view_of_a_cluster() {
             .running(101);
         let (simulator, pve) = start(builder).await;
         let mut app = App::default();
-        let screen = look(&mut app, &pve).await;
+        let screen = poll_and_draw(&mut app, &pve).await;
         for text in [
             "alpha",
             "beta",
@@ -56,11 +56,15 @@ async fn keys_control_the_view_of_a_cluster() {
         );
 
         assert!(app.press(KeyCode::Down), "another node is asked for");
-        assert!(look(&mut app, &pve).await.contains("processors of beta"));
+        assert!(
+            poll_and_draw(&mut app, &pve)
+                .await
+                .contains("processors of beta")
+        );
         assert!(!app.press(KeyCode::Right), "that is there already");
         assert!(picture(&app).contains("memory of beta"));
         assert!(app.press(KeyCode::Char('t')));
-        let screen = look(&mut app, &pve).await;
+        let screen = poll_and_draw(&mut app, &pve).await;
         assert!(screen.contains("a day ago"), "{release}\n{screen}");
         let requests = simulator.requests();
         let mut charts = requests
@@ -73,19 +77,19 @@ async fn keys_control_the_view_of_a_cluster() {
         simulator.set_online("beta", false);
         let path = "/nodes/beta/rrddata";
         simulator.faults().on("GET", path).respond(Fault::NodeDown);
-        let screen = look(&mut app, &pve).await;
+        let screen = poll_and_draw(&mut app, &pve).await;
         assert!(screen.contains("away"), "{release}\n{screen}");
         // Errors are shown, and the last data stays.
         let gone = Fault::Status(500, "no quorum".into());
         let list = simulator.faults().on("GET", "/cluster/resources");
         let list = list.respond(gone);
-        let screen = look(&mut app, &pve).await;
+        let screen = poll_and_draw(&mut app, &pve).await;
         assert!(
             screen.contains("no quorum") && screen.contains("alpha"),
             "{release}\n{screen}"
         );
         list.remove();
-        assert!(!look(&mut app, &pve).await.contains("no quorum"));
+        assert!(!poll_and_draw(&mut app, &pve).await.contains("no quorum"));
         assert!(app.press(KeyCode::Up));
         assert!(picture(&app).contains("memory of alpha"));
         app.press(KeyCode::Char('q'));

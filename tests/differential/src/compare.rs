@@ -98,7 +98,7 @@ pub fn compare(
     depth: Depth,
     names: &Names,
 ) -> Vec<Difference> {
-    let mut found = Found::default();
+    let mut found = Differences::default();
     let text_of = |answer: &Answer, words: &Words| match (answer.status, answer.accepted()) {
         (None, _) => format!("no answer: {}", answer.message),
         (Some(status), true) => status.to_string(),
@@ -200,9 +200,9 @@ fn only_ours(mut body: Value, path: &str, names: &Names) -> Value {
 }
 
 #[derive(Default)]
-struct Found(Vec<Difference>);
+struct Differences(Vec<Difference>);
 
-impl Found {
+impl Differences {
     fn add(&mut self, kind: Kind, place: &str, first: String, second: String) {
         if self.0.len() < MAX_DIFFERENCES {
             self.0.push(Difference {
@@ -222,7 +222,7 @@ impl Found {
                     let place = place.trim_start_matches('.');
                     match (a.get(name), b.get(name)) {
                         (Some(a), Some(b)) => self.values(place, a, b),
-                        (a, b) => self.add(Kind::Member, place, shown(a), shown(b)),
+                        (a, b) => self.add(Kind::Member, place, json_text(a), json_text(b)),
                     }
                 }
             }
@@ -233,7 +233,7 @@ impl Found {
                     true => Kind::Spelling,
                     false => Kind::Value,
                 };
-                self.add(kind, place, shown(Some(a)), shown(Some(b)));
+                self.add(kind, place, json_text(Some(a)), json_text(Some(b)));
             }
         }
     }
@@ -245,7 +245,7 @@ impl Found {
                 let place = format!("{place}[{number}]");
                 match (a.get(number), b.get(number)) {
                     (Some(a), Some(b)) => self.values(&place, a, b),
-                    (a, b) => self.add(Kind::Member, &place, shown(a), shown(b)),
+                    (a, b) => self.add(Kind::Member, &place, json_text(a), json_text(b)),
                 }
             }
             return;
@@ -262,7 +262,7 @@ impl Found {
             let place = format!("{place}[{key}={name}]");
             match (a.get(name), b.get(name)) {
                 (Some(a), Some(b)) => self.values(&place, a, b),
-                (a, b) => self.add(Kind::Member, &place, shown(a), shown(b)),
+                (a, b) => self.add(Kind::Member, &place, json_text(a), json_text(b)),
             }
         }
     }
@@ -364,7 +364,7 @@ fn scalar(json: &Value) -> Option<String> {
     }
 }
 
-fn shown(json: Option<&Value>) -> String {
+fn json_text(json: Option<&Value>) -> String {
     const MAX_LENGTH: usize = 300;
     let Some(json) = json else {
         return "(absent)".to_owned();
@@ -413,7 +413,7 @@ mod tests {
         }
     }
 
-    fn all(a: &Answer, b: &Answer, depth: Depth) -> Vec<(Kind, String)> {
+    fn differences(a: &Answer, b: &Answer, depth: Depth) -> Vec<(Kind, String)> {
         let words = Words::new();
         compare("/x", (a, &words), (b, &words), depth, &names())
             .into_iter()
@@ -425,10 +425,10 @@ mod tests {
     fn equal_answers_do_not_differ() {
         let answer = accepted(json!({ "data": { "name": "a", "uptime": 1 } }));
         let later = accepted(json!({ "data": { "name": "a", "uptime": 99 } }));
-        assert_eq!(all(&answer, &later, Depth::Values), []);
+        assert_eq!(differences(&answer, &later, Depth::Values), []);
         let refusal = refused(500, "no such VM\n", &[]);
         assert_eq!(
-            all(&refusal, &refused(500, "no such VM", &[]), Depth::Values),
+            differences(&refusal, &refused(500, "no such VM", &[]), Depth::Values),
             []
         );
     }
@@ -436,7 +436,10 @@ mod tests {
     #[test]
     fn a_different_status_is_the_only_difference() {
         let (a, b) = (accepted(json!({ "data": 1 })), refused(403, "no", &[]));
-        assert_eq!(all(&a, &b, Depth::Values), [(Kind::Status, String::new())]);
+        assert_eq!(
+            differences(&a, &b, Depth::Values),
+            [(Kind::Status, String::new())]
+        );
     }
 
     #[test]
@@ -444,7 +447,7 @@ mod tests {
         let a = refused(400, "failed", &[("vmid", "too small"), ("name", "bad")]);
         let b = refused(400, "failed!", &[("vmid", "too large"), ("name", "bad")]);
         assert_eq!(
-            all(&a, &b, Depth::Values),
+            differences(&a, &b, Depth::Values),
             [
                 (Kind::Text, String::new()),
                 (Kind::Parameter, "vmid".into())
@@ -457,7 +460,7 @@ mod tests {
         let a = accepted(json!({ "data": { "cores": 2, "name": "a", "only": 1 } }));
         let b = accepted(json!({ "data": { "cores": "2", "name": "b" } }));
         assert_eq!(
-            all(&a, &b, Depth::Values),
+            differences(&a, &b, Depth::Values),
             [
                 (Kind::Spelling, "data.cores".into()),
                 (Kind::Value, "data.name".into()),
@@ -471,7 +474,7 @@ mod tests {
         let a = accepted(json!({ "data": [{ "vmid": 9000, "name": "x" }, { "vmid": 100 }] }));
         let b = accepted(json!({ "data": [{ "vmid": 7 }, { "vmid": 9000, "name": "y" }] }));
         assert_eq!(
-            all(&a, &b, Depth::Values),
+            differences(&a, &b, Depth::Values),
             [(Kind::Value, "data[vmid=9000].name".into())]
         );
     }
@@ -481,7 +484,7 @@ mod tests {
         let a = accepted(json!({ "data": [{ "id": 1, "name": "x", "net0": "a" }] }));
         let b = accepted(json!({ "data": [{ "id": "7", "net5": "b", "size": 3 }] }));
         assert_eq!(
-            all(&a, &b, Depth::Members),
+            differences(&a, &b, Depth::Members),
             [
                 (Kind::Spelling, "data[].id".into()),
                 (Kind::Member, "data[].name".into()),

@@ -186,7 +186,7 @@ async fn run(options: Options) -> Result<Option<Report>, String> {
         progress: true,
         stop: &STOP,
     };
-    let report = run.go().await?;
+    let report = run.execute().await?;
     print!("{report}");
     if let Some(path) = &options.report {
         let json = report.json(options.bodies)?;

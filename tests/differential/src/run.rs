@@ -47,7 +47,7 @@ impl Run<'_> {
     /// Sends everything.
     ///
     /// # Errors The reason why no call was made; a text for people.
-    pub async fn go(mut self) -> Result<Report, String> {
+    pub async fn execute(mut self) -> Result<Report, String> {
         let mut report = Report::new(&self.first, &self.second);
         if !self.plan.scenarios.is_empty() {
             self.no_conflicts().await?;
@@ -214,7 +214,7 @@ impl Run<'_> {
             .filter(|path| self.is_selected(&format!("GET {path}")))
             .collect();
         let bar = self.bar(templates.len(), "reading");
-        let (mut first, mut second) = (Found::default(), Found::default());
+        let (mut first, mut second) = (ExistingObjects::default(), ExistingObjects::default());
         for template in templates {
             bar.inc(1);
             if self.stop.load(Ordering::Relaxed) {
@@ -506,9 +506,9 @@ fn blank(answer: &mut Answer) {
 
 /// Existing objects for the placeholders of paths.
 #[derive(Debug, Default)]
-struct Found(BTreeMap<String, Option<String>>);
+struct ExistingObjects(BTreeMap<String, Option<String>>);
 
-impl Found {
+impl ExistingObjects {
     /// The template with an existing object for each placeholder.
     async fn path(&mut self, server: &Server, template: &str) -> Option<String> {
         let mut path = String::new();
@@ -519,7 +519,7 @@ impl Found {
             };
             let known = format!("{path}/{{{word}}}");
             if !self.0.contains_key(&known) {
-                let value = Self::look(server, &path, word).await;
+                let value = Self::first_of_list(server, &path, word).await;
                 self.0.insert(known.clone(), value);
             }
             let value = self.0.get(&known)?.as_deref()?;
@@ -536,7 +536,7 @@ impl Found {
         Some(path)
     }
 
-    async fn look(server: &Server, path: &str, word: &str) -> Option<String> {
+    async fn first_of_list(server: &Server, path: &str, word: &str) -> Option<String> {
         match word {
             "node" => return server.words.get("node").cloned(),
             "storage" if path.starts_with("/nodes/") => {

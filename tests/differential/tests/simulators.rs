@@ -51,7 +51,7 @@ async fn run(
         progress: false,
         stop: &NEVER,
     };
-    run.go().await.expect("nothing is in the way")
+    run.execute().await.expect("nothing is in the way")
 }
 
 fn simulator(release: &str) -> Address {

@@ -13,12 +13,12 @@ use crate::answer::{Kept, assert_kept};
 #[derive(Debug)]
 pub struct PropertyType {
     pub name: &'static str,
-    pub read: fn(&str) -> Read,
+    pub read: fn(&str) -> ReadResult,
 }
 
 /// The results for a text.
 #[derive(Debug)]
-pub struct Read {
+pub struct ReadResult {
     /// The strictly parsed value as JSON, or the error.
     pub strict: Result<Value, String>,
     /// The leniently parsed value, which keeps everything.
@@ -29,13 +29,13 @@ pub struct Read {
     pub printed: String,
 }
 
-pub(crate) fn read<T>(text: &str) -> Read
+pub(crate) fn read<T>(text: &str) -> ReadResult
 where
     T: FromStr<Err = PropertyError> + for<'a> From<&'a str> + Display + Kept + ToParam,
 {
     let lenient = T::from(text);
     assert_kept(&lenient);
-    Read {
+    ReadResult {
         strict: text
             .parse::<T>()
             .map(|value| value.show().unwrap_or_default())

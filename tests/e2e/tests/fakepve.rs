@@ -34,11 +34,11 @@ fn variable(name: &str) -> String {
 }
 
 fn server() -> ClientBuilder {
-    at("FAKEPVE_URL")
+    builder_for("FAKEPVE_URL")
 }
 
 /// One of the servers, by the variable with its address.
-fn at(url: &str) -> ClientBuilder {
+fn builder_for(url: &str) -> ClientBuilder {
     Client::builder(variable(url)).ca_file(variable("FAKEPVE_CA_FILE"))
 }
 
@@ -319,7 +319,7 @@ async fn refusal(builder: ClientBuilder) -> AuthErrorKind {
 #[tokio::test]
 #[ignore = "needs fakepve"]
 async fn a_login_needs_a_second_factor() {
-    let tfa = || at("FAKEPVE_TFA_URL");
+    let tfa = || builder_for("FAKEPVE_TFA_URL");
     let wrong = refusal(tfa().password("root@pam", "wrong")).await;
     assert!(matches!(wrong, AuthErrorKind::Refused(_)), "{wrong:?}");
 
@@ -361,7 +361,7 @@ async fn until_refused(client: &Client) -> Error {
 #[tokio::test]
 #[ignore = "needs fakepve"]
 async fn an_expired_ticket_is_replaced_once_for_all_calls() {
-    let expiry = || at("FAKEPVE_EXPIRY_URL");
+    let expiry = || builder_for("FAKEPVE_EXPIRY_URL");
     let pve = built(with_root(expiry()));
     pve.login().await.unwrap();
     let old = pve.save_session().await.expect("logged in");
@@ -512,15 +512,15 @@ async fn a_closed_or_silent_connection_means_maybe_processed() {
             .unwrap_err()
     };
     for method in [Method::Get, Method::Post] {
-        let error = call(at("FAKEPVE_DROPS_URL"), method).await;
+        let error = call(builder_for("FAKEPVE_DROPS_URL"), method).await;
         assert!(matches!(error, Error::Interrupted(_)), "{error}");
         // The time limit includes connecting.
-        let hasty = at("FAKEPVE_HANGS_URL").timeout(Duration::from_secs(1));
+        let hasty = builder_for("FAKEPVE_HANGS_URL").timeout(Duration::from_secs(1));
         let error = call(hasty, method).await;
         assert!(matches!(error, Error::Timeout(_)), "{error}");
         assert!(!error.never_sent());
     }
-    let dropped = at("FAKEPVE_DROPS_URL").host(variable("FAKEPVE_URL"));
+    let dropped = builder_for("FAKEPVE_DROPS_URL").host(variable("FAKEPVE_URL"));
     let pve = with_token(dropped);
     pve.version().get().await.expect("the other host answers");
 }
@@ -528,7 +528,7 @@ async fn a_closed_or_silent_connection_means_maybe_processed() {
 #[tokio::test]
 #[ignore = "needs fakepve"]
 async fn a_body_beyond_the_servers_limit_is_recognized() {
-    let pve = built(with_root(at("FAKEPVE_SMALL_URL")));
+    let pve = built(with_root(builder_for("FAKEPVE_SMALL_URL")));
     let text = "x".repeat(100 * 1024);
     let error = (pve
         .request::<proxmox_api::Value>(Method::Post, "/pools")
@@ -643,7 +643,7 @@ async fn missing_features_of_fakepve_are_listed() {
     let pve = with_password();
     let mut lacks = Vec::new();
 
-    let challenge = match refusal(with_root(at("FAKEPVE_TFA_URL"))).await {
+    let challenge = match refusal(with_root(builder_for("FAKEPVE_TFA_URL"))).await {
         AuthErrorKind::SecondFactor(challenge) => challenge,
         other => panic!("not asked: {other:?}"),
     };
@@ -651,7 +651,7 @@ async fn missing_features_of_fakepve_are_listed() {
         lacks.push("list the second factors in a challenge");
     }
     let answering = async |_: TfaChallenge| Ok::<_, Error>(TfaAnswer::totp("123456"));
-    let answered = refusal(with_root(at("FAKEPVE_TFA_URL")).tfa(answering)).await;
+    let answered = refusal(with_root(builder_for("FAKEPVE_TFA_URL")).tfa(answering)).await;
     if let AuthErrorKind::Refused(_) = answered {
         lacks.push(
             "accept the answer to a challenge, so no login with a second factor can complete",

@@ -140,7 +140,7 @@ struct Node {
 }
 
 /// An endpoint and the values of its path.
-pub(crate) struct Found<'a> {
+pub(crate) struct FoundEndpoint<'a> {
     pub(crate) path: &'a str,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) uri: Vec<(String, String)>,
@@ -220,7 +220,7 @@ impl ApiSchema {
     }
 
     /// Finds the endpoint for a decoded path.
-    pub(crate) fn find(&self, method: Method, segments: &[&str]) -> Option<Found<'_>> {
+    pub(crate) fn find(&self, method: Method, segments: &[&str]) -> Option<FoundEndpoint<'_>> {
         let mut node = &self.root;
         let mut uri = Vec::new();
         let mut rest = segments;
@@ -248,7 +248,7 @@ impl ApiSchema {
         }
         let path = node.path.as_deref()?;
         let endpoint = self.endpoint(method, path)?;
-        Some(Found {
+        Some(FoundEndpoint {
             path,
             endpoint,
             uri,

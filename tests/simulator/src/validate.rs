@@ -657,7 +657,7 @@ mod tests {
 
     /// A text and the result of the server's parser.
     #[derive(serde::Deserialize)]
-    struct Reading {
+    struct ParserCase {
         endpoint: String,
         parameter: String,
         text: String,
@@ -676,28 +676,27 @@ mod tests {
     }
 
     /// The difference between a result and the server's; `None` if they agree.
-    fn other_reading(api: &ApiSchema, reading: &Reading) -> Option<String> {
+    fn difference(api: &ApiSchema, case: &ParserCase) -> Option<String> {
         let validator = Validator {
             formats: api.formats(),
             major: api.release().major,
         };
-        let (method, path) = reading.endpoint.split_once(' ')?;
+        let (method, path) = case.endpoint.split_once(' ')?;
         let endpoint = api.endpoint(method.parse().ok()?, path)?;
-        let parameter = reading.parameter.replace("[n]", "1");
+        let parameter = case.parameter.replace("[n]", "1");
         let Some(schema) = lookup(&endpoint.parameters.properties, &parameter) else {
             return Some("no such parameter".to_owned());
         };
         let mut why = "no format".to_owned();
         for format in formats_of(schema) {
-            let verdict = validator.format(&parameter, format, &reading.text);
-            if verdict.is_ok() != reading.ok {
+            let verdict = validator.format(&parameter, format, &case.text);
+            if verdict.is_ok() != case.ok {
                 why = verdict.err().unwrap_or_else(|| "accepted".to_owned());
                 continue;
             }
-            let (Ok(found), Some(parsed)) = (
-                validator.keys(&parameter, format, &reading.text),
-                &reading.parsed,
-            ) else {
+            let (Ok(found), Some(parsed)) =
+                (validator.keys(&parameter, format, &case.text), &case.parsed)
+            else {
                 return None;
             };
             let expected = parsed.iter().map(|(key, value)| {
@@ -715,24 +714,24 @@ mod tests {
 
     fn other_readings(text: &str) -> (usize, Vec<String>) {
         let api = ApiSchema::load("9.2").expect("9.2");
-        let readings: Vec<Reading> = text
+        let cases: Vec<ParserCase> = text
             .lines()
             .map(|line| serde_json::from_str(line).expect(line))
             .collect();
-        let other = readings.iter().filter_map(|reading| {
-            let why = other_reading(&api, reading)?;
-            let Reading {
+        let other = cases.iter().filter_map(|case| {
+            let why = difference(&api, case)?;
+            let ParserCase {
                 endpoint,
                 parameter,
                 text,
                 ok,
                 parsed,
-            } = reading;
+            } = case;
             Some(format!(
                 "{endpoint} {parameter} {text:?}: the server {ok} {parsed:?}, here: {why}"
             ))
         });
-        (readings.len(), other.collect())
+        (cases.len(), other.collect())
     }
 
     #[test]

@@ -24,7 +24,7 @@ async fn get(pve: &Simulator, path: &str, form: &str) -> Value {
 }
 
 /// Starts a task and waits for its success.
-async fn done(pve: &Simulator, method: &str, path: &str, form: &str) {
+async fn run_task(pve: &Simulator, method: &str, path: &str, form: &str) {
     let answer = ask(pve, method, path, form).await;
     assert_eq!(finish(pve, &answer).await, "OK", "{method} {path} {form}");
 }
@@ -51,12 +51,12 @@ async fn a_disk_has_one_use() {
         )
     };
     assert_eq!(unused().await, ["/dev/sdb", "/dev/sdc", "/dev/nvme0n1"]);
-    done(&pve, "POST", &format!("{disks}/initgpt"), "disk=/dev/sdb").await;
+    run_task(&pve, "POST", &format!("{disks}/initgpt"), "disk=/dev/sdb").await;
     let all = get(&pve, &format!("{disks}/list"), "").await;
     assert_eq!(column(&all, "gpt"), [1, 1, 0, 0]);
 
     let mirror = "name=tank&raidlevel=mirror&devices=/dev/sdb,/dev/sdc&add_storage=1";
-    done(&pve, "POST", &format!("{disks}/zfs"), mirror).await;
+    run_task(&pve, "POST", &format!("{disks}/zfs"), mirror).await;
     assert_eq!(unused().await, ["/dev/nvme0n1"]);
     let pools = get(&pve, &format!("{disks}/zfs"), "").await;
     assert_eq!(
@@ -70,7 +70,7 @@ async fn a_disk_has_one_use() {
     );
     assert_eq!(get(&pve, "/storage/tank", "").await["pool"], "tank");
     let vm = "vmid=100&scsi0=tank:4";
-    done(&pve, "POST", "/nodes/pve1/qemu", vm).await;
+    run_task(&pve, "POST", "/nodes/pve1/qemu", vm).await;
     let content = get(&pve, "/nodes/pve1/storage/tank/content", "").await;
     assert_eq!(column(&content, "vmid"), [100]);
 
@@ -80,19 +80,19 @@ async fn a_disk_has_one_use() {
         assert_eq!(refused, "device '/dev/sdb' is already in use");
     }
     let cleanup = "cleanup-disks=1&cleanup-config=1";
-    done(&pve, "DELETE", &format!("{disks}/zfs/tank"), cleanup).await;
+    run_task(&pve, "DELETE", &format!("{disks}/zfs/tank"), cleanup).await;
     assert_eq!(unused().await.len(), 3);
     assert_eq!(ask(&pve, "GET", "/storage/tank", "").await.status, 500);
 
     for kind in ["directory", "lvm", "lvmthin"] {
         let path = format!("{disks}/{kind}");
-        done(&pve, "POST", &path, &format!("{again}&add_storage=1")).await;
+        run_task(&pve, "POST", &path, &format!("{again}&add_storage=1")).await;
         let list = get(&pve, &path, "").await.to_string();
         assert!(list.contains("data"), "{kind}: {list}");
         get(&pve, "/storage/data", "").await;
         let group = "volume-group=data&";
         let group = if kind == "lvmthin" { group } else { "" };
-        done(
+        run_task(
             &pve,
             "DELETE",
             &format!("{path}/data"),
@@ -103,9 +103,9 @@ async fn a_disk_has_one_use() {
         assert!(!list.contains("data"), "{kind}: {list}");
     }
     // All of it is part of the state, and restored with it.
-    done(&pve, "POST", &format!("{disks}/lvm"), again).await;
+    run_task(&pve, "POST", &format!("{disks}/lvm"), again).await;
     let state = pve.snapshot();
-    done(&pve, "DELETE", &format!("{disks}/lvm/data"), cleanup).await;
+    run_task(&pve, "DELETE", &format!("{disks}/lvm/data"), cleanup).await;
     pve.restore(&state).expect("its own state");
     assert_eq!(unused().await.len(), 2);
 }
@@ -117,13 +117,13 @@ async fn ceph_has_the_created_objects() {
     for kind in ["mon", "mgr", "mds"] {
         let path = format!("{ceph}/{kind}");
         assert_eq!(get(&pve, &path, "").await, json!([]), "{kind}");
-        done(&pve, "POST", &format!("{path}/pve1"), "").await;
+        run_task(&pve, "POST", &format!("{path}/pve1"), "").await;
         assert_eq!(column(&get(&pve, &path, "").await, "name"), ["pve1"]);
     }
     let last = reason(&pve, "DELETE", &format!("{ceph}/mon/pve1"), "").await;
     assert_eq!(last, "can't remove last monitor");
 
-    done(&pve, "POST", &format!("{ceph}/osd"), "dev=/dev/sdb").await;
+    run_task(&pve, "POST", &format!("{ceph}/osd"), "dev=/dev/sdb").await;
     let hosts = |tree: &Value| tree["root"]["children"][0]["children"].clone();
     let tree = get(&pve, &format!("{ceph}/osd"), "").await;
     assert_eq!(hosts(&tree)[0]["children"][0]["name"], "osd.0");
@@ -139,37 +139,37 @@ async fn ceph_has_the_created_objects() {
         .data();
     let tree = get(&pve, &format!("{ceph}/osd"), "").await;
     assert_eq!(hosts(&tree)[0]["children"][0]["in"], 0);
-    done(&pve, "DELETE", &format!("{ceph}/osd/0"), "cleanup=1").await;
+    run_task(&pve, "DELETE", &format!("{ceph}/osd/0"), "cleanup=1").await;
     assert_eq!(
         hosts(&get(&pve, &format!("{ceph}/osd"), "").await),
         json!([])
     );
 
     let pool = format!("{ceph}/pool");
-    done(&pve, "POST", &pool, "name=vms&size=2&add_storages=1").await;
+    run_task(&pve, "POST", &pool, "name=vms&size=2&add_storages=1").await;
     let pools = get(&pve, &pool, "").await;
     assert_eq!(
         (&pools[0]["pool_name"], &pools[0]["size"]),
         (&json!("vms"), &json!(2))
     );
     assert_eq!(get(&pve, "/storage/vms", "").await["type"], "rbd");
-    done(&pve, "PUT", &format!("{pool}/vms"), "size=3").await;
+    run_task(&pve, "PUT", &format!("{pool}/vms"), "size=3").await;
     let status = get(&pve, &format!("{pool}/vms/status"), "").await;
     assert_eq!(status["size"], 3);
-    done(&pve, "POST", &format!("{ceph}/fs/shared"), "add-storage=1").await;
+    run_task(&pve, "POST", &format!("{ceph}/fs/shared"), "add-storage=1").await;
     assert_eq!(column(&get(&pve, &pool, "").await, "pool"), [1, 2, 3]);
     assert_eq!(
         column(&get(&pve, &format!("{ceph}/fs"), "").await, "name"),
         ["shared"]
     );
-    done(&pve, "DELETE", &format!("{pool}/vms"), "remove_storages=1").await;
+    run_task(&pve, "DELETE", &format!("{pool}/vms"), "remove_storages=1").await;
     assert_eq!(ask(&pve, "GET", "/storage/vms", "").await.status, 500);
 
     ask(&pve, "PUT", "/cluster/ceph/flags/noout", "value=1")
         .await
         .data();
     assert_eq!(get(&pve, "/cluster/ceph/flags/noout", "").await, 1);
-    done(&pve, "PUT", "/cluster/ceph/flags", "noout=0&noscrub=1").await;
+    run_task(&pve, "PUT", "/cluster/ceph/flags", "noout=0&noscrub=1").await;
     let flags = get(&pve, "/cluster/ceph/flags", "").await;
     let set: Vec<&Value> = flags
         .as_array()
@@ -196,7 +196,7 @@ async fn certificates_are_ordered_and_renewed() {
     ask(&pve, "PUT", "/nodes/pve1/config", config).await.data();
     assert!(reason(&pve, "POST", &order, "").await.contains("account"));
     let contact = "contact=admin%40example.org";
-    done(&pve, "POST", "/cluster/acme/account", contact).await;
+    run_task(&pve, "POST", "/cluster/acme/account", contact).await;
     assert_eq!(
         column(&get(&pve, "/cluster/acme/account", "").await, "name"),
         ["default"]
@@ -207,7 +207,7 @@ async fn certificates_are_ordered_and_renewed() {
         json!(["mailto:admin@example.org"])
     );
 
-    done(&pve, "POST", &order, "").await;
+    run_task(&pve, "POST", &order, "").await;
     let certificate = get(&pve, &format!("{node}/info"), "").await[2].clone();
     assert_eq!(certificate["filename"], "pveproxy-ssl.pem");
     assert_eq!(certificate["san"], json!(["pve.example.org"]));
@@ -215,13 +215,13 @@ async fn certificates_are_ordered_and_renewed() {
     assert_eq!(soon.status, 400, "{soon}");
     pve.clock()
         .advance(std::time::Duration::from_secs(70 * 86_400));
-    done(&pve, "PUT", &order, "").await;
+    run_task(&pve, "PUT", &order, "").await;
     let renewed = get(&pve, &format!("{node}/info"), "").await[2].clone();
     assert!(renewed["notafter"].as_u64() > certificate["notafter"].as_u64());
     assert_ne!(renewed["fingerprint"], certificate["fingerprint"]);
-    done(&pve, "DELETE", &order, "").await;
+    run_task(&pve, "DELETE", &order, "").await;
     assert_eq!(files().await.len(), 2);
-    done(&pve, "DELETE", "/cluster/acme/account/default", "").await;
+    run_task(&pve, "DELETE", "/cluster/acme/account/default", "").await;
     assert_eq!(get(&pve, "/cluster/acme/account", "").await, json!([]));
 }
 
@@ -230,9 +230,9 @@ async fn services_stop_and_files_are_stored() {
     let pve = pve().await;
     let state = "/nodes/pve1/services/cron/state";
     assert_eq!(get(&pve, state, "").await["state"], "running");
-    done(&pve, "POST", "/nodes/pve1/services/cron/stop", "").await;
+    run_task(&pve, "POST", "/nodes/pve1/services/cron/stop", "").await;
     assert_eq!(get(&pve, state, "").await["active-state"], "inactive");
-    done(&pve, "POST", "/nodes/pve1/services/cron/restart", "").await;
+    run_task(&pve, "POST", "/nodes/pve1/services/cron/restart", "").await;
     let all = get(&pve, "/nodes/pve1/services", "").await;
     assert!(column(&all, "state").iter().all(|state| state == "running"));
 
@@ -250,7 +250,7 @@ async fn services_stop_and_files_are_stored() {
             .contains("modified")
     );
     let template = "storage=local&template=alpine-3.22-default_20250617_amd64.tar.xz";
-    done(&pve, "POST", "/nodes/pve1/aplinfo", template).await;
+    run_task(&pve, "POST", "/nodes/pve1/aplinfo", template).await;
     let content = get(&pve, "/nodes/pve1/storage/local/content", "content=vztmpl").await;
     assert!(content.to_string().contains("alpine-3.22"));
 }
@@ -280,14 +280,14 @@ async fn one_call_changes_many_guests() {
         column(&rows, key)
     };
     let bulk = "/cluster/bulk-action/guest";
-    done(&pve, "POST", &format!("{bulk}/start"), "vms=100&vms=101").await;
+    run_task(&pve, "POST", &format!("{bulk}/start"), "vms=100&vms=101").await;
     assert_eq!(statuses("status").await, ["running", "running", "stopped"]);
     let traffic = get(&pve, "/nodes/pve1/netstat", "").await;
     assert_eq!(column(&traffic, "dev"), ["net0"], "{traffic}");
     assert_eq!(traffic[0]["vmid"], "100");
-    done(&pve, "POST", &format!("{bulk}/shutdown"), "").await;
+    run_task(&pve, "POST", &format!("{bulk}/shutdown"), "").await;
     assert_eq!(statuses("status").await, ["stopped"; 3]);
-    done(
+    run_task(
         &pve,
         "POST",
         "/nodes/pve1/migrateall",

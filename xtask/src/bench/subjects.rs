@@ -154,7 +154,7 @@ impl Project {
             ("bin/decode.rs", include_str!("programs/decode.rs")),
             ("bin/peak.rs", include_str!("programs/peak.rs")),
         ] {
-            put(&source.join(name), text)?;
+            write_file(&source.join(name), text)?;
         }
         let mut project = Self {
             folder,
@@ -171,7 +171,7 @@ impl Project {
             };
             let calls: Vec<String> = calls.into_iter().take(100).collect();
             project.many = calls.len();
-            put(&source.join("bin/many.rs"), &many(&calls))?;
+            write_file(&source.join("bin/many.rs"), &many(&calls))?;
         }
         Ok(project)
     }
@@ -233,7 +233,7 @@ pub(super) fn package(
          tokio = {{ version = \"1\", features = [\"macros\", \"rt\"] }}\npeak_alloc = \"0.3\"\n\
          {dependencies}"
     );
-    put(&folder.join("Cargo.toml"), &manifest)?;
+    write_file(&folder.join("Cargo.toml"), &manifest)?;
     let lock = folder.join("Cargo.lock");
     if !lock.exists() {
         fs::copy(workspace.join("Cargo.lock"), &lock)
@@ -243,7 +243,7 @@ pub(super) fn package(
 }
 
 /// Writes a file unless it is unchanged, so that cargo sees no change.
-fn put(path: &Path, text: &str) -> Result<(), String> {
+fn write_file(path: &Path, text: &str) -> Result<(), String> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }

@@ -298,14 +298,14 @@ mod tests {
             .backup("pbs")
             .notes(text)
             .await
-            .expect("it is taken")
+            .expect("accepted")
             .detach();
         let raw = r"one\ntwo \\";
         guest
             .backup("pbs")
             .notes_template(raw)
             .await
-            .expect("it is taken")
+            .expect("accepted")
             .detach();
         let refused = guest.backup("pbs").notes("{{owner}}").await;
         let refused = refused.expect_err("the server knows no owner");

@@ -104,10 +104,10 @@ impl Client {
 
 /// The shared state of the handles of one client.
 #[derive(Debug, Default)]
-pub(crate) struct Locations(Mutex<Known>);
+pub(crate) struct Locations(Mutex<CachedTable>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct CachedTable {
     table: Option<Arc<Table>>,
     /// The time of the last failed request.
     failed: Option<Instant>,
@@ -227,9 +227,9 @@ const NAMES: [&str; 10] = [
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Known;
+        struct NameVisitor;
 
-        impl Visitor<'_> for Known {
+        impl Visitor<'_> for NameVisitor {
             type Value = Name;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -242,7 +242,7 @@ impl<'de> Deserialize<'de> for Name {
             }
         }
 
-        input.deserialize_str(Known)
+        input.deserialize_str(NameVisitor)
     }
 }
 

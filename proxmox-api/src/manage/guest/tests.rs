@@ -52,7 +52,7 @@ async fn operations_wait_for_high_availability() {
         }
     });
     let guest = fake.token_client().guest(101);
-    let started = guest.start().await.expect("the order is taken");
+    let started = guest.start().await.expect("accepted");
     assert_eq!(started.upid().map(|upid| upid.task_type()), Some("hastart"));
     started.wait().await.expect("the guest runs in the end");
     let looks = (fake.lines().iter())
@@ -82,8 +82,8 @@ async fn high_availability_can_fail_or_take_too_long() {
             }
         });
         let guest = fake.token_client().guest(101);
-        let started = guest.start().await.expect("the order is taken");
-        let moved = guest.migrate("pve2").await.expect("the order is taken");
+        let started = guest.start().await.expect("accepted");
+        let moved = guest.migrate("pve2").await.expect("accepted");
         for order in [started, moved] {
             let waiting = order.wait().timeout(Duration::from_secs(60));
             let error = waiting.await.expect_err("it is never done").to_string();
@@ -405,7 +405,7 @@ async fn a_container_is_a_template_when_the_task_has_ended_that_no_answer_names(
             _ => ok(r#"{"data":{"digest":"00"}}"#),
         });
         let guest = fake.token_client().guest_at(101, "n1", Kind::Lxc);
-        let started = guest.make_template().await.expect("it is taken");
+        let started = guest.make_template().await.expect("accepted");
         assert_eq!(
             started.upid().map(ToString::to_string).as_deref(),
             Some(TASK)
@@ -456,9 +456,9 @@ async fn the_clusters_rule_decides_which_tags_are_equal() {
         let fake = tagged(tags, style);
         let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
         if add.is_empty() {
-            guest.remove_tags([remove]).await.expect("it is taken");
+            guest.remove_tags([remove]).await.expect("accepted");
         } else {
-            guest.add_tags([add]).await.expect("it is taken");
+            guest.add_tags([add]).await.expect("accepted");
         }
         let requests = fake.requests();
         let puts = requests.iter().filter(|request| !request.body.is_empty());
@@ -513,9 +513,9 @@ async fn a_clone_with_a_storage_is_a_full_clone() {
             .clone_to(200)
             .storage("local-lvm")
             .await
-            .expect("it is taken")
+            .expect("accepted")
             .detach();
-        guest.clone_to(201).await.expect("it is taken").detach();
+        guest.clone_to(201).await.expect("accepted").detach();
         let linked = guest.clone_to(202).full(false).storage("local-lvm");
         let refused = linked.await.expect_err("there is no such thing");
         assert!(

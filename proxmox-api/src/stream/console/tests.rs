@@ -451,7 +451,7 @@ async fn a_transport_without_upgrades_is_an_error() {
 }
 
 /// The messages of a connection that receives these bytes.
-async fn heard(bytes: &[u8], max: usize) -> Vec<Result<Bytes, WsError>> {
+async fn received(bytes: &[u8], max: usize) -> Vec<Result<Bytes, WsError>> {
     let (mut peer, connection) = tokio::io::duplex(1 << 20);
     peer.write_all(bytes).await.expect("room");
     peer.shutdown().await.expect("open");
@@ -466,14 +466,14 @@ async fn heard(bytes: &[u8], max: usize) -> Vec<Result<Bytes, WsError>> {
         pings: 0,
         closing: false,
     };
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     // Nothing follows an error.
-    while heard.last().is_none_or(Result::is_ok)
+    while received.last().is_none_or(Result::is_ok)
         && let Some(next) = std::future::poll_fn(|context| socket.poll_bytes(context)).await
     {
-        heard.push(next);
+        received.push(next);
     }
-    heard
+    received
 }
 
 proptest::proptest! {
@@ -493,8 +493,8 @@ proptest::proptest! {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         for bytes in [&bytes, &noise] {
-            let heard = runtime.block_on(heard(bytes, 64));
-            let long = heard.iter().flatten().find(|message| message.len() > 64);
+            let received = runtime.block_on(received(bytes, 64));
+            let long = received.iter().flatten().find(|message| message.len() > 64);
             proptest::prop_assert!(long.is_none(), "{long:?}");
         }
     }

@@ -11,12 +11,12 @@ use crate::testing::{Fake, json};
 const UPID: &str = "UPID:pve1:0000A1B2:00C3D4E5:6740A1B2:imgcopy::root@pam!ci:";
 
 /// The request of a connection: its head and its body.
-struct Seen {
+struct ReceivedRequest {
     head: String,
     body: Vec<u8>,
 }
 
-impl Seen {
+impl ReceivedRequest {
     fn header(&self, name: &str) -> &str {
         self.head
             .lines()
@@ -58,7 +58,7 @@ fn serve<T: Send + 'static>(
     (client, server)
 }
 
-fn accept_one() -> (Client, JoinHandle<Seen>) {
+fn accept_one() -> (Client, JoinHandle<ReceivedRequest>) {
     serve(|mut stream| {
         let head = read_head(&mut stream);
         let mut body = vec![0; announced(&head)];
@@ -70,7 +70,7 @@ fn accept_one() -> (Client, JoinHandle<Seen>) {
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
         )
         .expect("the client reads");
-        Seen { head, body }
+        ReceivedRequest { head, body }
     })
 }
 

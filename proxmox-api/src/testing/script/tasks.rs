@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Seen;
+use super::ParsedRequest;
 use crate::transport::WireResponse;
 use crate::value::endpoint::Method;
 
@@ -34,7 +34,7 @@ pub(super) struct Tasks(BTreeMap<String, ScriptedTask>);
 
 impl Tasks {
     /// Starts a task, and answers with its UPID.
-    pub(super) fn start(&mut self, task: ScriptedTask, seen: &Seen) -> WireResponse {
+    pub(super) fn start(&mut self, task: ScriptedTask, seen: &ParsedRequest) -> WireResponse {
         let parts: Vec<&str> = seen.path.split('/').collect();
         let (node, guest) = match parts[..] {
             ["", "nodes", node, "qemu" | "lxc", guest, ..] => (node, guest),
@@ -50,7 +50,7 @@ impl Tasks {
     }
 
     /// The answer to a request about one of them.
-    pub(super) fn answer(&mut self, seen: &Seen) -> Option<WireResponse> {
+    pub(super) fn answer(&mut self, seen: &ParsedRequest) -> Option<WireResponse> {
         let rest = seen.path.strip_prefix("/nodes/")?;
         let (node, rest) = rest.split_once("/tasks/")?;
         let (upid, what) = rest.split_once('/').unwrap_or((rest, ""));

@@ -94,13 +94,13 @@ impl Rule {
             Self::Everything => true,
             Self::Domain(domain) => (host.strip_suffix(domain.as_str()))
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
-            Self::Net(net, bits) => address.is_some_and(|address| same(*net, address, *bits)),
+            Self::Net(net, bits) => address.is_some_and(|address| in_network(*net, address, *bits)),
         }
     }
 }
 
 /// Whether two addresses start with the same bits.
-fn same(one: IpAddr, other: IpAddr, bits: u32) -> bool {
+fn in_network(one: IpAddr, other: IpAddr, bits: u32) -> bool {
     let (one, other, length) = match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {
             (u128::from(one.to_bits()), u128::from(other.to_bits()), 32)

@@ -14,7 +14,7 @@ use crate::state::cluster::realms::LIST;
 use crate::state::effect::Edit;
 use crate::state::records::{Row, digest};
 
-fn shown(row: &Row) -> Row {
+fn visible(row: &Row) -> Row {
     row.iter()
         .filter(|(key, _)| key.as_str() != "password")
         .map(|(key, value)| {
@@ -35,7 +35,7 @@ pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
     let rows = call.cluster.rows(LIST).iter();
     let rows = rows.map(|(realm, row)| {
         let mut entry = json!({ "realm": realm, "type": row.get("type") });
-        let row = shown(row);
+        let row = visible(row);
         for key in ["comment", "default"] {
             if let Some(value) = row.get(key) {
                 entry[key] = value.clone();
@@ -104,7 +104,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
         Method::Get => {
             let row =
                 row.ok_or_else(|| ApiError::die(format!("domain '{realm}' does not exist")))?;
-            let mut row = shown(&row);
+            let mut row = visible(&row);
             row.insert("digest".into(), json!(stamp));
             if realm == "pam" {
                 row.insert("plugin".into(), json!("PVE::Auth::PAM"));

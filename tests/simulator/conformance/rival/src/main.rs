@@ -17,7 +17,7 @@ fn ensure(holds: bool, what: &str) -> Outcome {
     if holds { Ok(()) } else { Err(what.into()) }
 }
 
-async fn done(pve: &ProxmoxClient, upid: &str) -> Outcome {
+async fn wait_for(pve: &ProxmoxClient, upid: &str) -> Outcome {
     for _ in 0..1_000 {
         let status = pve.get_task_status("pve1", upid).await?;
         if let Some(end) = status.exitstatus {
@@ -90,7 +90,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             machine.name = Some("web".into());
             machine.memory = Some(1024);
             machine.cores = Some(2);
-            done(&pve, &pve.create_vm("pve1", &machine).await?).await
+            wait_for(&pve, &pve.create_vm("pve1", &machine).await?).await
         }
         .await,
     );
@@ -118,7 +118,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     steps.note(
         "start it",
         async {
-            done(&pve, &pve.start_vm("pve1", 100, None).await?).await?;
+            wait_for(&pve, &pve.start_vm("pve1", 100, None).await?).await?;
             let status = pve.get_vm_status("pve1", 100).await?.status;
             ensure(status.as_deref() == Some("running"), "it does not run")
         }
@@ -128,7 +128,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         "take, find and remove a snapshot",
         async {
             let snapshot = SnapshotCreateParams::new("before");
-            done(&pve, &pve.create_vm_snapshot("pve1", 100, &snapshot).await?).await?;
+            wait_for(&pve, &pve.create_vm_snapshot("pve1", 100, &snapshot).await?).await?;
             let names = pve.list_vm_snapshots("pve1", 100).await?;
             ensure(
                 names
@@ -136,12 +136,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                     .any(|other| other.name.as_deref() == Some("before")),
                 "not there",
             )?;
-            done(
+            wait_for(
                 &pve,
                 &pve.rollback_vm_snapshot("pve1", 100, "before").await?,
             )
             .await?;
-            done(&pve, &pve.delete_vm_snapshot("pve1", 100, "before").await?).await
+            wait_for(&pve, &pve.delete_vm_snapshot("pve1", 100, "before").await?).await
         }
         .await,
     );
@@ -150,7 +150,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         async {
             let mut clone = VmCloneParams::new(101);
             clone.full = Some(true);
-            done(&pve, &pve.clone_vm("pve1", 100, &clone).await?).await
+            wait_for(&pve, &pve.clone_vm("pve1", 100, &clone).await?).await
         }
         .await,
     );
@@ -160,7 +160,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             let template = "local:vztmpl/debian-13-standard_13.1-1_amd64.tar.zst";
             let mut container = ContainerCreateParams::new(200, template);
             container.rootfs = Some("local-lvm:4".into());
-            done(&pve, &pve.create_container("pve1", &container).await?).await
+            wait_for(&pve, &pve.create_container("pve1", &container).await?).await
         }
         .await,
     );
@@ -176,7 +176,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         "a running machine is not removed",
         async {
             // It was rolled back to a snapshot without memory.
-            done(&pve, &pve.start_vm("pve1", 100, None).await?).await?;
+            wait_for(&pve, &pve.start_vm("pve1", 100, None).await?).await?;
             refused(pve.delete_vm("pve1", 100, None).await, "running")
         }
         .await,
@@ -184,11 +184,11 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     steps.note(
         "stop and remove",
         async {
-            done(&pve, &pve.stop_vm("pve1", 100, None).await?).await?;
+            wait_for(&pve, &pve.stop_vm("pve1", 100, None).await?).await?;
             for vmid in [100, 101] {
-                done(&pve, &pve.delete_vm("pve1", vmid, None).await?).await?;
+                wait_for(&pve, &pve.delete_vm("pve1", vmid, None).await?).await?;
             }
-            done(&pve, &pve.delete_container("pve1", 200, None).await?).await
+            wait_for(&pve, &pve.delete_container("pve1", 200, None).await?).await
         }
         .await,
     );

@@ -111,7 +111,7 @@ pub(super) fn create(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
         call.require_volume(Some(vmid), source, Some(content))?;
     }
     let none = Config::new();
-    let guest = Asked {
+    let guest = ChangedGuest {
         vmid,
         pool,
         old: &none,
@@ -142,7 +142,7 @@ pub(crate) fn configure(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     let deleted = list("delete");
     let reverted = list("revert");
     let config = crate::calls::guests::params::config_params(call);
-    let guest = Asked {
+    let guest = ChangedGuest {
         vmid: call.vmid("vmid"),
         pool: None,
         privileged: kind == Kind::Lxc && old.get("unprivileged").is_none_or(|u| u != "1"),
@@ -173,7 +173,7 @@ pub(crate) fn in_task(call: &Call<'_>) -> ApiResult<()> {
         return Ok(());
     }
     let old = current_config(call);
-    let guest = Asked {
+    let guest = ChangedGuest {
         vmid: call.vmid("vmid"),
         pool: None,
         privileged: false,
@@ -191,7 +191,7 @@ pub(crate) fn in_task(call: &Call<'_>) -> ApiResult<()> {
 }
 
 /// The guest whose configuration the call changes.
-struct Asked<'a> {
+struct ChangedGuest<'a> {
     vmid: u32,
     /// The pool of a new guest.
     pool: Option<&'a str>,
@@ -236,7 +236,7 @@ fn qemu_privileges(key: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-impl Asked<'_> {
+impl ChangedGuest<'_> {
     /// The privilege for each key, for all values.
     fn keys<'k>(
         &self,
