@@ -155,7 +155,7 @@ fn words_for(format: &str) -> &'static str {
         }
         "pve-volume-id-or-absolute-path" => "volumes, as `storage:name`, and absolute paths",
         "pve-lxc-mp-string" => "paths without `.` and `..` in them",
-        "pve-lxc-dev-string" => "paths below `/dev/`",
+        "pve-lxc-dev-string" => "paths below `/dev/` without `.` and `..` in them",
         "urlencoded" => "percent-encoded texts",
         _ => "other texts",
     }
@@ -163,6 +163,9 @@ fn words_for(format: &str) -> &'static str {
 
 /// Whether a text is of a named format; `None` for an unknown format.
 fn accepts(format: &str, text: &str) -> Option<bool> {
+    // Like the server, it accepts a line end after the text.
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let unit = ['K', 'M', 'G', 'T'];
     let ascii = |text: &str, more: &str| {
         text.chars()
             .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
@@ -172,16 +175,24 @@ fn accepts(format: &str, text: &str) -> Option<bool> {
     let id = |text: &str, more| text.len() > 1 && starts(text) && ascii(text, more);
     let volume = |text: &str| {
         text.split_once(':')
-            .is_some_and(|(storage, name)| id(storage, "-_.") && ends(storage) && !name.is_empty())
+            .filter(|(_, name)| !name.is_empty() && !name.contains('\n'))
+            .is_some_and(|(storage, _)| id(storage, "-_.") && ends(storage))
     };
     let path = |text: &str| text.starts_with('/');
     let label =
         |text: &str| !text.is_empty() && ascii(text, "-") && !text.starts_with('-') && ends(text);
     let dns = |text: &str| text.split('.').all(label);
+    let dots = |text: &str| {
+        let mut parts = text.split('/').skip(1);
+        parts.any(|part| matches!(part, "." | ".."))
+    };
     Some(match format {
         "disk-size" => {
-            let number = text.trim_end_matches("iB");
-            let number = number.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(number);
+            let number = text.strip_suffix("iB");
+            let number = number.map_or_else(
+                || text.strip_suffix(unit).unwrap_or(text),
+                |number| number.strip_suffix(unit).unwrap_or_default(),
+            );
             let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
             [whole, rest]
                 .iter()
@@ -209,24 +220,11 @@ fn accepts(format: &str, text: &str) -> Option<bool> {
             matches!(text, "none" | "cdrom") || path(text) || volume(text)
         }
         "pve-volume-id-or-absolute-path" => path(text) || volume(text),
-        "pve-lxc-mp-string" => !text.split('/').any(|part| matches!(part, "." | "..")),
-        "pve-lxc-dev-string" => text.starts_with("/dev/"),
-        "urlencoded" => {
-            let mut rest = text;
-            loop {
-                rest = rest.trim_start_matches(|c: char| {
-                    c.is_ascii_alphanumeric() || "-_.!~*'()".contains(c)
-                });
-                if rest.is_empty() {
-                    break true;
-                }
-                let code = rest.strip_prefix('%').and_then(|rest| rest.get(..2));
-                if !code.is_some_and(|code| code.bytes().all(|b| b.is_ascii_hexdigit())) {
-                    break false;
-                }
-                rest = &rest[3..];
-            }
-        }
+        // Only at the beginning of a path is `.` taken, and `..` without more behind it.
+        "pve-lxc-mp-string" => !text.starts_with("../") && !dots(text),
+        "pve-lxc-dev-string" => text.starts_with("/dev/") && !dots(text),
+        // What follows a percent sign is not checked.
+        "urlencoded" => ascii(text, "%-_.!~*'()"),
         _ => return None,
     })
 }
@@ -237,7 +235,7 @@ fn cidr(text: &str, least4: u8, least6: u8) -> bool {
     let Some((address, prefix)) = text.split_once('/') else {
         return false;
     };
-    let Ok(prefix) = prefix.parse::<u8>() else {
+    let Some(Ok(prefix)) = (!prefix.starts_with('+')).then(|| prefix.parse::<u8>()) else {
         return false;
     };
     match address.parse() {
@@ -308,8 +306,8 @@ mod tests {
         for (format, good, bad) in [
             (
                 "disk-size",
-                &["32", "32G", "1.5T", "4GiB"][..],
-                &["", "G", "-1", "4X", "1.G"][..],
+                &["32", "32G", "1.5T", "4GiB", "8M\n"][..],
+                &["", "G", "-1", "4X", "1.G", "4iB", "4GiBiB", "iB"][..],
             ),
             (
                 "mac-addr",
@@ -319,7 +317,7 @@ mod tests {
             (
                 "CIDR",
                 &["192.0.2.0/24", "2001:db8::/32"],
-                &["192.0.2.0", "192.0.2.0/33", "x/8"],
+                &["192.0.2.0", "192.0.2.0/33", "x/8", "192.0.2.0/+8"],
             ),
             (
                 "pve-ipv4-config",
@@ -334,7 +332,7 @@ mod tests {
             (
                 "pve-volume-id",
                 &["local:iso/a.iso"],
-                &["local", "l:x", ":x", "local:"],
+                &["local", "l:x", ":x", "local:", "local:a\nb"],
             ),
             (
                 "pve-volume-id-or-qm-path",
@@ -342,11 +340,25 @@ mod tests {
                 &["nothing"],
             ),
             ("pve-configid", &["a1", "net-0"], &["a", "1a", "a b"]),
-            ("pve-node", &["a", "pve-1"], &["-a", "a-", "a.b", ""]),
+            (
+                "pve-node",
+                &["a", "pve-1", "pve-1\n"],
+                &["-a", "a-", "a.b", "", "\n"],
+            ),
             (
                 "urlencoded",
-                &["a%20b", ""],
-                &["a b", "a%2", "%zz", "a+b", "ü"],
+                &["a%20b", "", "a%2", "100%"],
+                &["a b", "a+b", "ü"],
+            ),
+            (
+                "pve-lxc-mp-string",
+                &["/srv/shop", "srv", "./srv", ".", "..", "/srv/.shop"],
+                &["/srv/../shop", "/srv/.", "../srv", "./../srv"],
+            ),
+            (
+                "pve-lxc-dev-string",
+                &["/dev/fuse", "/dev/net/tun"],
+                &["/srv/fuse", "/dev/../fuse", "/dev/."],
             ),
             (
                 "address",
