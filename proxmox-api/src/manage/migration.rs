@@ -151,7 +151,10 @@ impl Migration {
             }
         }
         for (from, targets) in groups {
-            let bytes = |disks: &Vec<&Disk>| disks.iter().filter_map(|disk| disk.size).sum::<u64>();
+            let bytes = |disks: &Vec<&Disk>| {
+                let sizes = disks.iter().filter_map(|disk| disk.size);
+                sizes.fold(0, u64::saturating_add)
+            };
             let Some((largest, _)) = targets.iter().max_by_key(|(_, disks)| bytes(disks)) else {
                 continue;
             };

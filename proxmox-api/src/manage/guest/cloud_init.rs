@@ -152,7 +152,10 @@ impl Guest {
                 let drives = (config.ide.values())
                     .chain(config.scsi.values())
                     .chain(config.sata.values());
-                if !drives.into_iter().any(is_cloud_init) {
+                if !drives
+                    .into_iter()
+                    .any(|drive| is_cloud_init(drive.file.as_str()))
+                {
                     // Images look for the drive on ide2 first; the others work as well.
                     let free = [2, 0, 3, 1]
                         .into_iter()
@@ -211,10 +214,23 @@ pub fn ssh_keys(config: &QemuConfig) -> Vec<String> {
         .collect()
 }
 
-fn is_cloud_init(drive: &QemuDrive) -> bool {
-    // `storage:cloudinit` in the request, `storage:vm-101-cloudinit` afterwards.
-    let volume = drive.file.as_str();
-    volume.ends_with(":cloudinit") || volume.contains("-cloudinit")
+/// Whether a volume is a cloud-init drive: `storage:cloudinit` in a request, then
+/// `storage:vm-101-cloudinit`, or a file with that name. The names of images may hold the word as
+/// well.
+pub(super) fn is_cloud_init(volume: &str) -> bool {
+    const FORMATS: [&str; 6] = ["raw", "qcow", "qcow2", "qed", "vmdk", "cloop"];
+    let Some((_, name)) = volume.rsplit_once([':', '/']) else {
+        return false;
+    };
+    let name = match name.split_once('.') {
+        Some((name, format)) if FORMATS.contains(&format) => name,
+        _ => name,
+    };
+    let of_guest = |name: &str| {
+        let vmid = name.strip_prefix("vm-")?.strip_suffix("-cloudinit")?;
+        Some(!vmid.is_empty() && vmid.bytes().all(|b| b.is_ascii_digit()))
+    };
+    name == "cloudinit" || of_guest(name) == Some(true)
 }
 
 #[cfg(test)]
@@ -244,6 +260,27 @@ mod tests {
         let config = crate::value::decode::from_answer(body.to_string().as_bytes());
         assert_eq!(ssh_keys(&config.expect("a configuration")), keys);
         assert!(ssh_keys(&QemuConfig::default()).is_empty());
+    }
+
+    #[test]
+    fn an_image_with_the_word_in_its_name_is_no_cloud_init_drive() {
+        for volume in [
+            "shop:cloudinit",
+            "shop:vm-4711-cloudinit",
+            "shop:4711/vm-4711-cloudinit.qcow2",
+        ] {
+            assert!(is_cloud_init(volume), "{volume}");
+        }
+        for volume in [
+            "shop:iso/shop-cloudinit.iso",
+            "shop:iso/shop-cloudinit-2.img",
+            "shop:vm-x-cloudinit",
+            "shop:vm-4711-disk-0",
+            "none",
+            "cloudinit",
+        ] {
+            assert!(!is_cloud_init(volume), "{volume}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The disks of a guest.
 
+use super::cloud_init::is_cloud_init;
 use super::{Guest, Kind};
 use crate::error::Error;
 use crate::value::formats::{DiskSize, VolumeId};
@@ -40,7 +41,7 @@ impl Guest {
             let storage = volume.storage().map(str::to_owned);
             disks.push(Disk {
                 key,
-                cloud_init: volume.as_str().contains("cloudinit"),
+                cloud_init: is_cloud_init(volume.as_str()),
                 volume: volume.to_string(),
                 storage,
                 size: size.and_then(DiskSize::bytes),
@@ -69,7 +70,7 @@ impl Guest {
                         .media
                         .as_ref()
                         .is_some_and(|media| media.as_str() == "cdrom");
-                    if file != "none" && (!cdrom || file.contains("cloudinit")) {
+                    if file != "none" && (!cdrom || is_cloud_init(file)) {
                         add(format!("{bus}{index}"), &drive.file, drive.size.as_ref());
                     }
                 }
