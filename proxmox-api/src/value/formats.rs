@@ -423,7 +423,9 @@ impl MacAddr {
         let mut bytes = [0; 6];
         let mut parts = self.0.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2)?;
+            let part = parts.next().filter(|part| {
+                part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit())
+            })?;
             *byte = u8::from_str_radix(part, 16).ok()?;
         }
         parts.next().is_none().then_some(bytes)
