@@ -183,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn values_at_the_edge_of_a_format() {
+        for (name, value) in [
+            ("IPorCIDR", "0.0.0.0/0"),
+            ("IPorCIDR", "::/0"),
+            ("FullRangeCIDR", "::/0"),
+            ("lxc-ip-with-ll-iface", "fe80::1%eth0"),
+            ("pve-lxc-mp-string", "./srv"),
+            ("pve-ha-resource-or-vm-id", "ct:100"),
+        ] {
+            assert_eq!(check(name, value), Some(Ok(())), "{name} refuses {value}");
+        }
+    }
+
+    #[test]
     fn refusals() {
         for (name, value) in [
             ("pve-vmid", "0100"),
@@ -190,6 +204,10 @@ mod tests {
             ("mac-addr", "01:00:00:00:00:00"),
             ("CIDRv4", "192.0.2.0/7"),
             ("CIDRv4", "2001:db8::/64"),
+            ("CIDRv4", "192.0.2.0/+8"),
+            ("ip", "fe80::1%eth0"),
+            ("lxc-ip-with-ll-iface", "192.0.2.1%eth0"),
+            ("pve-ha-resource-or-vm-id", "shop1"),
             ("pve-storage-id", "x"),
             ("pve-configid-list", "ok,9x"),
             ("ipv4mask", "255.0.255.0"),

@@ -180,16 +180,20 @@ pub(crate) fn ports(list: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A minimum that no prefix reaches: networks of this version are refused.
+pub(crate) const NONE: u8 = u8::MAX;
+
+/// Whether a text is a network with a prefix of at least this many bits.
 pub(crate) fn cidr(value: &str, min4: u8, min6: u8) -> bool {
     let Some((address, prefix)) = value.split_once('/') else {
         return false;
     };
-    let Ok(prefix) = prefix.parse::<u8>() else {
+    let Some(Ok(prefix)) = (!prefix.starts_with('+')).then(|| prefix.parse::<u8>()) else {
         return false;
     };
     match address.parse() {
-        Ok(IpAddr::V4(_)) => min4 > 0 && (min4..=32).contains(&prefix),
-        Ok(IpAddr::V6(_)) => min6 > 0 && (min6..=128).contains(&prefix),
+        Ok(IpAddr::V4(_)) => (min4..=32).contains(&prefix),
+        Ok(IpAddr::V6(_)) => (min6..=128).contains(&prefix),
         Err(_) => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::formats::network::{addresses, cidr, ports, protocol, vlans};
+use crate::formats::network::{NONE, addresses, cidr, ports, protocol, vlans};
 use crate::formats::patterns::{
     CONFIG_ID, CONTENT_TYPES, DNS, EMAIL, EMAIL_USER, IFACE, NODE, REALM, STORAGE_ID, VOLUME, is,
 };
@@ -96,11 +96,11 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
             format!("unable to parse volume ID '{v}'"),
         ),
         "pve-lxc-mp-string" => (
-            !v.split('/').any(|part| matches!(part, "." | "..")),
-            format!("{v} is not a normalized path"),
+            !v.starts_with("../") && !dots(v),
+            format!("{v} contains illegal character sequences"),
         ),
         "pve-lxc-dev-string" => (
-            v.starts_with("/dev/") && !v.split('/').any(|part| matches!(part, "." | "..")),
+            v.starts_with("/dev/") && !dots(v),
             format!("{v} is not a valid device path"),
         ),
         // The server checks only the beginning of a path.
@@ -127,8 +127,13 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "ipv4" => (v.parse::<Ipv4Addr>().is_ok(), look("IPv4 address")),
         "ipv6" => (v.parse::<Ipv6Addr>().is_ok(), look("IPv6 address")),
-        "ip" | "lxc-ip-with-ll-iface" => (
-            v.split('%').next().unwrap_or(v).parse::<IpAddr>().is_ok(),
+        "ip" => (v.parse::<IpAddr>().is_ok(), look("IP address")),
+        // Only a link-local address may name the interface.
+        "lxc-ip-with-ll-iface" => (
+            match v.split_once('%').filter(|_| v.starts_with("fe80:")) {
+                Some((ip, iface)) => ip.parse::<IpAddr>().is_ok() && is(IFACE, iface),
+                None => v.parse::<IpAddr>().is_ok(),
+            },
             look("IP address"),
         ),
         "ipv4mask" => (
@@ -136,27 +141,26 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
                 .is_ok_and(|mask| mask.to_bits().leading_ones() == mask.to_bits().count_ones()),
             look("IP netmask"),
         ),
-        "CIDRv4" => (cidr(v, 8, 0), look("IPv4 CIDR network")),
-        "CIDRv6" => (cidr(v, 0, 8), look("IPv6 CIDR network")),
+        "CIDRv4" => (cidr(v, 8, NONE), look("IPv4 CIDR network")),
+        "CIDRv6" => (cidr(v, NONE, 8), look("IPv6 CIDR network")),
         "CIDR" => (cidr(v, 8, 8), look("CIDR network")),
-        "FullRangeCIDR" => (cidr(v, 1, 1), look("CIDR network")),
+        "FullRangeCIDR" => (cidr(v, 0, 0), look("CIDR network")),
         "IPorCIDR" => (
-            v.parse::<IpAddr>().is_ok() || cidr(v, 1, 1),
+            v.parse::<IpAddr>().is_ok() || cidr(v, 0, 0),
             look("IP address or CIDR network"),
         ),
         "IPorCIDRorAlias" => (
             v.parse::<IpAddr>().is_ok()
-                || cidr(v, 1, 1)
-                || v.strip_suffix("/0").is_some_and(|ip| ip.parse::<IpAddr>().is_ok())
+                || cidr(v, 0, 0)
                 || is(r"(?^i:(?:(?:dc|guest)/)?[a-z][a-z0-9\-_]+)", v),
             look("IP address or CIDR network"),
         ),
         "pve-ipv4-config" => (
-            matches!(v, "dhcp" | "manual") || cidr(v, 8, 0),
+            matches!(v, "dhcp" | "manual") || cidr(v, 8, NONE),
             look("ipv4 network configuration"),
         ),
         "pve-ipv6-config" => (
-            matches!(v, "auto" | "dhcp" | "manual") || cidr(v, 0, 8),
+            matches!(v, "auto" | "dhcp" | "manual") || cidr(v, NONE, 8),
             look("ipv6 network configuration"),
         ),
         "dns-name" => (is(DNS, v), look("DNS name")),
@@ -235,7 +239,7 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
             format!("invalid status '{v}'"),
         ),
         "pve-ha-resource-id" => (is(r"[a-z]+:\S+", v), look("ha resource id")),
-        "pve-ha-resource-or-vm-id" => (is(r"[a-z]+:\S+|\d+", v), look("ha resource id")),
+        "pve-ha-resource-or-vm-id" => (is(r"(?:[a-z]+:\S+|\d+)", v), look("ha resource id")),
         "pve-ha-node" | "pve-ha-group-node" => (
             is(r"(?^i:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?::\d+)?", v),
             look("ha node"),
@@ -357,6 +361,13 @@ pub(crate) fn single(name: &str, v: &str) -> Option<(bool, String)> {
         _ => return None,
     };
     Some(verdict)
+}
+
+/// Whether a part of a path behind its first slash is `.` or `..`.
+fn dots(path: &str) -> bool {
+    path.split('/')
+        .skip(1)
+        .any(|part| matches!(part, "." | ".."))
 }
 
 /// An entry of a mapping between ids: `1`, one id, or two.
