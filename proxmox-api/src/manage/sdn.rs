@@ -248,14 +248,29 @@ impl Change {
     }
 }
 
+/// What cancels a change.
+#[derive(Clone, Debug)]
+enum Opposite {
+    Change(Change),
+    /// Removing what was created. The server chooses the identifiers of subnets, so it has to be
+    /// looked up.
+    Removal(Entry),
+}
+
 impl Entry {
-    /// The change to the wanted state and the opposite change; `None` if there is nothing to
-    /// change.
-    fn change(&self, existing: &[BTreeMap<String, String>]) -> Option<(Change, Change)> {
+    /// The change to the wanted state and what cancels it; `None` if there is nothing to change.
+    fn change(&self, existing: &[BTreeMap<String, String>]) -> Option<(Change, Opposite)> {
         match (&self.settings, existing.iter().find(|row| self.is_at(row))) {
             (None, None) => None,
-            (None, Some(row)) => Some(self.removal_and_back(row)),
-            (Some(wanted), None) => Some(self.creation_and_back(wanted)),
+            (None, Some(row)) => Some((self.removal(row), self.creation_from(row))),
+            (Some(wanted), None) => {
+                let settings = None;
+                let removal = Self {
+                    settings,
+                    ..self.clone()
+                };
+                Some((self.creation(wanted.clone()), Opposite::Removal(removal)))
+            }
             (Some(wanted), Some(row)) => self.update_and_back(wanted, row),
         }
     }
@@ -299,38 +314,32 @@ impl Entry {
         format!("{}/{}", self.list(), escape(id))
     }
 
-    fn removal_and_back(&self, row: &BTreeMap<String, String>) -> (Change, Change) {
-        let mut again = self.settings_of(row);
-        again.insert(self.kind.key().to_owned(), self.id.clone());
-        match self.kind {
-            EntryKind::Zone => {}
-            EntryKind::Vnet => drop(again.remove("type")),
-            EntryKind::Subnet => drop(again.insert("type".to_owned(), "subnet".to_owned())),
-        }
-        (
-            Change::new(Method::Delete, self.path(row), BTreeMap::new()),
-            Change::new(Method::Post, self.list(), again),
-        )
+    fn removal(&self, row: &BTreeMap<String, String>) -> Change {
+        Change::new(Method::Delete, self.path(row), BTreeMap::new())
     }
 
-    fn creation_and_back(&self, wanted: &BTreeMap<String, String>) -> (Change, Change) {
-        let mut params = wanted.clone();
+    /// Creates again what a row of the server's list shows.
+    fn creation_from(&self, row: &BTreeMap<String, String>) -> Opposite {
+        let mut settings = self.settings_of(row);
+        if self.kind == EntryKind::Vnet {
+            settings.remove("type");
+        }
+        Opposite::Change(self.creation(settings))
+    }
+
+    fn creation(&self, mut params: BTreeMap<String, String>) -> Change {
         params.insert(self.kind.key().to_owned(), self.id.clone());
         if self.kind == EntryKind::Subnet {
             params.insert("type".to_owned(), "subnet".to_owned());
         }
-        let path = format!("{}/{}", self.list(), escape(&self.id));
-        (
-            Change::new(Method::Post, self.list(), params),
-            Change::new(Method::Delete, path, BTreeMap::new()),
-        )
+        Change::new(Method::Post, self.list(), params)
     }
 
     fn update_and_back(
         &self,
         wanted: &BTreeMap<String, String>,
         row: &BTreeMap<String, String>,
-    ) -> Option<(Change, Change)> {
+    ) -> Option<(Change, Opposite)> {
         let now = self.settings_of(row);
         let differs = |(key, value): &(&String, &String)| now.get(*key) != Some(*value);
         let mut params: BTreeMap<String, String> = (wanted.iter())
@@ -362,7 +371,7 @@ impl Entry {
         }
         Some((
             Change::new(Method::Put, self.path(row), params),
-            Change::new(Method::Put, self.path(row), back),
+            Opposite::Change(Change::new(Method::Put, self.path(row), back)),
         ))
     }
 }
@@ -481,7 +490,7 @@ impl Network {
         pve: &Client,
         track: &Track<'_>,
         token: Option<&str>,
-        back: &mut Vec<Change>,
+        back: &mut Vec<Opposite>,
     ) -> Result<usize, Error> {
         let mut changes = 0;
         for entry in &self.entries {
@@ -513,7 +522,7 @@ impl Network {
         pve: &Client,
         track: &Track<'_>,
         token: Option<&str>,
-        back: Vec<Change>,
+        back: Vec<Opposite>,
         subject: &Subject,
     ) {
         let planned = "has planned changes that are not active";
@@ -522,8 +531,17 @@ impl Network {
                 let at = pve.api().cluster().sdn().rollback().post();
                 return at.lock_token(token).await;
             }
-            for change in back.iter().rev() {
-                change.request(pve, token).await?;
+            for opposite in back.iter().rev() {
+                let change = match opposite {
+                    Opposite::Change(change) => Some(change.clone()),
+                    Opposite::Removal(entry) => {
+                        let existing = pve.request::<Value>(Method::Get, &entry.list()).await?;
+                        entry.change(&rows(&existing)).map(|(removal, _)| removal)
+                    }
+                };
+                if let Some(change) = change {
+                    change.request(pve, token).await?;
+                }
             }
             self.unlock(pve, token).await
         };

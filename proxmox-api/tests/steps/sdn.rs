@@ -84,6 +84,7 @@ async fn a_failed_change_is_rolled_back() {
             Network::new()
                 .zone("z2", "simple", [])
                 .vnet("labnet", "lab", [("alias", "x")])
+                .subnet("labnet", "10.21.0.0/24", [])
                 .vnet("n2", "z2", [])
         };
         let refused = || Fault::Status(500, "no".into());
@@ -106,6 +107,11 @@ async fn a_failed_change_is_rolled_back() {
             .unwrap();
         assert_eq!(vnets[0]["alias"], "the lab", "{release}");
         assert!(vnets[0].get("state").is_none(), "{release}: {vnets}");
+        let subnets =
+            pve.request::<proxmox_api::Value>(Method::Get, "/cluster/sdn/vnets/labnet/subnets");
+        let subnets = subnets.await.unwrap();
+        assert_eq!(subnets[0]["cidr"], "10.20.0.0/24", "{release}");
+        assert!(subnets.get(1).is_none(), "{release}: {subnets}");
 
         // Applying fails: the plan stays, and the error says so.
         let fault = Fault::TaskFails("reload failed".into());

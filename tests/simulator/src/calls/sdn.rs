@@ -152,16 +152,15 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             return Some(Err(ApiError::parameter("subnet", text)));
         }
     }
-    // The id of a subnet consists of its zone and range; calls accept both forms.
+    // A subnet is created by its range; from then on its id consists of its zone and range.
     if id == "subnet"
-        && let Some(subnet) = call.text("subnet").filter(|subnet| subnet.contains('/'))
+        && call.method == Method::Post
+        && let Some(subnet) = call.text("subnet")
     {
         let full = format!("{}-{}", zone_of(call), subnet.replace('/', "-"));
-        if call.method == Method::Post {
-            let cidr = subnet.to_owned();
-            call.params
-                .insert("cidr".into(), crate::params::Param::Text(cidr));
-        }
+        let cidr = subnet.to_owned();
+        call.params
+            .insert("cidr".into(), crate::params::Param::Text(cidr));
         call.params
             .insert("subnet".into(), crate::params::Param::Text(full));
     }
