@@ -127,6 +127,18 @@ fn unknown_keys<'a>(fields: &'a mut [&mut dyn ApiValue]) -> Option<&'a mut Unkno
     }
 }
 
+/// The type of a number that the server does not take in this spelling.
+fn misspelt(read: &View<'_>, text: &str) -> Option<Expected> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    match read {
+        View::Scalar(Scalar::Int(_) | Scalar::UInt(_)) => {
+            (!digits.bytes().all(|b| b.is_ascii_digit())).then_some("integer")
+        }
+        View::Scalar(Scalar::Float(_)) => (text.trim() != text).then_some("number"),
+        _ => None,
+    }
+}
+
 fn fill(
     text: &str,
     schema: &ObjectSchema,
@@ -149,6 +161,11 @@ fn fill(
                     .map_err(|expected| {
                         PropertyError(format!("the value of `{key}` is not of type {expected}"))
                     })?;
+                if let Some(expected) = misspelt(&fields[index].view(), value).filter(|_| strict) {
+                    return Err(PropertyError(format!(
+                        "the value of `{key}` is not of type {expected}"
+                    )));
+                }
                 twice
             }
             None if strict => {
