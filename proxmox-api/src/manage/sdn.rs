@@ -7,6 +7,7 @@ use super::work::{Action, State, Subject, Track, Work, WorkError};
 use crate::Value;
 use crate::client::Client;
 use crate::error::Error;
+use crate::error::api::ErrorKind;
 use crate::request::Request;
 use crate::task::{PollSchedule, Task};
 use crate::value::encode::escape;
@@ -457,9 +458,10 @@ impl Network {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
-            let is_locked = error
-                .api()
-                .is_some_and(|error| error.message().contains("lock"));
+            // Pending changes do not go away while this waits.
+            let is_locked = error.api().is_some_and(|error| {
+                error.kind() != ErrorKind::PendingChanges && error.message().contains("lock")
+            });
             if !(is_locked && track.locks().is_some()) {
                 return Err(error);
             }

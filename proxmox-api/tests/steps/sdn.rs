@@ -168,3 +168,19 @@ async fn waiting_for_a_lock_on_releases_that_have_one() {
         .unwrap();
     simulator.set_online("pve1", true);
 }
+
+#[tokio::test]
+async fn waiting_for_a_lock_does_not_wait_for_pending_changes() {
+    let (_simulator, pve) = start(cluster(newest_release())).await;
+    let request = pve.request::<proxmox_api::Value>(Method::Post, "/cluster/sdn/controllers");
+    let controller = request
+        .param("type", "evpn")
+        .param("controller", "shop1")
+        .param("asn", 65_001)
+        .param("peers", "192.0.2.7");
+    controller.await.unwrap();
+    let never = Duration::from_secs(1_000_000);
+    let (rest, cause) = left(pve.carry_out(lab()).wait_for_locks(never).await);
+    assert!(rest.is_empty(), "{rest:?}");
+    assert!(cause.to_string().contains("pending changes"), "{cause}");
+}

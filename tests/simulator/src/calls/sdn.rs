@@ -83,9 +83,16 @@ fn lock(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.cluster.settings.remove(LOCK);
         return Ok(Reply::data(Value::Null));
     }
-    check_lock(call)?;
+    let refused = "could not acquire lock for SDN config";
+    if call.cluster.settings.contains_key(LOCK) {
+        return Err(ApiError::die(format!(
+            "{refused}: invalid lock token provided!"
+        )));
+    }
     if !call.flag("allow-pending") && has_pending(call) {
-        return Err(ApiError::die("configuration has pending changes"));
+        return Err(ApiError::die(format!(
+            "{refused}: configuration has pending changes"
+        )));
     }
     let token = call.cluster.uuid();
     let row = Row::from_iter([("token".to_owned(), json!(token))]);
