@@ -486,8 +486,9 @@ impl GuestService for Guests {
             timestamp: utc(now()),
         };
         let stopping = Box::pin(self.0.app().stopping());
-        let later = stream::unfold(Some((listener, stopping)), |state| async move {
-            let (mut listener, mut stopping) = state?;
+        let start = Some((listener, stopping, first.clone()));
+        let later = stream::unfold(start, |state| async move {
+            let (mut listener, mut stopping, mut last) = state?;
             let events = tokio::select! {
                 events = listener.next() => events,
                 () = &mut stopping => return Some((vec![Err(Status::unavailable("the gateway is shutting down"))], None)),
@@ -496,18 +497,31 @@ impl GuestService for Guests {
                 Ok(events) => events,
                 Err(reason) => return Some((vec![Err(Status::aborted(reason))], None)),
             };
-            let states: Vec<_> = events
-                .iter()
-                .filter_map(|event| state_of(&event.text))
-                .map(Ok)
-                .collect();
+            let texts = events.iter().map(|event| &event.text[..]);
+            let states = changes(&mut last, texts).into_iter().map(Ok).collect();
             let is_over = events.iter().any(|event| event.kind == "vm.removed");
-            Some((states, (!is_over).then_some((listener, stopping))))
+            Some((states, (!is_over).then_some((listener, stopping, last))))
         });
         let later = futures_util::StreamExt::flat_map(later, stream::iter);
         let all = futures_util::StreamExt::chain(stream::iter([Ok(first)]), later);
         Ok(Response::new(Box::pin(all)))
     }
+}
+
+/// The statuses in messages of events that differ from the one before. The events may tell later
+/// what was read first, for example that the guest was created.
+fn changes<'a>(
+    last: &mut GuestStatus,
+    messages: impl Iterator<Item = &'a [u8]>,
+) -> Vec<GuestStatus> {
+    let mut changes = Vec::new();
+    for status in messages.filter_map(state_of) {
+        if (&status.state, &status.node) != (&last.state, &last.node) {
+            last.clone_from(&status);
+            changes.push(status);
+        }
+    }
+    changes
 }
 
 /// The status in an event's message.
@@ -530,6 +544,37 @@ fn state_of(text: &[u8]) -> Option<GuestStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_reported_once() {
+        let event = |kind: &str, status: &str, node: &str| {
+            let data = serde_json::json!({ "vmid": 100, "status": status, "node": node });
+            serde_json::json!({ "type": kind, "timestamp": "now", "data": data }).to_string()
+        };
+        let events = [
+            event("vm.created", "stopped", "n1"),
+            event("vm.status.changed", "running", "n1"),
+            event("vm.migrated", "running", "n2"),
+            event("vm.status.changed", "running", "n2"),
+            event("vm.status.changed", "stopped", "n2"),
+            event("vm.removed", "stopped", "n2"),
+        ];
+        let mut last = GuestStatus {
+            vmid: 100,
+            state: "stopped".to_owned(),
+            node: "n1".to_owned(),
+            timestamp: "before".to_owned(),
+        };
+        let texts = events.iter().map(String::as_bytes);
+        let reported: Vec<_> = changes(&mut last, texts)
+            .into_iter()
+            .map(|status| format!("{} {}", status.state, status.node))
+            .collect();
+        assert_eq!(
+            reported,
+            ["running n1", "running n2", "stopped n2", "removed n2"]
+        );
+    }
 
     #[test]
     fn settings_become_parameters_and_cannot_inject_others() {
