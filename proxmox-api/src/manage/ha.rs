@@ -718,17 +718,16 @@ impl Work for HaWanted {
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
         let subject = Subject::Guest(self.vmid);
         let configuration = Configuration::read(pve).await?;
-        let inventory = Inventory::fetch(pve).await?;
         if !self.managed {
             return self.remove(pve, track, &configuration).await;
         }
+        let inventory = Inventory::fetch(pve).await?;
         let sid = sid_of(&inventory, self.vmid)?;
-        if !configuration.has_rules {
+        let (group, rules) = if configuration.has_rules {
+            (None, self.wanted_rules(&inventory, &sid)?)
+        } else {
             self.check_without_rules()?;
-        }
-        let group = match configuration.has_rules {
-            true => None,
-            false => self.group(pve, track, &configuration).await?,
+            (self.group(pve, track, &configuration).await?, Vec::new())
         };
         let mut ensured = self
             .resource(pve, track, &configuration, &sid, group)
@@ -736,10 +735,6 @@ impl Work for HaWanted {
         if matches!(&ensured, Ensured::Changed(keys) if keys.iter().any(|key| key == "group")) {
             self.forget_group(pve, track, &configuration, &sid).await?;
         }
-        let rules = match configuration.has_rules {
-            true => self.wanted_rules(&inventory, &sid)?,
-            false => Vec::new(),
-        };
         for rule in rules {
             if self.rule(pve, track, &configuration, &sid, &rule).await? {
                 ensured = match ensured {

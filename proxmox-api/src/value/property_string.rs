@@ -127,15 +127,17 @@ fn unknown_keys<'a>(fields: &'a mut [&mut dyn ApiValue]) -> Option<&'a mut Unkno
     }
 }
 
-/// The type of a number that the server does not take in this spelling.
-fn misspelt(read: &View<'_>, text: &str) -> Option<Expected> {
+/// Refuses a number in a spelling that the server does not take.
+fn check_spelling(read: &View<'_>, text: &str) -> Result<(), Expected> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     match read {
-        View::Scalar(Scalar::Int(_) | Scalar::UInt(_)) => {
-            (!digits.bytes().all(|b| b.is_ascii_digit())).then_some("integer")
+        View::Scalar(Scalar::Int(_) | Scalar::UInt(_))
+            if !digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            Err("integer")
         }
-        View::Scalar(Scalar::Float(_)) => (text.trim() != text).then_some("number"),
-        _ => None,
+        View::Scalar(Scalar::Float(_)) if text.trim() != text => Err("number"),
+        _ => Ok(()),
     }
 }
 
@@ -156,16 +158,14 @@ fn fill(
                 let bit = 1_u128.checked_shl(index as u32).unwrap_or_default();
                 let twice = seen & bit != 0;
                 seen |= bit;
-                fields[index]
-                    .set_scalar(&value.into())
-                    .map_err(|expected| {
-                        PropertyError(format!("the value of `{key}` is not of type {expected}"))
-                    })?;
-                if let Some(expected) = misspelt(&fields[index].view(), value).filter(|_| strict) {
-                    return Err(PropertyError(format!(
-                        "the value of `{key}` is not of type {expected}"
-                    )));
-                }
+                let set = fields[index].set_scalar(&value.into());
+                let checked = match set {
+                    Ok(()) if strict => check_spelling(&fields[index].view(), value),
+                    set => set,
+                };
+                checked.map_err(|expected| {
+                    PropertyError(format!("the value of `{key}` is not of type {expected}"))
+                })?;
                 twice
             }
             None if strict => {
