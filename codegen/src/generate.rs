@@ -78,7 +78,7 @@ pub struct Report {
     /// Members of answers that always come, with a reason in the overlay.
     pub required: usize,
     /// Members that the dumps require and for which the overlay has no reason: they are optional.
-    pub required_unsourced: BTreeSet<String>,
+    pub required_without_reason: BTreeSet<String>,
     /// Checks of handlers that the dumps do not declare.
     pub privileges: usize,
     /// Endpoints of the newest release whose handler checks are described neither in the dump nor
@@ -381,7 +381,7 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
     };
     report.required = api.required_with_reason;
     report
-        .required_unsourced
+        .required_without_reason
         .clone_from(&api.required_without_reason);
     for (index, release) in api.releases.iter().enumerate() {
         let count = api

@@ -156,11 +156,13 @@ fn privileges_match_the_checks_of_handlers() {
         }
         if only && text.contains("\n* ") {
             wrong.push(format!(
-                "{key} tells cases that the handler does not have: {text}"
+                "{key} lists special cases, but its handler has none: {text}"
             ));
         }
         if text.contains("a login, but no privileges") {
-            wrong.push(format!("{key} is not open to everybody"));
+            wrong.push(format!(
+                "{key} needs privileges, but its documentation says none"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -180,7 +182,8 @@ fn names_do_not_depend_on_the_lock() {
             .filter(|line| !other.lines().any(|l| l == *line))
             .count()
     };
-    // A few names are older than the present rule; all others follow it.
+    // A few names were given before the generator chose names as it does now; all others are what it
+    // would choose.
     assert!(only(&locked.lock, &fresh.lock) <= locked.lock.lines().count() / 20);
 }
 

@@ -209,7 +209,7 @@ fn to_json(report: &Report, refusals: &Refusals) -> Value {
             "untyped_members": report.members_untyped,
         },
         "parameters": { "total": report.parameters, "untyped": report.parameters_untyped },
-        "required": { "sourced": report.required, "unsourced": report.required_unsourced.len() },
+        "required": { "sourced": report.required, "unsourced": report.required_without_reason.len() },
         "privileges": { "checks": report.privileges, "unreviewed": report.privileges_unreviewed.len() },
         "property_strings": report.property_strings,
         "refusals": { "texts": refusals.texts, "other": refusals.other.len() },
@@ -298,7 +298,7 @@ fn describe(product: &Product, report: &Report, recorded: Option<&Recorded>) -> 
         format!(
             "{} with a reason, {} more that the schema requires are optional without one",
             report.required,
-            report.required_unsourced.len()
+            report.required_without_reason.len()
         ),
     );
     let observed = recorded.map(|recorded| &recorded.observed);
@@ -340,7 +340,7 @@ fn describe(product: &Product, report: &Report, recorded: Option<&Recorded>) -> 
     section(
         &mut text,
         "Members that the schema requires, and that are optional without a reason (required.toml)",
-        &names(&report.required_unsourced),
+        &names(&report.required_without_reason),
     );
     section(
         &mut text,

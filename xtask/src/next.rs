@@ -297,7 +297,7 @@ fn describe(output: &Output, fresh: &[diff::Name]) -> Step {
             .iter()
             .any(|name| place.starts_with(&format!("{name}#")))
     };
-    let unsourced: Vec<&str> = (report.required_unsourced.iter())
+    let unsourced: Vec<&str> = (report.required_without_reason.iter())
         .map(String::as_str)
         .filter(|place| is_new(place))
         .collect();

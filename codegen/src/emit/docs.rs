@@ -268,11 +268,15 @@ impl Emitter<'_> {
     }
 
     fn remarks(&self, endpoint: &Endpoint) -> Vec<String> {
-        let token = (!endpoint.allowtoken)
-            .then(|| "Not with an API token: it requires a ticket.".to_owned());
-        let open = self.overlay.untyped_reason(&endpoint.key());
-        let open = open.map(|reason| format!("The answer is open: {reason}"));
-        token.into_iter().chain(open).collect()
+        let permissions = endpoint.permissions.as_ref();
+        let is_open = permissions.and_then(|all| all.user.as_deref()) == Some("world");
+        let token = (!endpoint.allowtoken).then(|| match is_open {
+            true => "Not with an API token.".to_owned(),
+            false => "Not with an API token: it requires a ticket.".to_owned(),
+        });
+        let untyped = self.overlay.untyped_reason(&endpoint.key());
+        let untyped = untyped.map(|reason| format!("The answer has no type: {reason}"));
+        token.into_iter().chain(untyped).collect()
     }
 
     pub(super) fn summary(&mut self, endpoint: &Endpoint) -> String {

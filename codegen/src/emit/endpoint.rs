@@ -338,8 +338,8 @@ impl Emitter<'_> {
         }
         let about = doc(&[
             format!("`{}` before all required parameters are given.", endpoint.key()),
-            "Several of its required parameters are texts, so each is given by its name, in this order. The number is \
-             that of those given."
+            "Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is the number of \
+             those that are given."
                 .to_owned(),
         ]);
         quote! {

@@ -61,7 +61,8 @@ impl Notes {
         }
     }
 
-    /// Records an entry as used for an endpoint or a path; `place` is empty without a single one.
+    /// Records an entry as used for an endpoint or a path; `place` is empty if the entry is for no
+    /// particular one.
     pub(super) fn mark_used(&self, entry: String, place: &str) {
         let mut used = self.used.borrow_mut();
         let places = used.entry(entry).or_default();

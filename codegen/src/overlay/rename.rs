@@ -14,7 +14,7 @@ pub(crate) struct Renamed {
 }
 
 pub(super) enum Problem {
-    /// No release has it, or none has another name for it.
+    /// No release has the new name, or no earlier one has the old name.
     NotRenamed,
     Invalid(String),
 }

@@ -147,8 +147,8 @@ impl AccessPasswordPath {
 
 /// `PUT /access/password` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessPasswordPutRequired<const GIVEN: usize>(Request<()>);
@@ -268,8 +268,8 @@ impl AccessTicketPath {
 
 /// `POST /access/ticket` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessTicketPostRequired<const GIVEN: usize>(Request<AccessTicket>);
@@ -320,7 +320,7 @@ impl AccessTicketPostRequired<1> {
 /// * Releases: 7.4 to 9.2
 /// * Needs: no login.
 ///
-/// Not with an API token: it requires a ticket.
+/// Not with an API token.
 #[cfg_attr(doc, doc(alias(
     "POST /access/ticket", "pveum ticket", "POST ticket", "pvesh create /access/ticket", "username", "password"
 )))]

@@ -228,8 +228,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 /// `GET /nodes/{node}/storage/{storage}/file-restore/download` before all required parameters are
 /// given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageFileRestoreDownloadGetRequired<const GIVEN: usize>(
@@ -287,7 +287,7 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (`Datastore.AllocateSpace` on path
 ///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`).
 ///
-/// The answer is open: the answer is a file, not JSON
+/// The answer has no type: the answer is a file, not JSON
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/storage/{storage}/file-restore/download", "proxmox-file-restore extract",
     "storage file restore download", "file restore download storage", "storage download", "download storage",

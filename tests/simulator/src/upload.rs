@@ -190,7 +190,8 @@ fn fields(body: &[u8], boundary: &str) -> Result<(Params, usize), Option<Refusal
     }
 }
 
-/// The rest after `expected`; an error is final if there is something else.
+/// The rest after `expected`. Without it, the error is `None` if more bytes may complete it, and the
+/// refusal if they cannot.
 fn expect<'a>(text: &'a [u8], expected: &[u8]) -> Result<&'a [u8], Option<Refusal>> {
     match text.strip_prefix(expected) {
         Some(rest) => Ok(rest),
@@ -199,7 +200,7 @@ fn expect<'a>(text: &'a [u8], expected: &[u8]) -> Result<&'a [u8], Option<Refusa
     }
 }
 
-/// A received file, for its call.
+/// A file that was received completely, as the handler of the call sees it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Received {
     pub(crate) size: u64,
