@@ -188,8 +188,8 @@ impl AccessAclPath {
 
 /// `PUT /access/acl` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessAclPutRequired<const GIVEN: usize>(Request<()>);
@@ -408,8 +408,8 @@ impl AccessDomainsPath {
 
 /// `POST /access/domains` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessDomainsPostRequired<const GIVEN: usize>(Request<()>);
@@ -1951,8 +1951,8 @@ impl AccessOpenidAuthUrlPath {
 
 /// `POST /access/openid/auth-url` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessOpenidAuthUrlPostRequired<const GIVEN: usize>(Request<String>);
@@ -2051,8 +2051,8 @@ impl AccessOpenidLoginPath {
 
 /// `POST /access/openid/login` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessOpenidLoginPostRequired<const GIVEN: usize>(Request<AccessOpenidLogin>);
@@ -2161,8 +2161,8 @@ impl AccessPasswordPath {
 
 /// `PUT /access/password` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessPasswordPutRequired<const GIVEN: usize>(Request<()>);
@@ -3214,8 +3214,8 @@ impl AccessTicketPath {
 
 /// `POST /access/ticket` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessTicketPostRequired<const GIVEN: usize>(Request<AccessTicket>);
@@ -3266,7 +3266,7 @@ impl AccessTicketPostRequired<1> {
 /// * Releases: 7.4 to 9.2
 /// * Needs: no login.
 ///
-/// Not with an API token: it requires a ticket.
+/// Not with an API token.
 #[cfg_attr(doc, doc(alias(
     "POST /access/ticket", "login", "ticket", "log in", "get ticket", "authenticate", "sign in", "log on",
     "csrf token", "renew ticket", "pveum ticket", "POST ticket", "pvesh create /access/ticket", "username", "password"
@@ -4358,8 +4358,8 @@ impl AccessVncticketPath {
 
 /// `POST /access/vncticket` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct AccessVncticketPostRequired<const GIVEN: usize>(Request<()>);

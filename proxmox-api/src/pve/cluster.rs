@@ -2352,7 +2352,7 @@ impl ClusterConfigJoinPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/`.
 ///
-/// The answer is open: corosync.conf may hold any totem setting of corosync
+/// The answer has no type: corosync.conf may hold any totem setting of corosync
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/config/join", "join information", "join info", "cluster config join", "config join cluster",
     "cluster join", "join cluster", "get cluster config join", "get cluster join", "show cluster config join",
@@ -2377,8 +2377,8 @@ impl ClusterConfigJoinGet {
 
 /// `POST /cluster/config/join` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterConfigJoinPostRequired<const GIVEN: usize>(Request<Task>);
@@ -2765,7 +2765,7 @@ impl ClusterConfigTotemPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     ///
-    /// The answer is open: corosync.conf may hold any totem setting of corosync
+    /// The answer has no type: corosync.conf may hold any totem setting of corosync
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/config/totem", "cluster config totem", "config totem cluster", "cluster totem", "totem cluster",
         "totem a cluster", "datacenter config totem", "config totem datacenter", "datacenter totem",
@@ -3595,8 +3595,8 @@ impl ClusterMappingDirGet {
 
 /// `POST /cluster/mapping/dir` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMappingDirPostRequired<const GIVEN: usize>(Request<()>);
@@ -4016,8 +4016,8 @@ impl ClusterMappingPciGet {
 
 /// `POST /cluster/mapping/pci` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMappingPciPostRequired<const GIVEN: usize>(Request<()>);
@@ -4481,8 +4481,8 @@ impl ClusterMappingUsbGet {
 
 /// `POST /cluster/mapping/usb` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMappingUsbPostRequired<const GIVEN: usize>(Request<()>);
@@ -5167,8 +5167,8 @@ impl ClusterMetricsServerIdPath {
 
 /// `POST /cluster/metrics/server/{id}` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterMetricsServerIdPostRequired<const GIVEN: usize>(Request<()>);
@@ -6467,8 +6467,8 @@ impl ClusterQemuCustomCpuModelsPath {
 
 /// `POST /cluster/qemu/custom-cpu-models` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterQemuCustomCpuModelsPostRequired<const GIVEN: usize>(Request<()>);
@@ -6977,8 +6977,8 @@ impl ClusterReplicationPath {
 
 /// `POST /cluster/replication` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterReplicationPostRequired<const GIVEN: usize>(Request<()>);

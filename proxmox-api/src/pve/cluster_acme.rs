@@ -285,7 +285,7 @@ impl ClusterAcmeAccountNamePath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
     ///
-    /// The answer is open: the account object is defined by the ACME server
+    /// The answer has no type: the account object is defined by the ACME server
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/acme/account/{name}", "pvenode acme account info", "get acme account", "show acme account",
         "read acme account", "GET account", "pvesh get /cluster/acme/account/{name}"
@@ -408,7 +408,7 @@ impl ClusterAcmeChallengeSchemaPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: a login, but no privileges.
     ///
-    /// The answer is open: every DNS plugin has its own description
+    /// The answer has no type: every DNS plugin has its own description
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/acme/challenge-schema", "cluster acme challenge schema", "acme challenge schema cluster",
         "cluster challenge schema", "challenge schema cluster", "challenge schema a cluster",
@@ -634,8 +634,8 @@ impl ClusterAcmePluginsGet {
 
 /// `POST /cluster/acme/plugins` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterAcmePluginsPostRequired<const GIVEN: usize>(Request<()>);

@@ -358,7 +358,7 @@ impl ClusterCephMetadataPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
-/// The answer is open: Ceph adds all data that a service reports
+/// The answer has no type: Ceph adds all data that a service reports
 #[cfg_attr(doc, doc(alias(
     "GET /cluster/ceph/metadata", "cluster ceph metadata", "ceph metadata cluster", "cluster metadata",
     "metadata cluster", "metadata a cluster", "datacenter ceph metadata", "ceph metadata datacenter",
@@ -413,7 +413,7 @@ impl ClusterCephStatusPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: the maps are defined by Ceph and change with its release
+    /// The answer has no type: the maps are defined by Ceph and change with its release
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/ceph/status", "ceph status", "ceph health", "ceph cluster status", "cluster ceph status",
         "ceph status cluster", "cluster status", "status cluster", "status a cluster", "datacenter ceph status",

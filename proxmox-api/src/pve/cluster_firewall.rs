@@ -157,8 +157,8 @@ impl ClusterFirewallAliasesPath {
 
 /// `POST /cluster/firewall/aliases` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
@@ -732,8 +732,8 @@ impl ClusterFirewallGroupsGroupPath {
 
 /// `POST /cluster/firewall/groups/{group}` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterFirewallGroupsGroupPostRequired<const GIVEN: usize>(Request<()>);
@@ -2184,8 +2184,8 @@ impl ClusterFirewallRulesPath {
 
 /// `POST /cluster/firewall/rules` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);

@@ -149,8 +149,8 @@ impl ClusterHaGroupsPath {
 
 /// `POST /cluster/ha/groups` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterHaGroupsPostRequired<const GIVEN: usize>(Request<()>);
@@ -1204,8 +1204,8 @@ impl ClusterHaRulesGet {
 
 /// `POST /cluster/ha/rules` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterHaRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -1808,7 +1808,7 @@ impl ClusterHaStatusManagerStatusPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     ///
-    /// The answer is open: the HA manager's own state file is passed through
+    /// The answer has no type: the HA manager's own state file is passed through
     #[cfg_attr(doc, doc(alias(
         "GET /cluster/ha/status/manager_status", "ha manager status", "crm status", "cluster ha status manager status",
         "ha status manager status cluster", "cluster manager status", "manager status cluster",

@@ -221,8 +221,8 @@ impl ClusterNotificationsEndpointsGotifyPath {
 
 /// `POST /cluster/notifications/endpoints/gotify` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterNotificationsEndpointsGotifyPostRequired<const GIVEN: usize>(
@@ -1169,8 +1169,8 @@ impl ClusterNotificationsEndpointsSmtpPath {
 
 /// `POST /cluster/notifications/endpoints/smtp` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterNotificationsEndpointsSmtpPostRequired<const GIVEN: usize>(
@@ -1753,8 +1753,8 @@ impl ClusterNotificationsEndpointsWebhookPath {
 
 /// `POST /cluster/notifications/endpoints/webhook` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterNotificationsEndpointsWebhookPostRequired<const GIVEN: usize>(

@@ -333,8 +333,8 @@ impl ClusterSdnControllersGet {
 
 /// `POST /cluster/sdn/controllers` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnControllersPostRequired<const GIVEN: usize>(Request<()>);
@@ -1089,8 +1089,8 @@ impl ClusterSdnDnsGet {
 
 /// `POST /cluster/sdn/dns` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnDnsPostRequired<const GIVEN: usize>(Request<()>);
@@ -1809,8 +1809,8 @@ impl ClusterSdnFabricsFabricGet {
 
 /// `POST /cluster/sdn/fabrics/fabric` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnFabricsFabricPostRequired<const GIVEN: usize>(Request<()>);
@@ -2514,8 +2514,8 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 
 /// `POST /cluster/sdn/fabrics/node/{fabric_id}` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnFabricsNodeFabricIdPostRequired<const GIVEN: usize>(Request<()>);
@@ -3125,8 +3125,8 @@ impl ClusterSdnIpamsGet {
 
 /// `POST /cluster/sdn/ipams` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnIpamsPostRequired<const GIVEN: usize>(Request<()>);
@@ -4129,8 +4129,8 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 
 /// `POST /cluster/sdn/prefix-lists/{id}/entries` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnPrefixListsIdEntriesPostRequired<const GIVEN: usize>(Request<()>);
@@ -4752,8 +4752,8 @@ impl ClusterSdnRouteMapsEntriesGet {
 
 /// `POST /cluster/sdn/route-maps/entries` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnRouteMapsEntriesPostRequired<const GIVEN: usize>(Request<()>);
@@ -5393,8 +5393,8 @@ impl ClusterSdnVnetsGet {
 
 /// `POST /cluster/sdn/vnets` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsPostRequired<const GIVEN: usize>(Request<()>);
@@ -6143,8 +6143,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 
 /// `POST /cluster/sdn/vnets/{vnet}/firewall/rules` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -6762,8 +6762,8 @@ impl ClusterSdnVnetsVnetIpsPath {
 
 /// `POST /cluster/sdn/vnets/{vnet}/ips` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetIpsPostRequired<const GIVEN: usize>(Request<()>);
@@ -6837,8 +6837,8 @@ impl ClusterSdnVnetsVnetIpsPost {
 
 /// `PUT /cluster/sdn/vnets/{vnet}/ips` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetIpsPutRequired<const GIVEN: usize>(Request<()>);
@@ -6919,8 +6919,8 @@ impl ClusterSdnVnetsVnetIpsPut {
 
 /// `DELETE /cluster/sdn/vnets/{vnet}/ips` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetIpsDeleteRequired<const GIVEN: usize>(Request<()>);
@@ -7090,8 +7090,8 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 
 /// `POST /cluster/sdn/vnets/{vnet}/subnets` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnVnetsVnetSubnetsPostRequired<const GIVEN: usize>(Request<()>);
@@ -7679,8 +7679,8 @@ impl ClusterSdnZonesGet {
 
 /// `POST /cluster/sdn/zones` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct ClusterSdnZonesPostRequired<const GIVEN: usize>(Request<()>);

@@ -2271,8 +2271,8 @@ impl LxcVmidFirewallAliasesPath {
 
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
@@ -3705,8 +3705,8 @@ impl LxcVmidFirewallRulesPath {
 
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/rules` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -4851,8 +4851,8 @@ impl LxcVmidMtunnelwebsocketPath {
 
 /// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidMtunnelwebsocketGetRequired<const GIVEN: usize>(
@@ -4975,8 +4975,8 @@ impl LxcVmidRemoteMigratePath {
 
 /// `POST /nodes/{node}/lxc/{vmid}/remote_migrate` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidRemoteMigratePostRequired<const GIVEN: usize>(Request<Task>);
@@ -5174,8 +5174,8 @@ impl LxcVmidResizePath {
 
 /// `PUT /nodes/{node}/lxc/{vmid}/resize` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidResizePutRequired<const GIVEN: usize>(Request<Task>);
@@ -5299,8 +5299,8 @@ impl LxcVmidRrdPath {
 
 /// `GET /nodes/{node}/lxc/{vmid}/rrd` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct LxcVmidRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);

@@ -361,8 +361,8 @@ impl NodeCephCmdSafetyPath {
 
 /// `GET /nodes/{node}/ceph/cmd-safety` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeCephCmdSafetyGetRequired<const GIVEN: usize>(Request<NodeCephCmdSafety>);
@@ -1371,7 +1371,7 @@ impl NodeCephOsdPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: the depth of the tree follows the CRUSH map
+    /// The answer has no type: the depth of the tree follows the CRUSH map
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/ceph/osd", "osds", "list an osd", "list osds", "show osds", "all osds", "ceph osds",
         "list ceph osds", "show ceph osds", "all ceph osds", "ceph osd", "osd ceph", "get ceph osd", "show ceph osd",
@@ -1899,7 +1899,8 @@ impl NodeCephPoolPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: status and statistics are defined by Ceph and change with its release
+    /// The answer has no type: status and statistics are defined by Ceph and change with its
+    /// release
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/ceph/pool", "pveceph pool ls", "pveceph lspools", "ceph pools", "list a ceph pool",
         "list ceph pools", "show ceph pools", "all ceph pools", "ceph pool", "pool ceph", "get ceph pool",
@@ -2466,7 +2467,7 @@ impl NodeCephPoolNameStatusPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
-/// The answer is open: status and statistics are defined by Ceph and change with its release
+/// The answer has no type: status and statistics are defined by Ceph and change with its release
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/ceph/pool/{name}/status", "pveceph pool get", "ceph pool status", "status ceph pool",
     "status a ceph pool", "GET status", "pvesh get /nodes/{node}/ceph/pool/{name}/status"
@@ -2519,7 +2520,8 @@ impl NodeCephPoolsPath {
     /// * Releases: until 7.4
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: status and statistics are defined by Ceph and change with its release
+    /// The answer has no type: status and statistics are defined by Ceph and change with its
+    /// release
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/ceph/pools", "ceph pools", "pools ceph", "get ceph pools", "show ceph pools", "GET pools",
         "pvesh get /nodes/{node}/ceph/pools"
@@ -2839,7 +2841,7 @@ impl NodeCephPoolsNamePath {
 /// * Releases: until 7.4
 /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
-/// The answer is open: status and statistics are defined by Ceph and change with its release
+/// The answer has no type: status and statistics are defined by Ceph and change with its release
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/ceph/pools/{name}", "get ceph pools", "show ceph pools", "read ceph pools", "GET pools",
     "pvesh get /nodes/{node}/ceph/pools/{name}"
@@ -3306,7 +3308,7 @@ impl NodeCephStatusPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
-    /// The answer is open: the maps are defined by Ceph and change with its release
+    /// The answer has no type: the maps are defined by Ceph and change with its release
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/ceph/status", "pveceph status", "ceph status", "status ceph", "status a ceph", "GET status",
         "pvesh get /nodes/{node}/ceph/status"

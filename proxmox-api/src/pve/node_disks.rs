@@ -146,8 +146,8 @@ impl NodeDisksDirectoryPath {
 
 /// `POST /nodes/{node}/disks/directory` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksDirectoryPostRequired<const GIVEN: usize>(Request<Task>);
@@ -591,8 +591,8 @@ impl NodeDisksLvmPath {
 
 /// `POST /nodes/{node}/disks/lvm` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksLvmPostRequired<const GIVEN: usize>(Request<Task>);
@@ -835,8 +835,8 @@ impl NodeDisksLvmthinPath {
 
 /// `POST /nodes/{node}/disks/lvmthin` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksLvmthinPostRequired<const GIVEN: usize>(Request<Task>);
@@ -1221,8 +1221,8 @@ impl NodeDisksZfsPath {
 
 /// `POST /nodes/{node}/disks/zfs` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeDisksZfsPostRequired<const GIVEN: usize>(Request<Task>);

@@ -318,8 +318,8 @@ impl NodeStorageStorageContentGet {
 
 /// `POST /nodes/{node}/storage/{storage}/content` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageContentPostRequired<const GIVEN: usize>(Request<String>);
@@ -894,8 +894,8 @@ impl NodeStorageStorageDownloadUrlPath {
 
 /// `POST /nodes/{node}/storage/{storage}/download-url` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageDownloadUrlPostRequired<const GIVEN: usize>(Request<Task>);
@@ -1113,8 +1113,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 /// `GET /nodes/{node}/storage/{storage}/file-restore/download` before all required parameters are
 /// given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageFileRestoreDownloadGetRequired<const GIVEN: usize>(
@@ -1173,7 +1173,7 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (`Datastore.AllocateSpace` on path
 ///   `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`).
 ///
-/// The answer is open: the answer is a file, not JSON
+/// The answer has no type: the answer is a file, not JSON
 #[cfg_attr(doc, doc(alias(
     "GET /nodes/{node}/storage/{storage}/file-restore/download", "restore file", "download file from backup",
     "file restore", "proxmox-file-restore extract", "storage file restore download", "file restore download storage",
@@ -1279,8 +1279,8 @@ impl NodeStorageStorageFileRestoreListPath {
 /// `GET /nodes/{node}/storage/{storage}/file-restore/list` before all required parameters are
 /// given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageFileRestoreListGetRequired<const GIVEN: usize>(
@@ -1417,8 +1417,8 @@ impl NodeStorageStorageImportMetadataPath {
     ///   `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path
     ///   `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
     ///
-    /// The answer is open: create-args holds any setting of a new guest; a disk is an object or the
-    /// number 1
+    /// The answer has no type: create-args holds any setting of a new guest; a disk is an object or
+    /// the number 1
     #[cfg_attr(doc, doc(alias(
         "GET /nodes/{node}/storage/{storage}/import-metadata", "import vm from esxi", "import ova", "esxi import",
         "storage import metadata", "import metadata storage", "import metadata a storage",
@@ -1844,8 +1844,8 @@ impl NodeStorageStorageRrdPath {
 
 /// `GET /nodes/{node}/storage/{storage}/rrd` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageRrdGetRequired<const GIVEN: usize>(
@@ -2105,8 +2105,8 @@ impl NodeStorageStorageUploadPath {
 
 /// `POST /nodes/{node}/storage/{storage}/upload` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeStorageStorageUploadPostRequired<const GIVEN: usize>(Request<Task>);

@@ -318,8 +318,8 @@ impl NodeAplinfoPath {
 
 /// `POST /nodes/{node}/aplinfo` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeAplinfoPostRequired<const GIVEN: usize>(Request<Task>);
@@ -2064,7 +2064,7 @@ impl NodeExecutePath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: to be `root@pam` itself.
     ///
-    /// The answer is open: data has the answers of the calls in the batch
+    /// The answer has no type: data has the answers of the calls in the batch
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/execute", "node execute", "execute node", "execute a node", "host execute", "execute host",
         "POST execute", "pvesh create /nodes/{node}/execute", "commands"
@@ -3077,8 +3077,8 @@ impl NodeNetworkGet {
 
 /// `POST /nodes/{node}/network` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeNetworkPostRequired<const GIVEN: usize>(Request<()>);
@@ -4518,8 +4518,8 @@ impl NodeRrdPath {
 
 /// `GET /nodes/{node}/rrd` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);
@@ -5117,8 +5117,8 @@ impl NodeScanPbsPath {
 
 /// `GET /nodes/{node}/scan/pbs` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct NodeScanPbsGetRequired<const GIVEN: usize>(Request<Vec<NodeScanPbsItem>>);

@@ -2005,7 +2005,7 @@ impl QemuVmidAgentPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     ///
-    /// The answer is open: the shape depends on the agent command that is named in the request
+    /// The answer has no type: the shape depends on the agent command that is named in the request
     #[cfg_attr(doc, doc(alias(
         "POST /nodes/{node}/qemu/{vmid}/agent", "qm guest cmd", "qm agent", "create vm agent", "add vm agent",
         "new vm agent", "create virtual machine agent", "add virtual machine agent", "new virtual machine agent",
@@ -2347,8 +2347,8 @@ impl QemuVmidAgentFileWritePath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/agent/file-write` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidAgentFileWritePostRequired<const GIVEN: usize>(Request<()>);
@@ -3467,8 +3467,8 @@ impl QemuVmidAgentSetUserPasswordPath {
 /// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password` before all required parameters are
 /// given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidAgentSetUserPasswordPostRequired<const GIVEN: usize>(
@@ -7434,8 +7434,8 @@ impl QemuVmidFirewallAliasesPath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
@@ -8884,8 +8884,8 @@ impl QemuVmidFirewallRulesPath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/rules` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
@@ -10123,8 +10123,8 @@ impl QemuVmidMtunnelwebsocketPath {
 
 /// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidMtunnelwebsocketGetRequired<const GIVEN: usize>(
@@ -10258,8 +10258,8 @@ impl QemuVmidRemoteMigratePath {
 
 /// `POST /nodes/{node}/qemu/{vmid}/remote_migrate` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidRemoteMigratePostRequired<const GIVEN: usize>(Request<Task>);
@@ -10444,8 +10444,8 @@ impl QemuVmidResizePath {
 
 /// `PUT /nodes/{node}/qemu/{vmid}/resize` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidResizePutRequired<const GIVEN: usize>(Request<Task>);
@@ -10575,8 +10575,8 @@ impl QemuVmidRrdPath {
 
 /// `GET /nodes/{node}/qemu/{vmid}/rrd` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct QemuVmidRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);

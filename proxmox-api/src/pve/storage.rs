@@ -158,8 +158,8 @@ impl StorageGet {
 
 /// `POST /storage` before all required parameters are given.
 ///
-/// Several of its required parameters are texts, so each is given by its name, in this order. The
-/// number is that of those given.
+/// Several required parameters are texts, so each is given by its name, in this order. `GIVEN` is
+/// the number of those that are given.
 #[derive(Clone, Debug)]
 #[must_use = "required parameters are missing"]
 pub struct StoragePostRequired<const GIVEN: usize>(Request<StorageSaved>);
