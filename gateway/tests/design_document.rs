@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::common::{Answer, Pair};
-use proxmox_gateway::{Background, VclustersConfig};
-use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use crate::common::{Answer, Pair, background};
+use proxmox_gateway::VclustersConfig;
+use proxmox_simulator::Simulator;
 use serde_json::Value;
 
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: default\n";
@@ -744,7 +744,7 @@ async fn pair() -> Pair {
         .guest_file(9000, "/etc/rancher/k3s/k3s.yaml", KUBECONFIG)
         .time_factor(0.0);
     let pair = Pair::start(simulator, |config| {
-        config.background = Some(Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}")));
+        config.background = Some(background());
         config.vclusters = Some(VclustersConfig::new(9000, "1.28.0"));
     })
     .await;

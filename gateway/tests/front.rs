@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::common::{Answer, Pair, token};
+use crate::common::{Answer, Pair, background, token};
 use proxmox_simulator::Simulator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -61,9 +61,7 @@ async fn no_call_succeeds_with_credentials_that_the_cluster_refuses() {
     let pair = pair(|config| {
         config.limits.authentication = 0;
         config.limits.bulk = 0;
-        config.background = Some(proxmox_gateway::Background::new(
-            token().replace("PVEAPIToken=", ""),
-        ));
+        config.background = Some(background());
         config.vclusters = Some(proxmox_gateway::VclustersConfig::new(100, "1.28.0"));
     })
     .await;
@@ -151,9 +149,7 @@ async fn forged_credentials_give_no_extra_quota_for_endpoints_without_authentica
 async fn one_address_cannot_take_all_connections() {
     let pair = pair(|config| {
         config.limits.connections = 4;
-        config.background = Some(proxmox_gateway::Background::new(
-            token().replace("PVEAPIToken=", ""),
-        ));
+        config.background = Some(background());
     })
     .await;
     let connect = async || {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use crate::common::{Pair, background, token};
 use futures_util::StreamExt;
 use proxmox_api::manage::webhook::{WINDOW, verify};
-use proxmox_gateway::Background;
-use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Builder, Simulator, TOKEN_ID};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -188,7 +187,7 @@ async fn listeners_get_only_events_that_they_may_see() {
 #[tokio::test]
 async fn listeners_of_one_user_do_not_use_up_those_of_others() {
     let pair = Pair::start(cluster(), |config| {
-        config.background = Some(Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}")));
+        config.background = Some(background());
         config.limits.listeners = 2;
     })
     .await;
